@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "buf.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define BUF_FIRST 512 /* the first allocation, when nothing is known of the size */
+
+void buf_done(struct buf *b)
+{
+	if (b->p)
+		explicit_bzero(b->p, b->cap);
+	free(b->p);
+	*b = BUF_INIT(b->max);
+}
+
+/* Not realloc(): it would leave an unwiped copy behind. */
+static int buf_move(struct buf *b, size_t cap)
+{
+	char *p = malloc(cap);
+
+	if (!p)
+		return -ENOMEM;
+	if (b->n)
+		memcpy(p, b->p, b->n);
+	if (b->p)
+		explicit_bzero(b->p, b->cap);
+	free(b->p);
+	b->p = p;
+	b->cap = cap;
+	return 0;
+}
+
+int buf_reserve(struct buf *b, size_t more)
+{
+	size_t want, cap;
+
+	if (more > b->max || b->n > b->max - more)
+		return -EMSGSIZE;
+	want = b->n + more;
+	if (want <= b->cap)
+		return 0;
+
+	cap = MAX(b->cap, (size_t)BUF_FIRST);
+	while (cap < want)
+		cap *= 2;
+	return buf_move(b, MIN(cap, b->max));
+}
+
+int buf_reserve_exact(struct buf *b, size_t cap)
+{
+	if (cap > b->max)
+		return -EMSGSIZE;
+	if (cap <= b->cap)
+		return 0;
+	return buf_move(b, cap);
+}
+
+int buf_append(struct buf *b, struct slice s)
+{
+	int r = buf_reserve(b, s.n);
+
+	if (r < 0)
+		return r;
+	if (s.n)
+		memcpy(b->p + b->n, s.p, s.n);
+	b->n += s.n;
+	return 0;
+}
+
+int buf_printf(struct buf *b, const char *format, ...)
+{
+	va_list args;
+	int n, r;
+
+	va_start(args, format);
+	n = vsnprintf(NULL, 0, format, args);
+	va_end(args);
+	if (n < 0)
+		return -EINVAL;
+
+	r = buf_reserve(b, (size_t)n + 1); /* vsnprintf writes a NUL, which isn't counted */
+	if (r < 0)
+		return r;
+
+	va_start(args, format);
+	vsnprintf(b->p + b->n, (size_t)n + 1, format, args);
+	va_end(args);
+	b->n += (size_t)n;
+	return 0;
+}
+
+void buf_consume(struct buf *b, size_t n)
+{
+	assert(n <= b->n);
+	if (n && b->n > n)
+		memmove(b->p, b->p + n, b->n - n);
+	b->n -= n;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clock.h"
+
+#include <stdio.h>
+#include <time.h>
+
+static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+				     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+
+static usec_t clock_read(clockid_t id)
+{
+	struct timespec ts;
+
+	clock_gettime(id, &ts); /* can't fail for these two clocks */
+	return (usec_t)ts.tv_sec * USEC_PER_SEC + ts.tv_nsec / 1000;
+}
+
+usec_t clock_monotonic(void)
+{
+	return clock_read(CLOCK_MONOTONIC);
+}
+
+usec_t clock_wall(void)
+{
+	return clock_read(CLOCK_REALTIME);
+}
+
+static struct tm broken_down(usec_t wall)
+{
+	time_t t = (time_t)(wall / USEC_PER_SEC);
+	struct tm tm = {0};
+
+	gmtime_r(&t, &tm);
+	return tm;
+}
+
+const char *clock_format_http_date(usec_t wall, char *out)
+{
+	struct tm tm = broken_down(wall);
+
+	snprintf(out, CLOCK_HTTP_DATE_SIZE, "%s, %02u %s %04u %02u:%02u:%02u GMT",
+		 days[tm.tm_wday], (unsigned)tm.tm_mday % 100, months[tm.tm_mon],
+		 (unsigned)(tm.tm_year + 1900) % 10000, (unsigned)tm.tm_hour % 100,
+		 (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
+	return out;
+}
+
+const char *clock_format_amz_date(usec_t wall, char *out)
+{
+	struct tm tm = broken_down(wall);
+
+	snprintf(out, CLOCK_AMZ_DATE_SIZE, "%04u%02u%02uT%02u%02u%02uZ",
+		 (unsigned)(tm.tm_year + 1900) % 10000, (unsigned)(tm.tm_mon + 1) % 100,
+		 (unsigned)tm.tm_mday % 100, (unsigned)tm.tm_hour % 100,
+		 (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
+	return out;
+}
+
+/* Exactly `n` digits at s.p[at]; -1 when one isn't. */
+static int digits(struct slice s, size_t at, size_t n)
+{
+	int v = 0;
+
+	for (size_t i = at; i < at + n; i++) {
+		if (i >= s.n || s.p[i] < '0' || s.p[i] > '9')
+			return -1;
+		v = v * 10 + (s.p[i] - '0');
+	}
+	return v;
+}
+
+/* False when a field is out of its range or the day isn't in that month. */
+static bool to_wall(int year, int month, int day, int hour, int minute, int second,
+		    usec_t *ret_wall)
+{
+	struct tm tm = {.tm_year = year - 1900,
+			.tm_mon = month - 1,
+			.tm_mday = day,
+			.tm_hour = hour,
+			.tm_min = minute,
+			.tm_sec = second};
+	time_t t;
+
+	if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 ||
+	    hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60)
+		return false;
+	t = timegm(&tm);
+	if (tm.tm_mon != month - 1 && second != 60)
+		return false;
+	*ret_wall = (usec_t)t * USEC_PER_SEC;
+	return true;
+}
+
+bool clock_parse_http_date(struct slice s, usec_t *ret_wall)
+{
+	int month = 0;
+
+	/* Thu, 01 Jan 1970 00:00:00 GMT */
+	if (s.n != CLOCK_HTTP_DATE_SIZE - 1 || s.p[3] != ',' || s.p[4] != ' ' || s.p[7] != ' ' ||
+	    s.p[11] != ' ' || s.p[16] != ' ' || s.p[19] != ':' || s.p[22] != ':' ||
+	    memcmp(s.p + 25, " GMT", 4) != 0)
+		return false;
+	for (size_t i = 0; i < ELEMENTSOF(months); i++)
+		if (memcmp(s.p + 8, months[i], 3) == 0)
+			month = (int)i + 1;
+	return to_wall(digits(s, 12, 4), month, digits(s, 5, 2), digits(s, 17, 2),
+		       digits(s, 20, 2), digits(s, 23, 2), ret_wall);
+}
+
+bool clock_parse_rfc3339(struct slice s, usec_t *ret_wall)
+{
+	size_t i = 19;
+
+	if (s.n < 20 || s.p[4] != '-' || s.p[7] != '-' || s.p[10] != 'T' || s.p[13] != ':' ||
+	    s.p[16] != ':' || s.p[s.n - 1] != 'Z')
+		return false;
+	if (s.p[i] == '.') {
+		if (s.n == 21) /* a point without a fraction */
+			return false;
+		for (i++; i < s.n - 1; i++)
+			if (s.p[i] < '0' || s.p[i] > '9')
+				return false;
+	}
+	if (i != s.n - 1)
+		return false;
+	return to_wall(digits(s, 0, 4), digits(s, 5, 2), digits(s, 8, 2), digits(s, 11, 2),
+		       digits(s, 14, 2), digits(s, 17, 2), ret_wall);
+}

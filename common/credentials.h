@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* AWS credentials: an immutable, counted value. Who holds a reference may use it on any thread. */
+
+#include "clock.h"
+#include "macro.h"
+#include "slice.h"
+
+#include <stdint.h>
+
+struct credentials {
+	_Atomic unsigned refs;
+	uint64_t serial;     /* never two alike in one process: the key of the signer's cache */
+	usec_t expiration;   /* wall clock; 0: does not expire */
+	char *access_key_id; /* not secret, but secure heap as well */
+	char *secret_access_key;
+	char *session_token; /* NULL: long-term credentials */
+};
+
+/* Checks the characters (access key id: 16 to 128 of [A-Za-z0-9_]; secret and token: printable
+ * ASCII without space, secret 1 to 256 bytes, token up to 16 KiB; an empty token is none), since
+ * both go into a header. -EINVAL if they aren't, -ENOMEM. */
+_must_check_ int credentials_new(struct slice access_key_id, struct slice secret_access_key,
+				 struct slice session_token, usec_t expiration,
+				 struct credentials **ret_credentials);
+
+struct credentials *credentials_ref(struct credentials *c); /* accepts NULL */
+struct credentials *credentials_unref(struct credentials *c); /* returns NULL */
+DEFINE_CLEANUP(struct credentials *, credentials_unref)

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The strict reader of request heads (RFC 9112, far narrower; the table of what is refused is in
+ * tests/unit/test-http_head.c). It accepts one shape: POST / HTTP/1.1 with exactly one each of
+ * Host, Content-Length, X-Amz-Target and `Content-Type: application/x-amz-json-1.1`, and, where
+ * the caller allows it, `CONNECT host:port` with HTTP/1.0 or 1.1 and no body.
+ *
+ * Works on one contiguous buffer, allocates nothing, and gives the same answer however the bytes
+ * were split: it reads in the order of the bytes and stops at the first fault. */
+
+#include "macro.h"
+#include "refusal.h"
+#include "slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum head_result {
+	HEAD_REFUSED = 0, /* `refusal` and `fault` say why */
+	HEAD_NEED_MORE,
+	HEAD_DONE,
+};
+
+enum head_kind {
+	HEAD_KMS,     /* POST / */
+	HEAD_CONNECT, /* CONNECT authority */
+};
+
+struct http_head {
+	/* set on HEAD_DONE; slices point into the buffer given to the last call */
+	enum head_kind kind;
+	size_t length;              /* bytes of the head, CRLF CRLF included */
+	struct slice host;          /* Host without its port; CONNECT: of the authority */
+	unsigned port;              /* of a CONNECT authority */
+	struct slice action;        /* X-Amz-Target behind "TrentService."; [A-Za-z]{1,64} */
+	uint64_t content_length;    /* of a CONNECT: 0 */
+	bool expect_continue;
+	bool close;                 /* `Connection: close`, or HTTP/1.0 */
+	/* set on HEAD_REFUSED */
+	enum refusal refusal;       /* FRAMING, HEAD_TOO_LARGE, BODY_TOO_LARGE or EXPECTATION */
+	const char *fault;          /* static text: "bare LF", "two Host fields", ... */
+	/* the reader's own place; zero it to begin a new head */
+	struct {
+		size_t line;   /* where the line being read begins */
+		size_t scanned; /* bytes already looked at */
+		unsigned fields;
+		unsigned seen; /* bits of the fields that may come once */
+		size_t host_at, host_n, action_at, action_n;
+	} place;
+};
+
+struct http_head_options {
+	uint64_t body_max;  /* the enclave's `body` limit: above it BODY_TOO_LARGE */
+	bool allow_connect; /* the enclave has a tunnel */
+};
+
+void http_head_init(struct http_head *head);
+
+/* Reads on. `bytes` begins with the first byte of the head and may hold more than the head; it may
+ * have moved since the last call, but its earlier bytes are unchanged. A head that passes LIMIT_HEAD
+ * is refused. */
+_must_check_ enum head_result http_head_read(struct http_head *head, struct slice bytes,
+					     const struct http_head_options *options);

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What we know of AWS KMS: the table of its 56 actions (API version 2014-11-01, target prefix
+ * TrentService), and reading a request body with it. A new action is a new row. */
+
+#include "error.h"
+#include "json.h"
+#include "macro.h"
+#include "slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* One bit an action fits a uint64_t: see struct rule. The values are indices of the table, which is
+ * in alphabetical order. */
+#define KMS_ACTIONS 56
+
+enum kms_flag {
+	KMS_RECIPIENT = 1 << 0,       /* takes a Recipient (aws.md 3.2: exactly five) */
+	KMS_SECRET_REPLY = 1 << 1,    /* its reply can hold a secret in clear */
+	KMS_REPEATABLE = 1 << 2,      /* safe to send once more when the connection died */
+	KMS_DESTRUCTIVE = 1 << 3,     /* a rule that allows it earns a warning */
+	KMS_PRIVILEGE = 1 << 4,       /* changes who may do what: a warning too */
+	KMS_KEY_REQUIRED = 1 << 5,    /* KMS itself requires its key members */
+};
+
+struct kms_action {
+	const char *name;              /* "Decrypt" */
+	const char *const *members;    /* every top-level member, NULL-terminated */
+	const char *const *keys;       /* the members that name a key or alias, NULL-terminated */
+	const char *const *contexts;   /* the members that are an encryption context */
+	const char *const *secrets;    /* the members of its reply that hold a secret in clear */
+	unsigned flags;                /* enum kms_flag */
+};
+
+/* Row `index` of the table; `index` < KMS_ACTIONS. */
+const struct kms_action *kms_action(unsigned index);
+
+/* The index of the action of exactly this name, or -1. Binary search. */
+int kms_action_index(struct slice name);
+
+/* The action's name with the smallest edit distance, for "did you mean"; NULL if none is near. */
+const char *kms_action_similar(struct slice name);
+
+enum kms_recipient {
+	KMS_RECIPIENT_NONE,    /* no Recipient member */
+	KMS_RECIPIENT_BAD,     /* there, but without a non-empty base64 document or another algorithm */
+	KMS_RECIPIENT_PRESENT, /* AttestationDocument non-empty base64 and RSAES_OAEP_SHA_256 */
+};
+
+/* A body that was read. All slices point into the body. */
+struct kms_request {
+	unsigned action;           /* index of the table */
+	struct slice keys[2];      /* values of the key members, canonical; .p NULL where absent */
+	int contexts[2];           /* nodes of `doc`, -1 where absent */
+	enum kms_recipient recipient;
+	const struct json_doc *doc; /* borrowed: valid until the worker reads the next body */
+};
+
+enum kms_result { KMS_BAD = 0, KMS_OK };
+
+/* Understands a body that json_read() accepted: it is an object; every top-level member, and every
+ * member of Recipient (AttestationDocument, KeyEncryptionAlgorithm), is in the action's row; key
+ * members are non-empty strings; contexts are objects of strings; no null where policy looks (keys,
+ * contexts, Recipient and its members). `error` names the member and what was expected.
+ * Pure, allocates nothing. */
+_must_check_ enum kms_result kms_read(unsigned action, const struct json_doc *doc,
+				      struct kms_request *ret_request, struct error *error);
+
+/* What a reply of KMS says, for the check of step 10. */
+enum kms_reply {
+	KMS_REPLY_UNREADABLE = 0, /* not unambiguous JSON, or not an object */
+	KMS_REPLY_LEAKS,          /* a secret member is present, not null and not empty */
+	KMS_REPLY_NO_CIPHERTEXT,  /* 2xx without a non-empty CiphertextForRecipient */
+	KMS_REPLY_SAFE,
+};
+
+/* Judges a 2xx reply of an action with KMS_SECRET_REPLY under `plaintext: refuse`. `doc` is the
+ * scratch for reading; `body` is rewritten in place, *ret_n is its canonical length. */
+_must_check_ enum kms_reply kms_check_reply(unsigned action, char *body, size_t n,
+					    struct json_doc *doc, size_t *ret_n);
+
+/* The error code of a reply that isn't 2xx: the text of __type (or code) behind the last '#' and
+ * before a ':'. Empty when the body holds none. Points into `body`, which is rewritten in place. */
+struct slice kms_error_code(char *body, size_t n, struct json_doc *doc);

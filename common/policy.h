@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* An enclave's policy: rules in file order, the first that matches decides, none means refuse.
+ * Built by config/, immutable afterwards. */
+
+#include "kms.h"
+#include "macro.h"
+#include "slice.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define POLICY_ENDPOINTS 64 /* endpoints of one configuration: a bit each in a rule */
+
+/* One pair that must be present in each encryption context of the action. Canonical JSON text. */
+struct rule_context {
+	char *name;
+	char **values; /* one of them; at least one */
+	size_t n_values;
+};
+
+struct rule {
+	char *name;
+	unsigned line; /* of the configuration file, for messages */
+	uint64_t actions;   /* bit i: row i of the KMS table */
+	uint64_t endpoints; /* bit i: endpoint i of the configuration */
+	bool any_key;       /* `keys: any` */
+	char **keys;        /* sorted by strcmp, so that the reader can search */
+	size_t n_keys;
+	struct rule_context *contexts;
+	size_t n_contexts;
+	bool plaintext_allow; /* `plaintext: allow` */
+};
+
+struct policy {
+	struct rule *rules;
+	size_t n_rules;
+};
+
+/* Frees what the rules own; the policy is empty afterwards. */
+void policy_done(struct policy *policy);
+
+/* How far a rule got, in the order it is tried. The last value is a match. */
+enum policy_stage {
+	POLICY_NO_RULES,  /* the enclave has none */
+	POLICY_ENDPOINT,  /* refused there */
+	POLICY_ACTION,
+	POLICY_KEY,
+	POLICY_CONTEXT,
+	POLICY_RECIPIENT,
+	POLICY_ALLOWED,
+};
+
+/* The endpoint a request goes to, as far as the policy needs it. */
+struct policy_endpoint {
+	unsigned index;     /* in the configuration: the bit of struct rule */
+	const char *region; /* a bare key id equals the id of a listed ARN of this region */
+};
+
+struct verdict {
+	enum policy_stage stage; /* POLICY_ALLOWED: allowed by `rule`; else refused at this stage */
+	const struct rule *rule; /* the rule that matched, or the one that got furthest (ties: the
+				  * first); NULL when there are no rules */
+	int key;                 /* index of kms_request.keys[] that failed at POLICY_KEY, else -1;
+				  * an absent key is failed too */
+};
+
+/* Pure: decides by the rules alone. Never fails. */
+struct verdict policy_decide(const struct policy *policy, struct policy_endpoint endpoint,
+			     const struct kms_request *request);
+
+/* A stable word for the REASON field: "endpoint", "action", "key", "encryption-context",
+ * "recipient", "no-rules", "allowed". */
+const char *policy_stage_name(enum policy_stage stage);
+
+/* Writes the sentence for the client and the journal, e.g.
+ * `rule "unwrap-data-keys" (line 31) does not allow key alias/x`. Values from the request are
+ * escaped and clipped. `out` is at least 512 bytes. Returns out. */
+const char *verdict_explain(const struct verdict *verdict, const struct kms_request *request,
+			    char *out, size_t size);

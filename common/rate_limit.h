@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* A token bucket in one atomic word (GCRA: the time at which the bucket is full again), so that
+ * workers share it without a lock, and a counter with a ceiling for what is held at once. */
+
+#include "clock.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct rate {
+	usec_t interval; /* microseconds a token takes to come back; at least 1 */
+	uint32_t burst;  /* tokens a full bucket holds; at least 1 */
+};
+
+struct rate_limit {
+	_Atomic int64_t full_at; /* monotonic; 0 is a full bucket */
+};
+
+/* Takes a token if there is one. `rate` may differ from call to call (a reload). When false,
+ * *ret_wait (may be NULL) is the time until the next token. */
+bool rate_limit_take(struct rate_limit *limit, struct rate rate, usec_t now, usec_t *ret_wait);
+
+struct gauge {
+	_Atomic uint64_t held;
+};
+
+/* Adds `n` unless that would pass `max`; false then. */
+bool gauge_take(struct gauge *gauge, uint64_t n, uint64_t max);
+void gauge_return(struct gauge *gauge, uint64_t n);
+uint64_t gauge_read(const struct gauge *gauge);
