@@ -27,7 +27,7 @@ struct rule {
 	uint64_t actions;   /* bit i: row i of the KMS table */
 	uint64_t endpoints; /* bit i: endpoint i of the configuration */
 	bool any_key;       /* `keys: any` */
-	char **keys;        /* sorted by strcmp, so that the reader can search */
+	char **keys;        /* canonical JSON text, as requests are; in any order */
 	size_t n_keys;
 	struct rule_context *contexts;
 	size_t n_contexts;
@@ -37,9 +37,14 @@ struct rule {
 struct policy {
 	struct rule *rules;
 	size_t n_rules;
+	struct policy_index *index; /* policy_prepare() makes it */
 };
 
-/* Frees what the rules own; the policy is empty afterwards. */
+/* Makes the index of keys, once the rules are filled in; nothing of them may change afterwards.
+ * A policy that was not prepared refuses everything. 0 or -ENOMEM. */
+_must_check_ int policy_prepare(struct policy *policy);
+
+/* Frees the index and what the rules own; the policy is empty afterwards. */
 void policy_done(struct policy *policy);
 
 /* How far a rule got, in the order it is tried. The last value is a match. */
@@ -65,6 +70,8 @@ struct verdict {
 				  * first); NULL when there are no rules */
 	int key;                 /* index of kms_request.keys[] that failed at POLICY_KEY, else -1;
 				  * an absent key is failed too */
+	int context;             /* index of kms_request.contexts[] that failed at POLICY_CONTEXT */
+	int pair;                /* and of the rule's pair that it lacks; else -1 */
 };
 
 /* Pure: decides by the rules alone. Never fails. */
