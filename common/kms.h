@@ -2,7 +2,8 @@
 #pragma once
 
 /* What we know of AWS KMS: the table of its 56 actions (API version 2014-11-01, target prefix
- * TrentService), and reading a request body with it. A new action is a new row. */
+ * TrentService), and reading a request body with it. A new action is a new row (and KMS_ACTIONS).
+ * The table is common/kms_table.c, the reading common/kms.c. */
 
 #include "error.h"
 #include "json.h"
@@ -17,21 +18,24 @@
 #define KMS_ACTIONS 56
 
 enum kms_flag {
-	KMS_RECIPIENT = 1 << 0,       /* takes a Recipient (aws.md 3.2: exactly five) */
-	KMS_SECRET_REPLY = 1 << 1,    /* its reply can hold a secret in clear */
-	KMS_REPEATABLE = 1 << 2,      /* safe to send once more when the connection died */
-	KMS_DESTRUCTIVE = 1 << 3,     /* a rule that allows it earns a warning */
-	KMS_PRIVILEGE = 1 << 4,       /* changes who may do what: a warning too */
-	KMS_KEY_REQUIRED = 1 << 5,    /* KMS itself requires its key members */
+	KMS_RECIPIENT = 1 << 0,    /* takes a Recipient: exactly five do */
+	KMS_SECRET_REPLY = 1 << 1, /* its reply can hold a secret in clear */
+	KMS_REPEATABLE = 1 << 2,   /* safe to send once more when the connection died: it changes
+				    * nothing, so that a second time is as good as one */
+	KMS_DESTRUCTIVE = 1 << 3,  /* a rule that allows it earns a warning */
+	KMS_PRIVILEGE = 1 << 4,    /* changes who may do what: a warning too */
 };
 
+/* The lists end in NULL. */
 struct kms_action {
-	const char *name;              /* "Decrypt" */
-	const char *const *members;    /* every top-level member, NULL-terminated */
-	const char *const *keys;       /* the members that name a key or alias, NULL-terminated */
-	const char *const *contexts;   /* the members that are an encryption context */
-	const char *const *secrets;    /* the members of its reply that hold a secret in clear */
-	unsigned flags;                /* enum kms_flag */
+	const char *name;            /* "Decrypt" */
+	const char *const *members;  /* every top-level member */
+	const char *const *keys;     /* the members that name a key or an alias: at most two */
+	const char *const *contexts; /* the members that are an encryption context: at most two.
+				      * CreateGrant's Constraints aren't: they limit what the grant
+				      * is for, and no context is used in the call itself. */
+	const char *const *secrets;  /* the members of its reply that hold a secret in clear */
+	unsigned flags;              /* enum kms_flag */
 };
 
 /* Row `index` of the table; `index` < KMS_ACTIONS. */
@@ -40,31 +44,34 @@ const struct kms_action *kms_action(unsigned index);
 /* The index of the action of exactly this name, or -1. Binary search. */
 int kms_action_index(struct slice name);
 
-/* The action's name with the smallest edit distance, for "did you mean"; NULL if none is near. */
+/* The name of the action that is nearest in spelling, for "did you mean"; NULL if none is near.
+ * Case doesn't count, nor a prefix that ends in ':' or '.' (kms:Decrypt, TrentService.Decrypt). */
 const char *kms_action_similar(struct slice name);
 
 enum kms_recipient {
 	KMS_RECIPIENT_NONE,    /* no Recipient member */
-	KMS_RECIPIENT_BAD,     /* there, but without a non-empty base64 document or another algorithm */
-	KMS_RECIPIENT_PRESENT, /* AttestationDocument non-empty base64 and RSAES_OAEP_SHA_256 */
+	KMS_RECIPIENT_BAD,     /* there, but not as below */
+	KMS_RECIPIENT_PRESENT, /* AttestationDocument is base64 (RFC 4648 4, padded, no spare bits)
+				* of 1 to LIMIT_ATTESTATION bytes, KeyEncryptionAlgorithm is
+				* RSAES_OAEP_SHA_256 */
 };
 
 /* A body that was read. All slices point into the body. */
 struct kms_request {
-	unsigned action;           /* index of the table */
-	struct slice keys[2];      /* values of the key members, canonical; .p NULL where absent */
-	int contexts[2];           /* nodes of `doc`, -1 where absent */
+	unsigned action;      /* index of the table */
+	struct slice keys[2]; /* values of the row's `keys`, canonical; .p NULL where absent */
+	int contexts[2];      /* nodes of the row's `contexts`, -1 where absent */
 	enum kms_recipient recipient;
 	const struct json_doc *doc; /* borrowed: valid until the worker reads the next body */
 };
 
 enum kms_result { KMS_BAD = 0, KMS_OK };
 
-/* Understands a body that json_read() accepted: it is an object; every top-level member, and every
- * member of Recipient (AttestationDocument, KeyEncryptionAlgorithm), is in the action's row; key
- * members are non-empty strings; contexts are objects of strings; no null where policy looks (keys,
- * contexts, Recipient and its members). `error` names the member and what was expected.
- * Pure, allocates nothing. */
+/* Understands a body that json_read() accepted: it is an object; every top-level member is in the
+ * action's row; key members are non-empty strings; contexts are objects of strings; Recipient is an
+ * object of AttestationDocument and KeyEncryptionAlgorithm (either may be missing), both strings.
+ * So no null stands where policy looks. `error` (may be NULL) names the member and what was
+ * expected. Pure, allocates nothing. */
 _must_check_ enum kms_result kms_read(unsigned action, const struct json_doc *doc,
 				      struct kms_request *ret_request, struct error *error);
 
@@ -76,11 +83,14 @@ enum kms_reply {
 	KMS_REPLY_SAFE,
 };
 
-/* Judges a 2xx reply of an action with KMS_SECRET_REPLY under `plaintext: refuse`. `doc` is the
- * scratch for reading; `body` is rewritten in place, *ret_n is its canonical length. */
+/* Judges a 2xx reply of an action with KMS_SECRET_REPLY under `plaintext: refuse`; any other action
+ * is KMS_REPLY_UNREADABLE. The secret members of all actions are looked for, not only its own.
+ * `doc` is the scratch for reading; `body` is rewritten in place, and unless it is unreadable
+ * *ret_n is its canonical length. */
 _must_check_ enum kms_reply kms_check_reply(unsigned action, char *body, size_t n,
 					    struct json_doc *doc, size_t *ret_n);
 
-/* The error code of a reply that isn't 2xx: the text of __type (or code) behind the last '#' and
- * before a ':'. Empty when the body holds none. Points into `body`, which is rewritten in place. */
+/* The error code of a reply that isn't 2xx: the text of __type (or code) before the first ':' and
+ * behind the last '#'. Empty when the body holds none. Points into `body`, which is rewritten in
+ * place also when it isn't JSON: whoever relays the body keeps a copy. */
 struct slice kms_error_code(char *body, size_t n, struct json_doc *doc);

@@ -16,6 +16,8 @@
 #define LIMIT_BODY_MAX (1 * MIB)      /* ceiling of the option `body` */
 #define LIMIT_JSON_DEPTH 8            /* deepest KMS body is 3 (CreateGrant's Constraints) */
 #define LIMIT_JSON_MEMBERS 256        /* members and elements of one body, all levels together */
+#define LIMIT_ATTESTATION (256 * KIB) /* attestation document, decoded: the limit of KMS */
+#define LIMIT_JSON_NUMBER 64          /* bytes of a number: the longest KMS takes or sends is a time */
 
 /* Deadlines of a connection, absolute: a byte doesn't reset them. */
 #define LIMIT_HEAD_TIME (5 * USEC_PER_SEC)   /* from its first byte to the end of a head */
@@ -24,6 +26,9 @@
 #define LIMIT_IDLE_TIME (60 * USEC_PER_SEC)  /* between two requests */
 #define LIMIT_LINGER_TIME (1 * USEC_PER_SEC) /* reading and dropping behind a closing answer */
 #define LIMIT_LINGER_BYTES (64 * KIB)
+
+/* A tunnel. */
+#define LIMIT_HELLO (16 * KIB) /* ClientHello with its record headers: 2 KiB with a post-quantum key */
 
 /* An upstream's reply. */
 #define LIMIT_REPLY_HEAD (16 * KIB) /* KMS sends under 1 KiB */
