@@ -2,13 +2,14 @@
 #pragma once
 
 /* Messages of the daemon itself (start, reload, credentials, upstreams); requests have audit
- * records, daemon/audit.h. To the journal where $JOURNAL_STREAM names our stderr, else as text on
- * stderr. May be called from any thread. */
+ * records, daemon/audit.h. To the journal where $JOURNAL_STREAM names our stderr, else as text
+ * on stderr. May be called from any thread. */
 
 #include "macro.h"
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <syslog.h>
 
 /* One kind of journal entry: MESSAGE_ID and its default priority. Every row has an entry in
@@ -44,16 +45,29 @@ struct event_info {
 
 const struct event_info *event_info(enum event event);
 
-/* Chooses the target once at start: the journal if $JOURNAL_STREAM is stderr's device and inode. */
+/* Chooses the target once at start: the journal if $JOURNAL_STREAM is stderr's device and
+ * inode.
+ */
 void log_open(void);
+
+/* The journal at another socket than journald's own: for tests. -errno: the target is
+ * unchanged. */
+_must_check_ int log_open_journal(const char *path);
+
 bool log_to_journal(void);
 
-/* One event with its sentence. `fields` is NULL or a NULL-terminated list of "NAME=value" strings
- * that go along (in text: ` name=value` behind the sentence). */
+/* One event with its sentence. `fields` is NULL or a NULL-terminated list of at most 24
+ * "NAME=value" strings that go along (in text: ` NAME=value` behind the sentence). Never
+ * blocks; what the target doesn't take is counted, and the audit writer records the count. */
 _printf_(3, 4) void log_event(enum event event, const char *const *fields, const char *format,
 			      ...);
 
-/* One entry ready made: writes to the target and tells what became of it: 0, or negative errno when
- * the journal's socket can't take it now (-EAGAIN) or is not there. Never blocks. Used by the audit
- * writer, which counts what is lost. `fields` as above; the sentence is fields' "MESSAGE=". */
+/* Events that were lost since the last call. */
+_must_check_ uint64_t log_take_lost(void);
+
+/* One entry ready made, PRIORITY and SYSLOG_IDENTIFIER are added: writes it to the target and
+ * tells what became of it. Never blocks. `fields` as above, the sentence is among them as
+ * "MESSAGE=". 0; -EAGAIN: the journal's socket (or the reader of stderr) can't take it now;
+ * -EMSGSIZE: too large, it won't go later either; -ENOENT, -ECONNREFUSED and others: there is
+ * no journal. */
 _must_check_ int log_write(int priority, const char *const *fields, size_t n_fields);

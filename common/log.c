@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "log.h"
+
+#include "macro.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define JOURNAL_SOCKET "/run/systemd/journal/socket"
+#define FIELDS_MAX 24
+
+/* Ids never change: operators match on them. A new one comes from `systemd-id128 new`. */
+static const struct event_info events[_EVENT_MAX] = {
+	[EVENT_START] = {"ad547b671bbd4a459dad650b3c2b682c", LOG_NOTICE},
+	[EVENT_STOP] = {"0cd319a40aa9466b96bd162f83cd5bb4", LOG_NOTICE},
+	[EVENT_CONFIG_LOADED] = {"0b918a561a4f48588c0e860128bb9d2b", LOG_NOTICE},
+	[EVENT_CONFIG_REFUSED] = {"aa6cdc3b47f644abbe10cdd5f05adb43", LOG_ERR},
+	[EVENT_CONFIG_WARNING] = {"3bce3007a94445a4bf3fb4f1f714bc88", LOG_WARNING},
+	[EVENT_CREDENTIALS] = {"a3e37a7478b540cba3d869268520e857", LOG_INFO},
+	[EVENT_CREDENTIALS_FAIL] = {"d3a7b2a109a1455a882dc0e608a1a346", LOG_ERR},
+	[EVENT_ENDPOINT_DOWN] = {"835c8674c8f549dc81655d7448740e02", LOG_ERR},
+	[EVENT_ENDPOINT_UP] = {"a03c72bb3eb64a9187ffcdebdb2883f7", LOG_NOTICE},
+	[EVENT_ACCEPT_FAIL] = {"b73275df1240456ba7c7e044bebe8cd2", LOG_ERR},
+	[EVENT_MACHINE] = {"88b9e941dbc341938a73f5eaf4b3a21b", LOG_ERR},
+	[EVENT_REQUEST] = {"27769046b2184e479d092aacb1351696", LOG_INFO},
+	[EVENT_REFUSED] = {"7645fc018e594db19404fbf0e195c0b7", LOG_WARNING},
+	[EVENT_LEAK] = {"dff3d746b94d470297d4e3a844694865", LOG_CRIT},
+	[EVENT_CONNECTION] = {"c094fd9d2dd8445fa41eb2c65ed1e683", LOG_NOTICE},
+	[EVENT_TUNNEL_OPEN] = {"c529ffb0ef484f20bf44cdfb8e6666c9", LOG_INFO},
+	[EVENT_TUNNEL_END] = {"250f360a56854d1ca3bc16fa691d5595", LOG_INFO},
+	[EVENT_COUNTERS] = {"e84fc531189442059566acd35cb0d111", LOG_INFO},
+	[EVENT_SUPPRESSED] = {"7b52ff79c8f94b7f97fa4ed3abfa8153", LOG_WARNING},
+	[EVENT_LOST] = {"491649e5cac145ce86e525b03d0c218e", LOG_ERR},
+};
+
+const struct event_info *event_info(enum event event)
+{
+	assert(event < _EVENT_MAX);
+	return &events[event];
+}
+
+/* Where entries go. sd_journal_sendv() is no use here: it blocks, and it reports success when
+ * there is no journal. The socket is not connected, so that a journal that was started anew, or
+ * only now, is found by its path. */
+static struct {
+	int journal; /* socket, or -1: text on stderr */
+	struct sockaddr_un address;
+	_Atomic uint64_t lost;
+} target = {.journal = -1};
+
+/* One entry as it goes out. A line of PIPE_BUF bytes reaches a pipe whole or not at all. */
+struct entry {
+	char p[PIPE_BUF];
+	size_t n;
+	bool cut;
+};
+
+static void put(struct entry *e, const void *p, size_t n)
+{
+	if (n > sizeof(e->p) - e->n) {
+		n = sizeof(e->p) - e->n;
+		e->cut = true;
+	}
+	memcpy(e->p + e->n, p, n);
+	e->n += n;
+}
+
+static void put_string(struct entry *e, const char *s)
+{
+	put(e, s, strlen(s));
+}
+
+static const char *field_value(const char *field)
+{
+	const char *equals = strchr(field, '=');
+
+	assert(equals);
+	return equals + 1;
+}
+
+int log_open_journal(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd;
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(address.sun_path, path, strlen(path));
+
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (target.journal >= 0)
+		close(target.journal);
+	target.journal = fd;
+	target.address = address;
+	return 0;
+}
+
+void log_open(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	char own[64];
+	struct stat st;
+
+	if (!stream || fstat(STDERR_FILENO, &st) < 0)
+		return;
+	snprintf(own, sizeof(own), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+	if (strcmp(stream, own) == 0)
+		(void)log_open_journal(JOURNAL_SOCKET); /* stderr is the journal as well */
+}
+
+bool log_to_journal(void)
+{
+	return target.journal >= 0;
+}
+
+/* The journal's native protocol: NAME=value and a newline; a value that holds a newline itself
+ * is framed by its length (systemd.io/JOURNAL_NATIVE_PROTOCOL). */
+static void put_journal_field(struct entry *e, const char *field)
+{
+	const char *value = field_value(field);
+
+	if (strchr(value, '\n')) {
+		uint64_t n = htole64(strlen(value));
+
+		put(e, field, (size_t)(value - field) - 1);
+		put(e, "\n", 1);
+		put(e, &n, sizeof(n));
+		put_string(e, value);
+	} else {
+		put_string(e, field);
+	}
+	put(e, "\n", 1);
+}
+
+static int write_journal(int priority, const char *const *fields, size_t n_fields)
+{
+	struct entry e = {.n = 0};
+	char text[] = "PRIORITY=0";
+
+	text[sizeof(text) - 2] = (char)('0' + priority);
+	put_journal_field(&e, text);
+	put_journal_field(&e, "SYSLOG_IDENTIFIER=kms-vsock-proxyd");
+	for (size_t i = 0; i < n_fields; i++)
+		put_journal_field(&e, fields[i]);
+	if (e.cut)
+		return -EMSGSIZE;
+
+	if (sendto(target.journal, e.p, e.n, MSG_DONTWAIT | MSG_NOSIGNAL,
+		   (struct sockaddr *)&target.address, sizeof(target.address)) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Values from a wire were escaped when they were copied; what is escaped here is what a
+ * terminal or a reader of lines would trip over, and the `also` byte. */
+static void put_text(struct entry *e, const char *s, char also)
+{
+	char hex[5];
+
+	for (; *s; s++) {
+		if (*s >= 0x20 && *s < 0x7f && *s != also) {
+			put(e, s, 1);
+			continue;
+		}
+		snprintf(hex, sizeof(hex), "\\x%02x", (unsigned char)*s);
+		put_string(e, hex);
+	}
+}
+
+/* NAME=value, or NAME="value" where it would else end too early; it can't end its own quotes.
+ */
+static void put_text_field(struct entry *e, const char *field)
+{
+	const char *value = field_value(field);
+	bool quote = *value == '\0' || strchr(value, ' ');
+
+	put(e, " ", 1);
+	put(e, field, (size_t)(value - field));
+	put_string(e, quote ? "\"" : "");
+	put_text(e, value, '"');
+	put_string(e, quote ? "\"" : "");
+}
+
+static bool is_field(const char *field, const char *name)
+{
+	return strncmp(field, name, strlen(name)) == 0;
+}
+
+static int write_stderr(const struct entry *e)
+{
+	struct pollfd poller = {.fd = STDERR_FILENO, .events = POLLOUT};
+	ssize_t n;
+
+	/* A pipe is writable while PIPE_BUF bytes fit, so the write below doesn't block. */
+	n = poll(&poller, 1, 0);
+	if (n <= 0)
+		return n < 0 ? -errno : -EAGAIN;
+	if (poller.revents & (POLLERR | POLLHUP | POLLNVAL))
+		return -EPIPE;
+	n = write(STDERR_FILENO, e->p, e->n);
+	if (n < 0)
+		return -errno;
+	return (size_t)n == e->n ? 0 : -EIO;
+}
+
+/* `level: sentence NAME=value ...`, without the id: it is of no use to a reader. */
+static int write_text(int priority, const char *const *fields, size_t n_fields)
+{
+	static const char *const levels[] = {"emergency", "alert",  "critical", "error",
+					     "warning",   "notice", "info",     "debug"};
+	struct entry e = {.n = 0};
+
+	put_string(&e, levels[priority]);
+	put(&e, ": ", 2);
+	for (size_t i = 0; i < n_fields; i++)
+		if (is_field(fields[i], "MESSAGE="))
+			put_text(&e, field_value(fields[i]), '\0');
+	for (size_t i = 0; i < n_fields; i++)
+		if (!is_field(fields[i], "MESSAGE=") && !is_field(fields[i], "MESSAGE_ID="))
+			put_text_field(&e, fields[i]);
+	put(&e, "\n", 1);
+	if (e.cut)
+		memcpy(e.p + sizeof(e.p) - 4, "...\n", 4);
+	return write_stderr(&e);
+}
+
+int log_write(int priority, const char *const *fields, size_t n_fields)
+{
+	assert(priority >= LOG_EMERG && priority <= LOG_DEBUG);
+	if (log_to_journal())
+		return write_journal(priority, fields, n_fields);
+	return write_text(priority, fields, n_fields);
+}
+
+void log_event(enum event event, const char *const *fields, const char *format, ...)
+{
+	const struct event_info *info = event_info(event);
+	const char *all[2 + FIELDS_MAX];
+	char message[2048] = "MESSAGE=", id[64];
+	size_t n = 0, start = strlen(message);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(message + start, sizeof(message) - start, format, args);
+	va_end(args);
+	snprintf(id, sizeof(id), "MESSAGE_ID=%s", info->message_id);
+
+	all[n++] = message;
+	all[n++] = id;
+	while (fields && *fields) {
+		assert(n < ELEMENTSOF(all));
+		all[n++] = *fields++;
+	}
+	if (log_write(info->priority, all, n) < 0)
+		atomic_fetch_add_explicit(&target.lost, 1, memory_order_relaxed);
+}
+
+uint64_t log_take_lost(void)
+{
+	return atomic_exchange_explicit(&target.lost, 0, memory_order_relaxed);
+}
