@@ -7,8 +7,9 @@ to one stage:
 
   accept   before TLS: the condition can't look at a request, there is none yet
   read     a request is coming in, but nothing of it has been read
-  answer   the service itself answers otherwise (an error, a leak); applied after the
-           signature check, so that no fault hides a wrong signature
+  error    the service refuses; applied after the signature check, so that no fault hides a
+           wrong signature, and before anything is done
+  answer   the service itself answers otherwise (a leak, a missing member)
   reply    the answer is right but its bytes aren't
 
 `python3 faults.py` prints the kinds of every stand-in's common table.
@@ -18,7 +19,7 @@ import inspect
 import itertools
 import threading
 
-STAGES = ("accept", "read", "answer", "reply")
+STAGES = ("accept", "read", "error", "answer", "reply")
 
 
 class Kind:

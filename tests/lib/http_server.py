@@ -102,7 +102,7 @@ class Reply:
         self.status_line = None
         self.framing = "length"     # or "none": no Content-Length is made
         self.length = None          # text in place of the true length
-        self.date_offset, self.date_text = 0, None
+        self.dated, self.date_offset, self.date_text = True, 0, None
         self.bad_lines = []
         self.prefix = self.suffix = b""
         self.raw = None
@@ -125,11 +125,9 @@ class Reply:
             phrase = "Unknown"
         lines = [self.status_line or f"{self.version} {self.status} {phrase}"]
         lines += [f"{n}: {v}" for n, v in self.headers]
-        date = self.date_text
-        if date is None and clock is not None:
+        if self.dated:
             date = email.utils.formatdate(clock() + self.date_offset, usegmt=True)
-        if date is not None and not any(n == "Date" for n, _ in self.headers):
-            lines.append(f"Date: {date}")
+            lines.append(f"Date: {self.date_text or date}")
         if self.framing == "length":
             lines.append(f"Content-Length: {self.length if self.length is not None else len(self.body)}")
         lines += self.bad_lines
@@ -197,18 +195,16 @@ class Connection:
         if self.server.identity is None:
             return
         context = self.server.identity.context(self.certificate, self.tls_version or self.server.tls)
-        context.sni_callback = lambda sock, name, _: self._note_sni(sock, name)
         self.sock.settimeout(10)
         self.sock = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
-        self.sock.do_handshake()
+        try:
+            self.sock.do_handshake()
+        finally:
+            self.sni = getattr(self.sock, "sni", None)
         self.sock.settimeout(None)
         self.tls = self.sock.version()
         self.resumed = self.sock.session_reused
         self.alpn = self.sock.selected_alpn_protocol()
-
-    def _note_sni(self, sock, name):
-        # The callback sits on the shared context: the socket tells whose handshake this is.
-        self.server.note_sni(sock, name)
 
     def _one_request(self):
         """Reads and answers one request; false when the connection is to end."""
@@ -327,13 +323,15 @@ class Connection:
     def _wait(self, seconds, fault):
         """Waits for the time, the fault's end or the peer's; the last raises Gone."""
         until = None if seconds is None else time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
         while until is None or time.monotonic() < until:
             if fault.cleared.is_set():
                 return
             if self.server.stopping.is_set():
                 raise Gone
             left = 0.02 if until is None else max(0, min(0.02, until - time.monotonic()))
-            if select.select([self.sock], [], [], left)[0]:
+            if poll.poll(left * 1000):
                 self._held += self._receive_waiting()
 
     def _receive_waiting(self):
@@ -400,7 +398,6 @@ class HttpServer:
         self._changed = threading.Condition(threading.RLock())
         self._listener = None
         self._acceptor = None
-        self._sni = threading.local()
 
     def clock(self):
         """This server's idea of the time, in seconds since the epoch."""
@@ -453,11 +450,6 @@ class HttpServer:
                 self._live.add(connection)
                 self._changed.notify_all()
             threading.Thread(target=connection.run, daemon=True).start()
-
-    def note_sni(self, sock, name):
-        for connection in list(self._live):
-            if connection.sock is sock:
-                connection.sni = name
 
     # Records.
 

@@ -197,6 +197,8 @@ def header(reply, name, value):
 def drop_header(reply, name):
     """Leaves a header out, such as Date."""
     reply.headers = [h for h in reply.headers if h[0].lower() != name.lower()]
+    if name.lower() == "date":
+        reply.dated = False
     if name.lower() == "content-length":
         reply.framing = "none"
 
@@ -204,7 +206,6 @@ def drop_header(reply, name):
 @TABLE.kind("reply")
 def date(reply, offset=0, text=None):
     """Another Date: off by `offset` seconds from the stand-in's clock, or any text."""
-    reply.headers = [h for h in reply.headers if h[0].lower() != "date"]
     reply.date_offset, reply.date_text = offset, text
 
 

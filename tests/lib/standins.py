@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests import: every stand-in by name.
+
+    with LocalKms() as kms, LocalImds(kms.credentials) as imds:
+        kms.fault("delay", seconds=2, action="Decrypt")
+        ...
+        assert kms.requests[-1].verdict == "ok"
+"""
+
+from attestation import AttestationAuthority, open_ciphertext_for_recipient, spki
+from bridge import Bridge
+from credential_store import CredentialStore, Credentials, make_credentials, make_user_key
+from local_container import LocalContainer
+from local_imds import LocalImds
+from local_kms import DEFAULT_KEYS, LocalKms, endpoint_host
+from tls_certs import Authority, VARIANTS
+
+__all__ = [
+    "AttestationAuthority", "Authority", "Bridge", "CredentialStore", "Credentials", "DEFAULT_KEYS",
+    "LocalContainer", "LocalImds", "LocalKms", "VARIANTS", "endpoint_host", "make_credentials",
+    "make_user_key", "open_ciphertext_for_recipient", "spki",
+]
