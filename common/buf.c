@@ -17,10 +17,11 @@ void buf_done(struct buf *b)
 	*b = BUF_INIT(b->max);
 }
 
-/* Not realloc(): it would leave an unwiped copy behind. */
+/* Not realloc(): it would leave an unwiped copy behind. The byte above `cap` is for the NUL
+ * that vsnprintf() writes, which isn't counted. */
 static int buf_move(struct buf *b, size_t cap)
 {
-	char *p = malloc(cap);
+	char *p = malloc(cap + 1);
 
 	if (!p)
 		return -ENOMEM;
@@ -82,8 +83,8 @@ int buf_printf(struct buf *b, const char *format, ...)
 	if (n < 0)
 		return -EINVAL;
 
-	r = buf_reserve(b, (size_t)n + 1); /* vsnprintf writes a NUL, which isn't counted */
-	if (r < 0)
+	r = buf_reserve(b, (size_t)n);
+	if (r < 0 || n == 0)
 		return r;
 
 	va_start(args, format);

@@ -70,7 +70,16 @@ static int digits(struct slice s, size_t at, size_t n)
 	return v;
 }
 
-/* False when a field is out of its range or the day isn't in that month. */
+static int days_in_month(int year, int month)
+{
+	static const unsigned char days_of[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+
+	return days_of[month - 1] + (month == 2 && leap);
+}
+
+/* False when a field is out of its range or the day isn't in that month. A leap second (60)
+ * counts as the second after it, as everywhere on this system. */
 static bool to_wall(int year, int month, int day, int hour, int minute, int second,
 		    usec_t *ret_wall)
 {
@@ -80,32 +89,37 @@ static bool to_wall(int year, int month, int day, int hour, int minute, int seco
 			.tm_hour = hour,
 			.tm_min = minute,
 			.tm_sec = second};
-	time_t t;
 
-	if (year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 ||
-	    hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60)
+	if (year < 1970 || month < 1 || month > 12 || day < 1 ||
+	    day > days_in_month(year, month) || hour < 0 || hour > 23 || minute < 0 ||
+	    minute > 59 || second < 0 || second > 60)
 		return false;
-	t = timegm(&tm);
-	if (tm.tm_mon != month - 1 && second != 60)
-		return false;
-	*ret_wall = (usec_t)t * USEC_PER_SEC;
+	*ret_wall = (usec_t)timegm(&tm) * USEC_PER_SEC;
 	return true;
 }
 
 bool clock_parse_http_date(struct slice s, usec_t *ret_wall)
 {
+	char again[CLOCK_HTTP_DATE_SIZE];
 	int month = 0;
+	usec_t wall;
 
 	/* Thu, 01 Jan 1970 00:00:00 GMT */
-	if (s.n != CLOCK_HTTP_DATE_SIZE - 1 || s.p[3] != ',' || s.p[4] != ' ' || s.p[7] != ' ' ||
-	    s.p[11] != ' ' || s.p[16] != ' ' || s.p[19] != ':' || s.p[22] != ':' ||
-	    memcmp(s.p + 25, " GMT", 4) != 0)
+	if (s.n != CLOCK_HTTP_DATE_SIZE - 1)
 		return false;
 	for (size_t i = 0; i < ELEMENTSOF(months); i++)
 		if (memcmp(s.p + 8, months[i], 3) == 0)
 			month = (int)i + 1;
-	return to_wall(digits(s, 12, 4), month, digits(s, 5, 2), digits(s, 17, 2),
-		       digits(s, 20, 2), digits(s, 23, 2), ret_wall);
+	if (!to_wall(digits(s, 12, 4), month, digits(s, 5, 2), digits(s, 17, 2),
+		     digits(s, 20, 2), digits(s, 23, 2), &wall))
+		return false;
+
+	/* What we would write for it is what it must be: the weekday and every separator too.
+	 */
+	if (memcmp(s.p, clock_format_http_date(wall, again), s.n) != 0)
+		return false;
+	*ret_wall = wall;
+	return true;
 }
 
 bool clock_parse_rfc3339(struct slice s, usec_t *ret_wall)

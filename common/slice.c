@@ -2,11 +2,21 @@
 #include "slice.h"
 
 #include <assert.h>
-#include <strings.h>
 
+static unsigned char fold(char c)
+{
+	return (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
+/* Not strncasecmp(): it stops at a NUL, and it asks the locale. */
 bool slice_eq_nocase(struct slice a, struct slice b)
 {
-	return a.n == b.n && (a.n == 0 || strncasecmp(a.p, b.p, a.n) == 0);
+	if (a.n != b.n)
+		return false;
+	for (size_t i = 0; i < a.n; i++)
+		if (fold(a.p[i]) != fold(b.p[i]))
+			return false;
+	return true;
 }
 
 bool slice_starts(struct slice a, struct slice prefix)
@@ -35,30 +45,37 @@ bool slice_to_u64(struct slice s, unsigned long long max, unsigned long long *re
 	return true;
 }
 
-const char *slice_escape(struct slice s, char *out, size_t size)
+/* Writes one byte's text into out[4]; returns how many characters it has. */
+static size_t escape_byte(unsigned char c, char *out)
 {
 	static const char hex[] = "0123456789abcdef";
-	size_t o = 0;
+
+	if (c >= 0x20 && c <= 0x7e && c != '\\') {
+		out[0] = (char)c;
+		return 1;
+	}
+	memcpy(out, (char[]){'\\', 'x', hex[c >> 4], hex[c & 15]}, 4);
+	return 4;
+}
+
+const char *slice_escape(struct slice s, char *out, size_t size)
+{
+	static const char mark[] = "...";
+	size_t o = 0, cut = 0; /* `cut`: the last place between two bytes where the mark fits */
 
 	assert(size >= 8);
 	for (size_t i = 0; i < s.n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-		bool plain = c >= 0x20 && c <= 0x7e && c != '\\';
+		char text[4];
+		size_t n = escape_byte((unsigned char)s.p[i], text);
 
-		/* Room for this byte, the mark of a cut and the NUL. */
-		if (o + (plain ? 1 : 4) + 3 + 1 > size) {
-			memcpy(out + o, "...", 3);
-			o += 3;
-			break;
+		if (o + sizeof(mark) <= size)
+			cut = o;
+		if (o + n + 1 > size) {
+			memcpy(out + cut, mark, sizeof(mark));
+			return out;
 		}
-		if (plain) {
-			out[o++] = (char)c;
-		} else {
-			out[o++] = '\\';
-			out[o++] = 'x';
-			out[o++] = hex[c >> 4];
-			out[o++] = hex[c & 15];
-		}
+		memcpy(out + o, text, n);
+		o += n;
 	}
 	out[o] = '\0';
 	return out;
