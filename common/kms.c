@@ -5,6 +5,41 @@
 
 #include <string.h>
 
+bool kms_read_arn(struct slice text, struct kms_arn *ret_arn)
+{
+	struct slice fields[6] = {0}, key = SLICE("key/");
+	struct kms_arn arn = {0};
+	size_t n = 0;
+
+	if (text.n == 0)
+		return false;
+	for (const char *p = text.p, *end = text.p + text.n;; p++) {
+		const char *colon = memchr(p, ':', (size_t)(end - p));
+
+		if (n == ELEMENTSOF(fields))
+			return false;
+		fields[n++] = (struct slice){p, (size_t)((colon ?: end) - p)};
+		if (!colon)
+			break;
+		p = colon;
+	}
+	if (n != ELEMENTSOF(fields) || !slice_eq(fields[0], SLICE("arn")) || fields[1].n == 0 ||
+	    !slice_eq(fields[2], SLICE("kms")) || fields[3].n == 0 || fields[4].n == 0)
+		return false;
+
+	arn.region = fields[3];
+	arn.resource = fields[5];
+	if (slice_starts(arn.resource, key)) {
+		arn.id = (struct slice){arn.resource.p + key.n, arn.resource.n - key.n};
+		if (arn.id.n == 0 || memchr(arn.id.p, '/', arn.id.n))
+			return false;
+	} else if (!slice_starts(arn.resource, SLICE("alias/"))) {
+		return false;
+	}
+	*ret_arn = arn;
+	return true;
+}
+
 /* An unknown member would pass the policy unseen, so it is refused, not ignored. */
 static bool is_listed(struct slice name, const char *const *list)
 {

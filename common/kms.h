@@ -2,8 +2,8 @@
 #pragma once
 
 /* What we know of AWS KMS: the table of its 56 actions (API version 2014-11-01, target prefix
- * TrentService), and reading a request body with it. A new action is a new row (and KMS_ACTIONS).
- * The table is common/kms_table.c, the reading common/kms.c. */
+ * TrentService), and reading a request body with it. A new action is a new row (and
+ * KMS_ACTIONS). The table is common/kms_table.c, the reading common/kms.c. */
 
 #include "error.h"
 #include "json.h"
@@ -13,29 +13,30 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One bit an action fits a uint64_t: see struct rule. The values are indices of the table, which is
- * in alphabetical order. */
+/* One bit an action fits a uint64_t: see struct rule. The values are indices of the table,
+ * which is in alphabetical order. */
 #define KMS_ACTIONS 56
 
 enum kms_flag {
 	KMS_RECIPIENT = 1 << 0,    /* takes a Recipient: exactly five do */
 	KMS_SECRET_REPLY = 1 << 1, /* its reply can hold a secret in clear */
-	KMS_REPEATABLE = 1 << 2,   /* safe to send once more when the connection died: it changes
-				    * nothing, so that a second time is as good as one */
-	KMS_DESTRUCTIVE = 1 << 3,  /* a rule that allows it earns a warning */
-	KMS_PRIVILEGE = 1 << 4,    /* changes who may do what: a warning too */
+	KMS_REPEATABLE = 1 << 2,  /* safe to send once more when the connection died: it changes
+				   * nothing, so that a second time is as good as one */
+	KMS_DESTRUCTIVE = 1 << 3, /* a rule that allows it earns a warning */
+	KMS_PRIVILEGE = 1 << 4,   /* changes who may do what: a warning too */
 };
 
 /* The lists end in NULL. */
 struct kms_action {
-	const char *name;            /* "Decrypt" */
-	const char *const *members;  /* every top-level member */
-	const char *const *keys;     /* the members that name a key or an alias: at most two */
-	const char *const *contexts; /* the members that are an encryption context: at most two.
-				      * CreateGrant's Constraints aren't: they limit what the grant
-				      * is for, and no context is used in the call itself. */
-	const char *const *secrets;  /* the members of its reply that hold a secret in clear */
-	unsigned flags;              /* enum kms_flag */
+	const char *name;           /* "Decrypt" */
+	const char *const *members; /* every top-level member */
+	const char *const *keys;    /* the members that name a key or an alias: at most two */
+	const char *const
+		*contexts;          /* the members that are an encryption context: at most two.
+				     * CreateGrant's Constraints aren't: they limit what the grant
+				     * is for, and no context is used in the call itself. */
+	const char *const *secrets; /* the members of its reply that hold a secret in clear */
+	unsigned flags;             /* enum kms_flag */
 };
 
 /* Row `index` of the table; `index` < KMS_ACTIONS. */
@@ -45,15 +46,27 @@ const struct kms_action *kms_action(unsigned index);
 int kms_action_index(struct slice name);
 
 /* The name of the action that is nearest in spelling, for "did you mean"; NULL if none is near.
- * Case doesn't count, nor a prefix that ends in ':' or '.' (kms:Decrypt, TrentService.Decrypt). */
+ * Case doesn't count, nor a prefix that ends in ':' or '.' (kms:Decrypt, TrentService.Decrypt).
+ */
 const char *kms_action_similar(struct slice name);
+
+/* The parts of `arn:PARTITION:kms:REGION:ACCOUNT:RESOURCE` that somebody asks for. They point
+ * into the text. */
+struct kms_arn {
+	struct slice region;
+	struct slice resource; /* "key/ID" or "alias/NAME" */
+	struct slice id;       /* of a key; .p NULL in the ARN of an alias */
+};
+
+/* False, with *ret_arn untouched, on anything else. */
+_must_check_ bool kms_read_arn(struct slice text, struct kms_arn *ret_arn);
 
 enum kms_recipient {
 	KMS_RECIPIENT_NONE,    /* no Recipient member */
 	KMS_RECIPIENT_BAD,     /* there, but not as below */
-	KMS_RECIPIENT_PRESENT, /* AttestationDocument is base64 (RFC 4648 4, padded, no spare bits)
-				* of 1 to LIMIT_ATTESTATION bytes, KeyEncryptionAlgorithm is
-				* RSAES_OAEP_SHA_256 */
+	KMS_RECIPIENT_PRESENT, /* AttestationDocument is base64 (RFC 4648 4, padded, no spare
+				* bits) of 1 to LIMIT_ATTESTATION bytes, KeyEncryptionAlgorithm
+				* is RSAES_OAEP_SHA_256 */
 };
 
 /* A body that was read. All slices point into the body. */
@@ -67,11 +80,11 @@ struct kms_request {
 
 enum kms_result { KMS_BAD = 0, KMS_OK };
 
-/* Understands a body that json_read() accepted: it is an object; every top-level member is in the
- * action's row; key members are non-empty strings; contexts are objects of strings; Recipient is an
- * object of AttestationDocument and KeyEncryptionAlgorithm (either may be missing), both strings.
- * So no null stands where policy looks. `error` (may be NULL) names the member and what was
- * expected. Pure, allocates nothing. */
+/* Understands a body that json_read() accepted: it is an object; every top-level member is in
+ * the action's row; key members are non-empty strings; contexts are objects of strings;
+ * Recipient is an object of AttestationDocument and KeyEncryptionAlgorithm (either may be
+ * missing), both strings. So no null stands where policy looks. `error` (may be NULL) names the
+ * member and what was expected. Pure, allocates nothing. */
 _must_check_ enum kms_result kms_read(unsigned action, const struct json_doc *doc,
 				      struct kms_request *ret_request, struct error *error);
 
@@ -83,14 +96,14 @@ enum kms_reply {
 	KMS_REPLY_SAFE,
 };
 
-/* Judges a 2xx reply of an action with KMS_SECRET_REPLY under `plaintext: refuse`; any other action
- * is KMS_REPLY_UNREADABLE. The secret members of all actions are looked for, not only its own.
- * `doc` is the scratch for reading; `body` is rewritten in place, and unless it is unreadable
- * *ret_n is its canonical length. */
+/* Judges a 2xx reply of an action with KMS_SECRET_REPLY under `plaintext: refuse`; any other
+ * action is KMS_REPLY_UNREADABLE. The secret members of all actions are looked for, not only
+ * its own. `doc` is the scratch for reading; `body` is rewritten in place, and unless it is
+ * unreadable *ret_n is its canonical length. */
 _must_check_ enum kms_reply kms_check_reply(unsigned action, char *body, size_t n,
 					    struct json_doc *doc, size_t *ret_n);
 
-/* The error code of a reply that isn't 2xx: the text of __type (or code) before the first ':' and
- * behind the last '#'. Empty when the body holds none. Points into `body`, which is rewritten in
- * place also when it isn't JSON: whoever relays the body keeps a copy. */
+/* The error code of a reply that isn't 2xx: the text of __type (or code) before the first ':'
+ * and behind the last '#'. Empty when the body holds none. Points into `body`, which is
+ * rewritten in place also when it isn't JSON: whoever relays the body keeps a copy. */
 struct slice kms_error_code(char *body, size_t n, struct json_doc *doc);

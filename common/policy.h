@@ -14,7 +14,8 @@
 
 #define POLICY_ENDPOINTS 64 /* endpoints of one configuration: a bit each in a rule */
 
-/* One pair that must be present in each encryption context of the action. Canonical JSON text. */
+/* One pair that must be present in each encryption context of the action. Canonical JSON text.
+ */
 struct rule_context {
 	char *name;
 	char **values; /* one of them; at least one */
@@ -23,7 +24,7 @@ struct rule_context {
 
 struct rule {
 	char *name;
-	unsigned line; /* of the configuration file, for messages */
+	unsigned line;      /* of the configuration file, for messages */
 	uint64_t actions;   /* bit i: row i of the KMS table */
 	uint64_t endpoints; /* bit i: endpoint i of the configuration */
 	bool any_key;       /* `keys: any` */
@@ -49,8 +50,8 @@ void policy_done(struct policy *policy);
 
 /* How far a rule got, in the order it is tried. The last value is a match. */
 enum policy_stage {
-	POLICY_NO_RULES,  /* the enclave has none */
-	POLICY_ENDPOINT,  /* refused there */
+	POLICY_NO_RULES, /* the enclave has none */
+	POLICY_ENDPOINT, /* refused there */
 	POLICY_ACTION,
 	POLICY_KEY,
 	POLICY_CONTEXT,
@@ -65,13 +66,14 @@ struct policy_endpoint {
 };
 
 struct verdict {
-	enum policy_stage stage; /* POLICY_ALLOWED: allowed by `rule`; else refused at this stage */
-	const struct rule *rule; /* the rule that matched, or the one that got furthest (ties: the
-				  * first); NULL when there are no rules */
-	int key;                 /* index of kms_request.keys[] that failed at POLICY_KEY, else -1;
-				  * an absent key is failed too */
-	int context;             /* index of kms_request.contexts[] that failed at POLICY_CONTEXT */
-	int pair;                /* and of the rule's pair that it lacks; else -1 */
+	enum policy_stage
+		stage; /* POLICY_ALLOWED: allowed by `rule`; else refused at this stage */
+	const struct rule *rule; /* the rule that matched, or the one that got furthest (ties:
+				  * the first); NULL when there are no rules */
+	int key;     /* index of kms_request.keys[] that failed at POLICY_KEY, else -1;
+		      * an absent key is failed too */
+	int context; /* index of kms_request.contexts[] that failed at POLICY_CONTEXT */
+	int pair;    /* and of the rule's pair that it lacks; else -1 */
 };
 
 /* Pure: decides by the rules alone. Never fails. */

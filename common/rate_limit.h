@@ -5,6 +5,7 @@
  * workers share it without a lock, and a counter with a ceiling for what is held at once. */
 
 #include "clock.h"
+#include "macro.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -19,15 +20,20 @@ struct rate_limit {
 	_Atomic int64_t full_at; /* monotonic; 0 is a full bucket */
 };
 
-/* Takes a token if there is one. `rate` may differ from call to call (a reload). When false,
- * *ret_wait (may be NULL) is the time until the next token. */
-bool rate_limit_take(struct rate_limit *limit, struct rate rate, usec_t now, usec_t *ret_wait);
+/* Takes a token if there is one. `rate` may differ from call to call (a reload): a debt under
+ * the old one is at most an empty bucket and a second under the new. `now` of several threads
+ * may differ, by less than a second. When false, *ret_wait (may be NULL) is the time until the
+ * next token. */
+_must_check_ bool rate_limit_take(struct rate_limit *limit, struct rate rate, usec_t now,
+				  usec_t *ret_wait);
 
 struct gauge {
 	_Atomic uint64_t held;
 };
 
 /* Adds `n` unless that would pass `max`; false then. */
-bool gauge_take(struct gauge *gauge, uint64_t n, uint64_t max);
+_must_check_ bool gauge_take(struct gauge *gauge, uint64_t n, uint64_t max);
+
+/* Gives back what was taken; more than that is a programming error (asserted). */
 void gauge_return(struct gauge *gauge, uint64_t n);
 uint64_t gauge_read(const struct gauge *gauge);

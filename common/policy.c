@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy.h"
+
+#include "limits.h"
+#include "policy_index.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void free_strings(char **strings, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		free(strings[i]);
+	free(strings);
+}
+
+static void rule_done(struct rule *rule)
+{
+	free(rule->name);
+	free_strings(rule->keys, rule->n_keys);
+	for (size_t i = 0; i < rule->n_contexts; i++) {
+		free(rule->contexts[i].name);
+		free_strings(rule->contexts[i].values, rule->contexts[i].n_values);
+	}
+	free(rule->contexts);
+}
+
+void policy_done(struct policy *policy)
+{
+	policy_index_free(policy->index);
+	for (size_t i = 0; i < policy->n_rules; i++)
+		rule_done(&policy->rules[i]);
+	free(policy->rules);
+	*policy = (struct policy){0};
+}
+
+int policy_prepare(struct policy *policy)
+{
+	policy->index = policy_index_free(policy->index);
+	return policy_index_new(policy->rules, policy->n_rules, &policy->index);
+}
+
+/* What is asked of each rule. */
+struct question {
+	const struct policy *policy;
+	struct policy_endpoint endpoint;
+	const struct kms_request *request;
+	const struct kms_action *action;
+	struct key_range keys[2]; /* where request->keys[] are listed */
+};
+
+/* A rule with `keys` never allows an action that names none: it would not limit it. */
+static bool allows_keys(const struct question *q, size_t rule, int *ret_failed)
+{
+	int i;
+
+	if (q->policy->rules[rule].any_key)
+		return true;
+	for (i = 0; q->action->keys[i]; i++)
+		if (!q->request->keys[i].p ||
+		    !key_range_holds(q->keys[i], q->endpoint.region, rule)) {
+			*ret_failed = i;
+			return false;
+		}
+	return i > 0;
+}
+
+static bool has_pair(const struct json_doc *doc, int context, const struct rule_context *pair)
+{
+	int i = context < 0 ? -1 : json_member(doc, (unsigned)context, slice_from(pair->name));
+
+	if (i < 0)
+		return false;
+	for (size_t k = 0; k < pair->n_values; k++)
+		if (slice_eq_str(doc->nodes[i].value, pair->values[k]))
+			return true;
+	return false;
+}
+
+/* Sets v->context and v->pair to what is missing. */
+static bool allows_contexts(const struct question *q, const struct rule *rule,
+			    struct verdict *v)
+{
+	if (rule->n_contexts > 0 && !q->action->contexts[0])
+		return false;
+	for (int c = 0; q->action->contexts[c]; c++)
+		for (size_t i = 0; i < rule->n_contexts; i++)
+			if (!has_pair(q->request->doc, q->request->contexts[c],
+				      &rule->contexts[i])) {
+				v->context = c;
+				v->pair = (int)i;
+				return false;
+			}
+	return true;
+}
+
+static bool allows_recipient(const struct question *q, const struct rule *rule)
+{
+	if (rule->plaintext_allow || !(q->action->flags & KMS_SECRET_REPLY))
+		return true;
+	return (q->action->flags & KMS_RECIPIENT) &&
+	       q->request->recipient == KMS_RECIPIENT_PRESENT;
+}
+
+static struct verdict judge(const struct question *q, size_t index)
+{
+	const struct rule *rule = &q->policy->rules[index];
+	struct verdict v = {.rule = rule, .key = -1, .context = -1, .pair = -1};
+
+	v.stage = POLICY_ENDPOINT;
+	if (!(rule->endpoints & (UINT64_C(1) << q->endpoint.index)))
+		return v;
+	v.stage = POLICY_ACTION;
+	if (!(rule->actions & (UINT64_C(1) << q->request->action)))
+		return v;
+	v.stage = POLICY_KEY;
+	if (!allows_keys(q, index, &v.key))
+		return v;
+	v.stage = POLICY_CONTEXT;
+	if (!allows_contexts(q, rule, &v))
+		return v;
+	v.stage = POLICY_RECIPIENT;
+	if (!allows_recipient(q, rule))
+		return v;
+	v.stage = POLICY_ALLOWED;
+	return v;
+}
+
+/* Judges in file order the rules that the index finds for the first key: no other can pass the
+ * check of keys. An action that names no key finds the rules with `keys: any`. */
+static struct verdict judge_candidates(const struct question *q, struct verdict best)
+{
+	const struct policy_index *index = q->policy->index;
+	const char *region = q->endpoint.region;
+	struct key_range range = q->keys[0];
+	size_t i = policy_index_next(index, &range, region, 0);
+
+	for (; i < q->policy->n_rules; i = policy_index_next(index, &range, region, i + 1)) {
+		struct verdict v = judge(q, i);
+
+		if (v.stage > best.stage)
+			best = v;
+		if (best.stage == POLICY_ALLOWED)
+			break;
+	}
+	return best;
+}
+
+/* For the reason, when no rule allows the keys: none gets further than POLICY_KEY, so the first
+ * that gets there gives it. */
+static struct verdict judge_all(const struct question *q, struct verdict best)
+{
+	for (size_t i = 0; i < q->policy->n_rules && best.stage < POLICY_KEY; i++) {
+		struct verdict v = judge(q, i);
+
+		if (v.stage > best.stage)
+			best = v;
+	}
+	return best;
+}
+
+struct verdict policy_decide(const struct policy *policy, struct policy_endpoint endpoint,
+			     const struct kms_request *request)
+{
+	struct verdict none = {.stage = POLICY_NO_RULES, .key = -1, .context = -1, .pair = -1};
+	struct question q = {.policy = policy,
+			     .endpoint = endpoint,
+			     .request = request,
+			     .action = kms_action(request->action)};
+	struct verdict best;
+
+	assert(endpoint.index < POLICY_ENDPOINTS);
+	if (!policy->index)
+		return none;
+	for (unsigned i = 0; i < ELEMENTSOF(q.keys); i++)
+		q.keys[i] = policy_index_find(policy->index, request->keys[i]);
+
+	best = judge_candidates(&q, none);
+	return best.stage > POLICY_KEY ? best : judge_all(&q, none);
+}
+
+const char *policy_stage_name(enum policy_stage stage)
+{
+	static const char *const names[] = {
+		[POLICY_NO_RULES] = "no-rules",
+		[POLICY_ENDPOINT] = "endpoint",
+		[POLICY_ACTION] = "action",
+		[POLICY_KEY] = "key",
+		[POLICY_CONTEXT] = "encryption-context",
+		[POLICY_RECIPIENT] = "recipient",
+		[POLICY_ALLOWED] = "allowed",
+	};
+
+	return names[stage];
+}
+
+static void explain_key(const struct verdict *v, const struct kms_request *request,
+			const char *rule, char *out, size_t size)
+{
+	const struct kms_action *action = kms_action(request->action);
+	char key[LIMIT_LOG_VALUE];
+
+	if (v->key < 0)
+		snprintf(out, size, "%s is limited to keys and %s names none", rule,
+			 action->name);
+	else if (!request->keys[v->key].p)
+		snprintf(out, size, "%s: %s must name %s", rule, action->name,
+			 action->keys[v->key]);
+	else
+		snprintf(out, size, "%s does not allow key %s as %s", rule,
+			 slice_escape(request->keys[v->key], key, sizeof(key)),
+			 action->keys[v->key]);
+}
+
+static void explain_context(const struct verdict *v, const struct kms_request *request,
+			    const char *rule, char *out, size_t size)
+{
+	const struct kms_action *action = kms_action(request->action);
+	char name[LIMIT_LOG_VALUE];
+
+	if (v->context < 0)
+		snprintf(out, size, "%s requires an encryption context and %s has none", rule,
+			 action->name);
+	else
+		snprintf(out, size, "%s requires one of its values for \"%s\" in %s", rule,
+			 slice_escape(slice_from(v->rule->contexts[v->pair].name), name,
+				      sizeof(name)),
+			 action->contexts[v->context]);
+}
+
+static void explain_recipient(const struct kms_request *request, const char *rule, char *out,
+			      size_t size)
+{
+	const struct kms_action *action = kms_action(request->action);
+
+	if (!(action->flags & KMS_RECIPIENT))
+		snprintf(out, size,
+			 "%s has plaintext: refuse; %s answers a secret in clear and takes no "
+			 "Recipient",
+			 rule, action->name);
+	else if (request->recipient == KMS_RECIPIENT_NONE)
+		snprintf(out, size, "%s has plaintext: refuse; %s must have a Recipient", rule,
+			 action->name);
+	else
+		snprintf(out, size,
+			 "%s has plaintext: refuse; the Recipient of %s must hold a base64 "
+			 "AttestationDocument and RSAES_OAEP_SHA_256",
+			 rule, action->name);
+}
+
+const char *verdict_explain(const struct verdict *v, const struct kms_request *request,
+			    char *out, size_t size)
+{
+	const char *action = kms_action(request->action)->name;
+	char name[2 * LIMIT_NAME], rule[2 * LIMIT_NAME + 32] = "";
+
+	assert(size >= 512);
+	if (v->rule)
+		snprintf(rule, sizeof(rule), "rule \"%s\" (line %u)",
+			 slice_escape(slice_from(v->rule->name), name, sizeof(name)),
+			 v->rule->line);
+
+	switch (v->stage) {
+	case POLICY_NO_RULES:
+		snprintf(out, size, "no rule allows action %s: the enclave has none", action);
+		break;
+	case POLICY_ENDPOINT:
+		snprintf(out, size, "no rule allows this endpoint");
+		break;
+	case POLICY_ACTION:
+		snprintf(out, size, "no rule allows action %s at this endpoint", action);
+		break;
+	case POLICY_KEY:
+		explain_key(v, request, rule, out, size);
+		break;
+	case POLICY_CONTEXT:
+		explain_context(v, request, rule, out, size);
+		break;
+	case POLICY_RECIPIENT:
+		explain_recipient(request, rule, out, size);
+		break;
+	case POLICY_ALLOWED:
+		snprintf(out, size, "%s allows %s", rule, action);
+		break;
+	}
+	return out;
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy_index.h"
+
+#include "kms.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A listed key; a key ARN has a second entry, for requests that name its bare id. */
+struct key_entry {
+	struct slice key;
+	struct slice
+		region; /* of an id: counts for endpoints of this region only; else .p NULL */
+	size_t rule;
+};
+
+struct policy_index {
+	struct key_entry *entries; /* by key, then by rule */
+	size_t n_entries;
+	size_t n_rules;
+	size_t any[]; /* any[i]: the first rule at or behind i that has `keys: any`, or n_rules
+		       */
+};
+
+static int compare_keys(struct slice a, struct slice b)
+{
+	int r = memcmp(a.p, b.p, MIN(a.n, b.n));
+
+	return r ? r : (a.n > b.n) - (a.n < b.n);
+}
+
+static int compare_entries(const void *left, const void *right)
+{
+	const struct key_entry *a = left, *b = right;
+	int r = compare_keys(a->key, b->key);
+
+	return r ? r : (a->rule > b->rule) - (a->rule < b->rule);
+}
+
+static void add_key(struct policy_index *index, const char *text, size_t rule)
+{
+	struct slice key = slice_from(text);
+	struct kms_arn arn;
+
+	index->entries[index->n_entries++] = (struct key_entry){.key = key, .rule = rule};
+	if (kms_read_arn(key, &arn) && arn.id.p)
+		index->entries[index->n_entries++] =
+			(struct key_entry){.key = arn.id, .region = arn.region, .rule = rule};
+}
+
+int policy_index_new(const struct rule *rules, size_t n_rules, struct policy_index **ret_index)
+{
+	struct policy_index *index;
+	size_t n_keys = 0;
+
+	for (size_t i = 0; i < n_rules; i++)
+		n_keys += rules[i].n_keys;
+	index = calloc(1, sizeof(*index) + (n_rules + 1) * sizeof(index->any[0]));
+	if (!index)
+		return -ENOMEM;
+	index->entries = calloc(2 * n_keys + 1, sizeof(*index->entries));
+	if (!index->entries) {
+		free(index);
+		return -ENOMEM;
+	}
+
+	index->n_rules = n_rules;
+	index->any[n_rules] = n_rules;
+	for (size_t i = n_rules; i-- > 0;)
+		index->any[i] = rules[i].any_key ? i : index->any[i + 1];
+	for (size_t i = 0; i < n_rules; i++)
+		for (size_t k = 0; k < rules[i].n_keys; k++)
+			add_key(index, rules[i].keys[k], i);
+	qsort(index->entries, index->n_entries, sizeof(*index->entries), compare_entries);
+	*ret_index = index;
+	return 0;
+}
+
+struct policy_index *policy_index_free(struct policy_index *index)
+{
+	if (index)
+		free(index->entries);
+	free(index);
+	return NULL;
+}
+
+/* The first entry whose key is at or behind `key`; `behind`: only behind it. */
+static const struct key_entry *bound(const struct policy_index *index, struct slice key,
+				     bool behind)
+{
+	const struct key_entry *first = index->entries;
+	size_t n = index->n_entries;
+
+	while (n > 0) {
+		int r = compare_keys(first[n / 2].key, key);
+
+		if (r < 0 || (behind && r == 0)) {
+			first += n / 2 + 1;
+			n -= n / 2 + 1;
+		} else {
+			n /= 2;
+		}
+	}
+	return first;
+}
+
+struct key_range policy_index_find(const struct policy_index *index, struct slice key)
+{
+	if (!key.p)
+		return (struct key_range){index->entries, index->entries};
+	return (struct key_range){bound(index, key, false), bound(index, key, true)};
+}
+
+static bool is_here(const struct key_entry *entry, const char *region)
+{
+	return !entry->region.p || slice_eq_str(entry->region, region);
+}
+
+bool key_range_holds(struct key_range range, const char *region, size_t rule)
+{
+	const struct key_entry *first = range.begin;
+	size_t n = (size_t)(range.end - range.begin);
+
+	while (n > 0) {
+		if (first[n / 2].rule < rule) {
+			first += n / 2 + 1;
+			n -= n / 2 + 1;
+		} else {
+			n /= 2;
+		}
+	}
+	for (; first < range.end && first->rule == rule; first++)
+		if (is_here(first, region))
+			return true;
+	return false;
+}
+
+size_t policy_index_next(const struct policy_index *index, struct key_range *range,
+			 const char *region, size_t from)
+{
+	while (range->begin < range->end &&
+	       (range->begin->rule < from || !is_here(range->begin, region)))
+		range->begin++;
+	if (range->begin == range->end)
+		return index->any[from];
+	return MIN(range->begin->rule, index->any[from]);
+}
