@@ -9,9 +9,10 @@
  * strings have equal canonical forms, so they are compared byte for byte without decoding.
  *
  * Refused beyond RFC 8259's grammar: duplicate members of one object at any depth (compared
- * decoded), NUL in a name, lone surrogates, invalid UTF-8, a BOM, nesting deeper than
- * LIMIT_JSON_DEPTH, more than LIMIT_JSON_MEMBERS members and elements in all, anything but white
- * space behind the value. Nothing is allocated. */
+ * decoded), NUL in a name, lone surrogates, invalid UTF-8, a BOM, more than LIMIT_JSON_DEPTH arrays
+ * and objects within each other, more than LIMIT_JSON_MEMBERS members and elements in all, a number
+ * of more than LIMIT_JSON_NUMBER bytes, anything but white space behind the value. Nothing is
+ * allocated. */
 
 #include "error.h"
 #include "limits.h"
@@ -48,17 +49,19 @@ struct json_doc {
 
 enum json_result { JSON_BAD = 0, JSON_OK };
 
-/* Reads text[0..n) and rewrites it in place; *ret_n is the canonical length. On JSON_BAD the text
- * may be half rewritten, `doc` is undefined and `error` (may be NULL) says what is wrong at which
- * byte offset of the original, without quoting the text. */
+/* Reads text[0..n) and rewrites it in place; *ret_n is the canonical length, and text that is
+ * canonical already is not written to. On JSON_BAD the text may be half rewritten, `doc` is
+ * undefined and `error` (may be NULL) says what is wrong at which byte offset of the original,
+ * without quoting the text. */
 _must_check_ enum json_result json_read(char *text, size_t n, struct json_doc *doc,
 					size_t *ret_n, struct error *error);
 
-/* The member called `name` of the object `parent` (an index); -1 if there is none or `parent` is
- * not an object. */
+/* The member called `name`, given in canonical form, of the object `parent` (an index below doc->n);
+ * -1 if there is none or `parent` is not an object. */
 int json_member(const struct json_doc *doc, unsigned parent, struct slice name);
 
 /* Writes the canonical form of the decoded string `s`, without quotes, into out[size]; for strings
  * of the configuration that are compared with ones from a body. Returns the length, -EINVAL if `s`
- * is not UTF-8, -EMSGSIZE if it doesn't fit (6 * s.n always does). */
+ * is not UTF-8, -EMSGSIZE if it doesn't fit (6 * s.n always does). On failure `out` may be half
+ * written. */
 _must_check_ int json_canonical(struct slice s, char *out, size_t size);
