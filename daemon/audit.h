@@ -2,9 +2,10 @@
 #pragma once
 
 /* Audit records: one journal entry a request, tunnel or refused connection. A record is a plain
- * value of fixed size, copied into a bounded lock-free queue; its own thread writes it out, so that
- * a slow journal never holds a worker. What the queue or the journal can't take is counted and
- * recorded as soon as it can. The fields are listed in kms-vsock-proxyd(8): they are an interface. */
+ * value of fixed size, copied into a bounded lock-free queue; its own thread writes it out, so
+ * that a slow journal never holds a worker. What the queue or the journal can't take is counted
+ * and recorded as soon as it can. The fields are listed in kms-vsock-proxyd(8): they are an
+ * interface. */
 
 #include "clock.h"
 #include "limits.h"
@@ -18,25 +19,27 @@
 #define AUDIT_REQUEST_ID_SIZE 37 /* a UUID in text */
 
 struct audit_record {
-	enum event event;            /* EVENT_REQUEST, EVENT_REFUSED, ... gives MESSAGE_ID, priority */
+	enum event event; /* EVENT_REQUEST, EVENT_REFUSED, ... gives MESSAGE_ID, priority */
 	char enclave[LIMIT_NAME + 1]; /* "" where no enclave has the CID */
 	bool has_cid;
 	uint32_t cid;
-	bool allowed;                /* VERDICT */
+	bool allowed; /* VERDICT */
 	char request_id[AUDIT_REQUEST_ID_SIZE];
 	char action[LIMIT_NAME + 1];
-	char key[LIMIT_LOG_VALUE + 1];     /* escaped and clipped; two keys with a comma */
-	char endpoint[LIMIT_NAME + 1];
+	char key[LIMIT_LOG_VALUE + 1];      /* escaped and clipped; two keys with a comma */
+	char endpoint[LIMIT_LOG_VALUE + 1]; /* of a tunnel: host:port */
 	char rule[LIMIT_NAME + 1];
-	const char *reason;          /* static word: refusal_info.reason or "allowed"; NULL: none */
-	char detail[LIMIT_LOG_VALUE + 1]; /* the sentence behind the reason; goes into MESSAGE */
-	int status;                  /* HTTP_STATUS; 0: none was sent */
+	const char *reason; /* static word: refusal_info.reason or "allowed"; NULL: none */
+	char detail[LIMIT_LOG_VALUE +
+		    1]; /* the sentence behind the reason; goes into MESSAGE */
+	int status;     /* HTTP_STATUS; 0: none was sent */
 	char aws_request_id[LIMIT_NAME + 1];
 	const char *recipient;       /* "none", "present"; NULL: not known */
 	usec_t duration, upstream;   /* -1: not measured */
 	int64_t bytes_in, bytes_out; /* -1: not counted */
 };
 
+/* Everything absent: no text, numbers not known, refused. */
 void audit_record_init(struct audit_record *record, enum event event);
 
 /* Copies a value from a wire, escaped and clipped to the field. */
@@ -44,14 +47,17 @@ void audit_copy(char *field, size_t size, struct slice value);
 
 struct audit;
 
-/* Starts the writer thread. */
+/* Starts the writer thread; log_open() comes before. It takes no signals. */
 _must_check_ int audit_new(struct audit **ret_audit);
 
-/* Writes what is queued (for at most a second), stops the thread. Returns NULL. */
+/* Writes what is queued (for at most a second; the rest is lost), stops the thread. Nothing may
+ * be submitted any more. Returns NULL. */
 struct audit *audit_free(struct audit *audit);
 DEFINE_CLEANUP(struct audit *, audit_free)
 
-/* Any thread; never blocks, takes no lock. A full queue counts a loss instead. */
+/* Any thread; never blocks, takes no lock. A full queue counts a loss instead. A journal that
+ * can't take a record is tried again until it can: a stop loses what the queue has no room for.
+ */
 void audit_submit(struct audit *audit, const struct audit_record *record);
 
 /* Records lost so far, in the queue and at the journal's socket. */
