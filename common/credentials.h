@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* AWS credentials: an immutable, counted value. Who holds a reference may use it on any thread. */
+/* AWS credentials: an immutable, counted value. Who holds a reference may use it on any thread.
+ */
 
 #include "clock.h"
 #include "macro.h"
 #include "slice.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct credentials {
@@ -19,12 +21,15 @@ struct credentials {
 };
 
 /* Checks the characters (access key id: 16 to 128 of [A-Za-z0-9_]; secret and token: printable
- * ASCII without space, secret 1 to 256 bytes, token up to 16 KiB; an empty token is none), since
- * both go into a header. -EINVAL if they aren't, -ENOMEM. */
+ * ASCII without space, secret 1 to 256 bytes, token up to 16 KiB; an empty token is none),
+ * since both go into a header. -EINVAL if they aren't, -ENOMEM. */
 _must_check_ int credentials_new(struct slice access_key_id, struct slice secret_access_key,
 				 struct slice session_token, usec_t expiration,
 				 struct credentials **ret_credentials);
 
-struct credentials *credentials_ref(struct credentials *c); /* accepts NULL */
+struct credentials *credentials_ref(struct credentials *c);   /* accepts NULL */
 struct credentials *credentials_unref(struct credentials *c); /* returns NULL */
 DEFINE_CLEANUP(struct credentials *, credentials_unref)
+
+/* The same keys, token and expiration; the serial doesn't count. */
+bool credentials_equal(const struct credentials *a, const struct credentials *b);

@@ -14,7 +14,8 @@
  * LimitMEMLOCK). */
 _must_check_ int secret_init(void);
 
-/* NUL-terminated copy of `s` in the secure heap; NULL if there is no room: keep what you have. */
+/* NUL-terminated copy of `s` in the secure heap; NULL if there is no room: keep what you have.
+ * Where secret_init() was not called (unit tests) this is the ordinary heap, also wiped. */
 char *secret_dup(struct slice s);
 
 /* `n` zeroed bytes of the secure heap; NULL if there is no room. */
@@ -23,8 +24,14 @@ void *secret_alloc(size_t n);
 /* Wipes and frees what the two above returned; accepts NULL; returns NULL. */
 void *secret_free(void *p);
 
-/* Allocators that wipe what they free, in the shape of curl_global_init_mem(): replies of IMDS pass
- * through libcurl's and json-c's buffers. */
+/* _cleanup_(secret_freep) on a local of any pointer type. */
+static inline void secret_freep(void *p)
+{
+	*(void **)p = secret_free(*(void **)p);
+}
+
+/* Allocators that wipe what they free, in the shape of curl_global_init_mem(): replies of IMDS
+ * pass through libcurl's buffers. */
 void *wipe_malloc(size_t n);
 void *wipe_calloc(size_t n, size_t size);
 void *wipe_realloc(void *p, size_t n);

@@ -12,25 +12,27 @@
 
 #define SIGV4_AUTHORIZATION_MAX 640
 
-/* A signer keeps the digests fetched once and the derived key of the last (credentials, date,
- * region). One a worker; not shared by threads. */
+/* A signer keeps the digests fetched once and the derived keys of the last few (date, region,
+ * service) of one set of credentials. One a worker; not shared by threads. */
 struct signer;
 
 _must_check_ int signer_new(struct signer **ret_signer);
-struct signer *signer_free(struct signer *s); /* wipes the derived key; accepts and returns NULL */
+struct signer *
+signer_free(struct signer *s); /* wipes the derived key; accepts and returns NULL */
 DEFINE_CLEANUP(struct signer *, signer_free)
 
 /* Drops the derived keys, as when credentials rotate. */
 void signer_forget(struct signer *s);
 
-/* What is signed. The signed headers are content-type, host, x-amz-date, x-amz-security-token (when
- * the credentials have one), x-amz-target. */
+/* What is signed. The signed headers are content-type, host, x-amz-date, x-amz-security-token
+ * (when the credentials have one), x-amz-target. The values are taken as they are: the caller
+ * sends them byte for byte, and none has space at its ends, two spaces in a row, CR or LF. */
 struct sigv4_request {
 	struct slice host;         /* lower case, ":port" unless 443 */
-	struct slice region;
-	struct slice service;      /* "kms" */
+	struct slice region;       /* at most 64 bytes, no slash */
+	struct slice service;      /* "kms"; at most 32 bytes, no slash */
 	struct slice content_type; /* "application/x-amz-json-1.1" */
-	struct slice target;       /* "TrentService.Decrypt"; empty: header not sent, not signed */
+	struct slice target; /* "TrentService.Decrypt"; empty: header not sent, not signed */
 	struct slice body;
 };
 
@@ -40,14 +42,16 @@ struct sigv4_signature {
 	size_t authorization_n;
 };
 
-/* Signs for the moment `wall` (already corrected for skew). Both dates come from this one value.
- * 0, -EMSGSIZE when a name is too long for the header, -ENOMEM, -EIO when OpenSSL fails. */
+/* Signs for the moment `wall` (already corrected for skew). Both dates come from this one
+ * value. 0, -EINVAL or -EMSGSIZE when region or service is not as said above or a name is too
+ * long for the header, -ENOMEM, -EIO when OpenSSL fails (also when the secure heap is full). */
 _must_check_ int sigv4_sign(struct signer *s, const struct credentials *credentials,
 			    const struct sigv4_request *request, usec_t wall,
 			    struct sigv4_signature *ret_signature);
 
 /* The stages, for tests: append the canonical request and the string to sign to the buffers. */
-_must_check_ int sigv4_canonical_request(struct signer *s, const struct credentials *credentials,
+_must_check_ int sigv4_canonical_request(struct signer *s,
+					 const struct credentials *credentials,
 					 const struct sigv4_request *request, usec_t wall,
 					 struct buf *out);
 _must_check_ int sigv4_string_to_sign(struct signer *s, const struct credentials *credentials,
