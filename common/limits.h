@@ -5,6 +5,9 @@
 
 #include "clock.h"
 
+/* This folder is searched before the system's, so <limits.h> means this file: bring in the other. */
+#include_next <limits.h>
+
 #define KIB ((size_t)1024)
 #define MIB (KIB * 1024)
 
