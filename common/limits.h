@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#pragma once
+
+/* This folder is searched before the system's, so that <limits.h> means this file: bring in the
+ * other one too. A guard instead of #pragma once, since both are on one chain of includes. */
+#include_next <limits.h>
+
+#ifndef KMS_VSOCK_PROXY_LIMITS_H
+#define KMS_VSOCK_PROXY_LIMITS_H
 
 /* Every number that bounds what a peer can make us hold or do. Each is in the man page too. */
 
 #include "clock.h"
-
-/* This folder is searched before the system's, so <limits.h> means this file: bring in the other. */
-#include_next <limits.h>
 
 #define KIB ((size_t)1024)
 #define MIB (KIB * 1024)
@@ -52,3 +55,5 @@
 
 /* Names given by the operator; they also stand in records and tables. */
 #define LIMIT_NAME 64
+
+#endif
