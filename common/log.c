@@ -89,22 +89,28 @@ static const char *field_value(const char *field)
 	return equals + 1;
 }
 
-int log_open_journal(const char *path)
+static void target_set(int fd, const struct sockaddr_un *address)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd;
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(address.sun_path, path, strlen(path));
-
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
 	if (target.journal >= 0)
 		close(target.journal);
 	target.journal = fd;
-	target.address = address;
+	target.address = *address;
+}
+
+int log_open_journal(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = -1;
+
+	if (path) {
+		if (strlen(path) >= sizeof(address.sun_path))
+			return -ENAMETOOLONG;
+		memcpy(address.sun_path, path, strlen(path));
+		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (fd < 0)
+			return -errno;
+	}
+	target_set(fd, &address);
 	return 0;
 }
 
@@ -117,8 +123,10 @@ void log_open(void)
 	if (!stream || fstat(STDERR_FILENO, &st) < 0)
 		return;
 	snprintf(own, sizeof(own), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
-	if (strcmp(stream, own) == 0)
-		(void)log_open_journal(JOURNAL_SOCKET); /* stderr is the journal as well */
+	if (strcmp(stream, own) != 0)
+		return;
+	if (log_open_journal(JOURNAL_SOCKET) < 0)
+		return; /* stderr leads to the journal as well, only without fields */
 }
 
 bool log_to_journal(void)

@@ -45,13 +45,12 @@ struct event_info {
 
 const struct event_info *event_info(enum event event);
 
-/* Chooses the target once at start: the journal if $JOURNAL_STREAM is stderr's device and
- * inode.
- */
+/* Chooses the target once, before any thread is made: the journal if $JOURNAL_STREAM is
+ * stderr's device and inode, else stderr. */
 void log_open(void);
 
-/* The journal at another socket than journald's own: for tests. -errno: the target is
- * unchanged. */
+/* The journal at another socket than journald's own, or (NULL) stderr: for tests. On -errno the
+ * target is what it was. */
 _must_check_ int log_open_journal(const char *path);
 
 bool log_to_journal(void);

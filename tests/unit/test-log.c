@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "log.h"
+
+#include "fake_journal.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SOON 5000
+
+static struct fake_journal journal;
+static int real_stderr = -1;
+static int reader = -1; /* the other end of the pipe that is stderr */
+
+static void setup(void)
+{
+	fake_journal_init(&journal);
+	real_stderr = dup(STDERR_FILENO);
+	unsetenv("JOURNAL_STREAM");
+	ck_assert_int_eq(log_open_journal(NULL), 0);
+	(void)!log_take_lost();
+}
+
+static void teardown(void)
+{
+	dup2(real_stderr, STDERR_FILENO);
+	close(real_stderr);
+	if (reader >= 0)
+		close(reader);
+	reader = -1;
+	fake_journal_done(&journal);
+}
+
+static void use_journal(void)
+{
+	fake_journal_appear(&journal);
+	ck_assert_int_eq(log_open_journal(journal.path), 0);
+	ck_assert(log_to_journal());
+}
+
+static void use_pipe(void)
+{
+	int fds[2];
+
+	ck_assert_int_eq(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+	ck_assert_int_eq(fcntl(fds[1], F_SETFL, 0), 0); /* a write that blocks would hang */
+	ck_assert_int_eq(dup2(fds[1], STDERR_FILENO), STDERR_FILENO);
+	close(fds[1]);
+	reader = fds[0];
+}
+
+static const char *read_pipe(void)
+{
+	static char text[2 * PIPE_BUF];
+	ssize_t n = read(reader, text, sizeof(text) - 1);
+
+	text[n > 0 ? n : 0] = '\0';
+	return text;
+}
+
+START_TEST(every_event_has_its_own_id)
+{
+	for (int i = 0; i < _EVENT_MAX; i++) {
+		const struct event_info *info = event_info((enum event)i);
+
+		ck_assert_ptr_nonnull(info->message_id);
+		ck_assert_uint_eq(strlen(info->message_id), 32);
+		ck_assert_uint_eq(strspn(info->message_id, "0123456789abcdef"), 32);
+		ck_assert_int_ge(info->priority, LOG_CRIT);
+		ck_assert_int_le(info->priority, LOG_INFO);
+		for (int k = 0; k < i; k++)
+			ck_assert_str_ne(info->message_id,
+					 event_info((enum event)k)->message_id);
+	}
+}
+END_TEST
+
+START_TEST(an_event_has_these_fields)
+{
+	const char *const fields[] = {"ENDPOINT=kms-eu", "EMPTY=", NULL};
+	struct fake_entry e;
+
+	use_journal();
+	log_event(EVENT_ENDPOINT_DOWN, fields, "%s is down for %d s", "kms-eu", 7);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_uint_eq(e.n, 6);
+	ck_assert_str_eq(fake_entry_get(&e, "MESSAGE"), "kms-eu is down for 7 s");
+	ck_assert_str_eq(fake_entry_get(&e, "MESSAGE_ID"),
+			 event_info(EVENT_ENDPOINT_DOWN)->message_id);
+	ck_assert_str_eq(fake_entry_get(&e, "PRIORITY"), "3");
+	ck_assert_str_eq(fake_entry_get(&e, "SYSLOG_IDENTIFIER"), "kms-vsock-proxyd");
+	ck_assert_str_eq(fake_entry_get(&e, "ENDPOINT"), "kms-eu");
+	ck_assert_str_eq(fake_entry_get(&e, "EMPTY"), "");
+	ck_assert(!fake_journal_next(&journal, &e, 0));
+	ck_assert_uint_eq(log_take_lost(), 0);
+}
+END_TEST
+
+START_TEST(a_newline_makes_no_new_field)
+{
+	const char *const fields[] = {"RULE=a\nVERDICT=allow\n", NULL};
+	struct fake_entry e;
+
+	use_journal();
+	log_event(EVENT_MACHINE, fields, "one\nPRIORITY=0\n\ntwo");
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_uint_eq(e.n, 5);
+	ck_assert_str_eq(fake_entry_get(&e, "MESSAGE"), "one\nPRIORITY=0\n\ntwo");
+	ck_assert_str_eq(fake_entry_get(&e, "RULE"), "a\nVERDICT=allow\n");
+	ck_assert_str_eq(fake_entry_get(&e, "PRIORITY"), "3");
+	ck_assert_ptr_null(fake_entry_get(&e, "VERDICT"));
+}
+END_TEST
+
+START_TEST(a_long_sentence_is_cut)
+{
+	static char sentence[3000];
+	struct fake_entry e;
+
+	use_journal();
+	memset(sentence, 'x', sizeof(sentence) - 1);
+	log_event(EVENT_START, NULL, "%s", sentence);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_uint_ge(strlen(fake_entry_get(&e, "MESSAGE")), 2000);
+	ck_assert_uint_lt(strlen(fake_entry_get(&e, "MESSAGE")), 2048);
+}
+END_TEST
+
+START_TEST(an_absent_journal_is_noticed)
+{
+	const char *const fields[] = {"MESSAGE=x"};
+	struct fake_entry e;
+
+	ck_assert_int_eq(log_open_journal(journal.path), 0);
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), -ENOENT);
+	log_event(EVENT_START, NULL, "x");
+	log_event(EVENT_START, NULL, "x");
+	ck_assert_uint_eq(log_take_lost(), 2);
+	ck_assert_uint_eq(log_take_lost(), 0);
+
+	fake_journal_appear(&journal);
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), 0);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	fake_journal_vanish(&journal, true);
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), -ECONNREFUSED);
+
+	fake_journal_appear(&journal); /* another socket under the same path */
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), 0);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+}
+END_TEST
+
+START_TEST(a_full_journal_is_noticed_and_never_blocks)
+{
+	const char *const fields[] = {"MESSAGE=x"};
+	struct fake_entry e;
+	int r = 0;
+
+	use_journal();
+	for (int i = 0; i < 100000 && r == 0; i++)
+		r = log_write(LOG_INFO, fields, 1);
+	ck_assert_int_eq(r, -EAGAIN);
+	log_event(EVENT_START, NULL, "x");
+	ck_assert_uint_eq(log_take_lost(), 1);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), 0);
+}
+END_TEST
+
+/* The longest entry, and one byte more; the other fields take their part of it. */
+START_TEST(an_entry_too_large_is_refused)
+{
+	static char message[PIPE_BUF + 1] = "MESSAGE=";
+	size_t others = strlen("PRIORITY=6\nSYSLOG_IDENTIFIER=kms-vsock-proxyd\n\n");
+	const char *const fields[] = {message};
+	struct fake_entry e;
+
+	use_journal();
+	memset(message + 8, 'x', PIPE_BUF - others - 8);
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), 0);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_uint_eq(strlen(fake_entry_get(&e, "MESSAGE")), PIPE_BUF - others - 8);
+	message[PIPE_BUF - others] = 'x';
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), -EMSGSIZE);
+	ck_assert(!fake_journal_next(&journal, &e, 0));
+}
+END_TEST
+
+START_TEST(a_path_too_long_changes_nothing)
+{
+	static char path[200];
+
+	use_journal();
+	memset(path, 'x', sizeof(path) - 1);
+	ck_assert_int_eq(log_open_journal(path), -ENAMETOOLONG);
+	ck_assert(log_to_journal());
+}
+END_TEST
+
+static const struct {
+	const char *format; /* of JOURNAL_STREAM, with stderr's device and inode */
+	bool journal;
+} streams[] = {
+	{"%ju:%ju", true},   {"%ju:%ju1", false}, {"1%ju:%ju", false}, {"%ju:%ju ", false},
+	{" %ju:%ju", false}, {"%ju:", false},     {"%ju", false},      {"", false},
+	{"0%ju:%ju", false}, {":", false},        {"0:0", false},      {NULL, false},
+};
+
+START_TEST(the_target_follows_journal_stream)
+{
+	char value[100];
+	struct stat st;
+
+	use_pipe();
+	ck_assert_int_eq(fstat(STDERR_FILENO, &st), 0);
+	if (streams[_i].format) {
+		snprintf(value, sizeof(value), streams[_i].format, (uintmax_t)st.st_dev,
+			 (uintmax_t)st.st_ino);
+		setenv("JOURNAL_STREAM", value, 1);
+	}
+	log_open();
+	ck_assert_int_eq(log_to_journal(), streams[_i].journal);
+}
+END_TEST
+
+static const struct {
+	int priority;
+	const char *fields[5];
+	const char *line;
+} lines[] = {
+	{LOG_INFO, {"MESSAGE=a b"}, "info: a b\n"},
+	{LOG_CRIT, {"MESSAGE=x", "RULE=r"}, "critical: x RULE=r\n"},
+	{LOG_ERR, {"RULE=r", "MESSAGE=x"}, "error: x RULE=r\n"},
+	{LOG_WARNING, {"MESSAGE=x", "MESSAGE_ID=00", "A=1", "B=2"}, "warning: x A=1 B=2\n"},
+	{LOG_NOTICE, {"MESSAGE=x", "A=", "B=2 3", "C=="}, "notice: x A=\"\" B=\"2 3\" C==\n"},
+	{LOG_INFO,
+	 {"MESSAGE=a\nb\r\t\x7f\x1b\xc3"},
+	 "info: a\\x0ab\\x0d\\x09\\x7f\\x1b\\xc3\n"},
+	{LOG_INFO, {"MESSAGE=x", "A=1\nVERDICT=allow"}, "info: x A=1\\x0aVERDICT=allow\n"},
+	{LOG_INFO, {"MESSAGE=x", "A=1\" B=2"}, "info: x A=\"1\\x22 B=2\"\n"},
+	{LOG_INFO, {"MESSAGE=x", "A=\""}, "info: x A=\\x22\n"},
+	{LOG_INFO, {"MESSAGE=\"x\" \\x00"}, "info: \"x\" \\x00\n"},
+};
+
+START_TEST(text_is_one_line)
+{
+	size_t n = 0;
+
+	use_pipe();
+	while (lines[_i].fields[n])
+		n++;
+	ck_assert_int_eq(log_write(lines[_i].priority, lines[_i].fields, n), 0);
+	ck_assert_str_eq(read_pipe(), lines[_i].line);
+}
+END_TEST
+
+START_TEST(an_event_is_text_too)
+{
+	const char *const fields[] = {"ENDPOINT=kms-eu", NULL};
+
+	use_pipe();
+	log_event(EVENT_ENDPOINT_UP, fields, "%d", 42);
+	ck_assert_str_eq(read_pipe(), "notice: 42 ENDPOINT=kms-eu\n");
+}
+END_TEST
+
+/* "info: " and the newline take 7 bytes of the longest line. */
+START_TEST(a_long_line_is_cut)
+{
+	static char message[PIPE_BUF + 20] = "MESSAGE=";
+	const char *const fields[] = {message};
+	const char *line;
+
+	use_pipe();
+	memset(message + 8, 'x', PIPE_BUF - 7);
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), 0);
+	line = read_pipe();
+	ck_assert_uint_eq(strlen(line), PIPE_BUF);
+	ck_assert_str_eq(line + PIPE_BUF - 4, "xxx\n");
+
+	message[8 + PIPE_BUF - 7] = 'x';
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), 0);
+	line = read_pipe();
+	ck_assert_uint_eq(strlen(line), PIPE_BUF);
+	ck_assert_str_eq(line + PIPE_BUF - 5, "x...\n");
+}
+END_TEST
+
+START_TEST(a_full_pipe_never_blocks)
+{
+	const char *const fields[] = {"MESSAGE=x"};
+	int r = 0;
+
+	use_pipe();
+	for (int i = 0; i < 1000000 && r == 0; i++)
+		r = log_write(LOG_INFO, fields, 1);
+	ck_assert_int_eq(r, -EAGAIN);
+	while (*read_pipe())
+		;
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), 0);
+}
+END_TEST
+
+START_TEST(a_pipe_without_reader_raises_no_signal)
+{
+	const char *const fields[] = {"MESSAGE=x"};
+
+	use_pipe();
+	signal(SIGPIPE, SIG_DFL);
+	close(reader);
+	reader = -1;
+	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), -EPIPE);
+	log_event(EVENT_START, NULL, "x");
+	ck_assert_uint_eq(log_take_lost(), 1);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("log");
+	TCase *tcase = tcase_create("log");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	tcase_set_timeout(tcase, 30);
+	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_add_test(tcase, every_event_has_its_own_id);
+	tcase_add_test(tcase, an_event_has_these_fields);
+	tcase_add_test(tcase, a_newline_makes_no_new_field);
+	tcase_add_test(tcase, a_long_sentence_is_cut);
+	tcase_add_test(tcase, an_absent_journal_is_noticed);
+	tcase_add_test(tcase, a_full_journal_is_noticed_and_never_blocks);
+	tcase_add_test(tcase, an_entry_too_large_is_refused);
+	tcase_add_test(tcase, a_path_too_long_changes_nothing);
+	tcase_add_loop_test(tcase, the_target_follows_journal_stream, 0, ELEMENTSOF(streams));
+	tcase_add_loop_test(tcase, text_is_one_line, 0, ELEMENTSOF(lines));
+	tcase_add_test(tcase, an_event_is_text_too);
+	tcase_add_test(tcase, a_long_line_is_cut);
+	tcase_add_test(tcase, a_full_pipe_never_blocks);
+	tcase_add_test(tcase, a_pipe_without_reader_raises_no_signal);
+	suite_add_tcase(suite, tcase);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
