@@ -22,7 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum json_type {
+enum json_node_type {
 	JSON_NULL,
 	JSON_FALSE,
 	JSON_TRUE,
@@ -33,7 +33,7 @@ enum json_type {
 };
 
 struct json_node {
-	enum json_type type;
+	enum json_node_type type;
 	uint16_t end;       /* index behind the last node of this one's subtree */
 	struct slice name;  /* member name, canonical, without quotes; .p is NULL for elements */
 	struct slice value; /* canonical text; a string's is without its quotes */
