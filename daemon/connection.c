@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "connection.h"
+
+#include "audit.h"
+#include "request.h"
+#include "worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define TLS_HANDSHAKE 0x16 /* the first byte of a TLS client */
+
+
+static struct enclave_config *config_of(const struct connection *c)
+{
+	return &c->generation->config->enclaves[c->enclave];
+}
+
+static void set_state(struct connection *c, enum connection_state state, usec_t deadline)
+{
+	c->state = state;
+	c->deadline = deadline;
+}
+
+/* Between two requests, with nothing of the next. */
+static void become_idle(struct connection *c, usec_t now)
+{
+	http_head_init(&c->head);
+	set_state(c, CONNECTION_HEAD, now + LIMIT_IDLE_TIME);
+}
+
+/* ---- the buffer of an unfinished head ---- */
+
+static void drop_input(struct connection *c)
+{
+	buf_done(&c->in);
+	if (c->in_charged)
+		gauge_return(&c->identity.enclave->memory, LIMIT_HEAD);
+	c->in_charged = false;
+}
+
+/* Keeps bytes for later. False: the enclave's share of memory is used up. */
+static bool keep_input(struct connection *c, struct slice bytes)
+{
+	if (bytes.n == 0)
+		return true;
+	if (!c->in_charged &&
+	    !gauge_take(&c->identity.enclave->memory, LIMIT_HEAD, c->generation->memory_share))
+		return false;
+	c->in_charged = true;
+	return buf_append(&c->in, bytes) == 0;
+}
+
+/* The bytes up to `rest` are used; `rest` lies in the buffer or in the worker's scratch. */
+static bool keep_rest(struct connection *c, struct slice rest)
+{
+	if (!c->in.n)
+		return keep_input(c, rest);
+	buf_consume(&c->in, c->in.n - rest.n);
+	if (c->in.n == 0)
+		drop_input(c);
+	return true;
+}
+
+/* ---- the end of a connection ---- */
+
+/* One record for a connection that brought no request, limited like refusals are. */
+static void record_connection(struct connection *c, const char *reason, const char *detail)
+{
+	struct audit_record record;
+
+	enclave_count(c->identity.enclave, COUNTER_CONNECTIONS_REFUSED, 1);
+	if (!flood_admit(&c->identity.enclave->flood, clock_monotonic()))
+		return;
+	audit_record_init(&record, EVENT_CONNECTION);
+	snprintf(record.enclave, sizeof(record.enclave), "%s", c->identity.enclave->name);
+	record.has_cid = c->identity.has_cid;
+	record.cid = c->identity.cid;
+	record.reason = reason;
+	snprintf(record.detail, sizeof(record.detail), "%s", detail);
+	audit_submit(c->worker->env.audit, &record);
+}
+
+static void connection_free(struct connection *c)
+{
+	struct worker *w = c->worker;
+
+	c->state = CONNECTION_CLOSED;
+	LIST_REMOVE(c, link);
+	if (c->in_turns)
+		TAILQ_REMOVE(&w->turns, c, turn);
+	event_del(&c->read_event);
+	event_del(&c->write_event);
+	close(c->fd);
+	drop_input(c);
+	gauge_return(&c->identity.enclave->connections, 1);
+	generation_unref(c->generation);
+	free(c);
+	worker_connection_gone(w);
+}
+
+/* Bytes of the current answer that have left. */
+static size_t written(const struct connection *c)
+{
+	return c->out_n - c->out[0].n - c->out[1].n;
+}
+
+void connection_close(struct connection *c, const char *why)
+{
+	if (c->request)
+		request_end(c->request, why, written(c), clock_monotonic());
+	c->request = NULL;
+	connection_free(c);
+}
+
+/* A connection that ends without a request costs a token, as a request does: opening and closing
+ * them is no way round the rate. */
+static void end_without_request(struct connection *c, const char *reason, const char *detail,
+				usec_t now)
+{
+	(void)rate_limit_take(&c->identity.enclave->requests, config_of(c)->limits.requests, now,
+			      NULL);
+	record_connection(c, reason, detail);
+	connection_free(c);
+}
+
+static void peer_ended(struct connection *c, usec_t now)
+{
+	if (c->in.n)
+		end_without_request(c, "cut-off", "it ended in the middle of a request", now);
+	else if (!c->had_request)
+		end_without_request(c, "no-request", "it ended without a request", now);
+	else
+		connection_free(c);
+}
+
+/* -EAGAIN: nothing now. 0: the end. */
+static ssize_t connection_recv(struct connection *c, char *p, size_t n)
+{
+	ssize_t got;
+
+	do
+		got = recv(c->fd, p, n, 0);
+	while (got < 0 && errno == EINTR);
+	return got < 0 ? -errno : got;
+}
+
+/* ---- writing ---- */
+
+/* Answers a head that is refused, and ends the connection. */
+static void head_refused(struct connection *c, usec_t now)
+{
+	c->request = request_new_bad(c, now);
+	if (!c->request) {
+		connection_free(c);
+		return;
+	}
+	c->unread = true;
+	set_state(c, CONNECTION_WAIT, 0);
+	request_refuse(c->request, c->head.refusal, c->head.fault, now);
+}
+
+static void out_of_memory(struct connection *c, usec_t now)
+{
+	c->head.refusal = REFUSAL_MEMORY;
+	c->head.fault = NULL;
+	c->close = true;
+	head_refused(c, now);
+}
+
+/* Reads and drops what the peer still sends: closing with unread bytes would reset the connection
+ * and take the answer with it. */
+static void linger(struct connection *c)
+{
+	ssize_t n = 0;
+
+	while (c->lingered < LIMIT_LINGER_BYTES) {
+		n = connection_recv(c, c->worker->scratch, sizeof(c->worker->scratch));
+		if (n <= 0)
+			break;
+		c->lingered += (size_t)n;
+	}
+	if (n == -EAGAIN && c->unread)
+		return; /* more may be on its way, until the deadline */
+	connection_free(c);
+}
+
+/* Looks for the next request. Its turn comes later: reading it here would let a peer that sends
+ * faster than we answer hold the loop. */
+static void read_ahead(struct connection *c, usec_t now)
+{
+	ssize_t n = connection_recv(c, c->worker->scratch, LIMIT_HEAD);
+
+	if (n == -EAGAIN)
+		return;
+	if (n <= 0) {
+		peer_ended(c, now);
+		return;
+	}
+	if (!keep_input(c, (struct slice){c->worker->scratch, (size_t)n}))
+		out_of_memory(c, now);
+	else
+		worker_queue_turn(c->worker, c);
+}
+
+/* What comes after an answer: the end, the next request, or idleness. */
+static void next_request(struct connection *c, usec_t now)
+{
+	if (c->close || c->retired || c->worker->draining) {
+		c->unread |= c->in.n > 0;
+		drop_input(c);
+		shutdown(c->fd, SHUT_WR);
+		set_state(c, CONNECTION_LINGER, now + LIMIT_LINGER_TIME);
+		linger(c);
+		return;
+	}
+	become_idle(c, now);
+	if (c->in.n) {
+		c->deadline = now + LIMIT_HEAD_TIME;
+		worker_queue_turn(c->worker, c);
+		return;
+	}
+	read_ahead(c, now);
+}
+
+static void answer_written(struct connection *c, usec_t now)
+{
+	struct request *r = c->request;
+	size_t n = written(c);
+
+	c->request = NULL;
+	c->out_n = 0;
+	request_end(r, NULL, n, now);
+	next_request(c, now);
+}
+
+static void advance(struct connection *c, size_t n)
+{
+	for (size_t i = 0; i < ELEMENTSOF(c->out); i++) {
+		size_t used = MIN(n, c->out[i].n);
+
+		c->out[i].p += used;
+		c->out[i].n -= used;
+		n -= used;
+	}
+}
+
+static void connection_write(struct connection *c, usec_t now)
+{
+	while (c->out[0].n || c->out[1].n) {
+		struct iovec iov[] = {{(void *)c->out[0].p, c->out[0].n},
+				      {(void *)c->out[1].p, c->out[1].n}};
+		struct msghdr m = {.msg_iov = iov, .msg_iovlen = ELEMENTSOF(iov)};
+		ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN && event_add(&c->write_event, NULL) == 0)
+			return;
+		if (n < 0) {
+			connection_close(c, "client-gone");
+			return;
+		}
+		advance(c, (size_t)n);
+	}
+	answer_written(c, now);
+}
+
+void connection_answer(struct connection *c, struct slice head, struct slice body, bool close,
+		       usec_t now)
+{
+	c->out[0] = head;
+	c->out[1] = body;
+	c->out_n = head.n + body.n;
+	c->close |= close;
+	set_state(c, CONNECTION_WRITE, now + LIMIT_WRITE_TIME);
+	connection_write(c, now);
+}
+
+/* ---- reading ---- */
+
+static void start_request(struct connection *c, usec_t now)
+{
+	struct request *r = c->request;
+
+	set_state(c, CONNECTION_WAIT, 0);
+	request_run(r, now);
+}
+
+/* Takes what it can of the body from `bytes`, keeps the rest. */
+static bool take_body(struct connection *c, struct slice bytes)
+{
+	struct slice room = request_room(c->request);
+	size_t n = MIN(room.n, bytes.n);
+
+	if (n && !c->request->refusal)
+		memcpy((char *)room.p, bytes.p, n);
+	c->request->body_n += n;
+	return keep_rest(c, (struct slice){bytes.p + n, bytes.n - n});
+}
+
+static void read_body(struct connection *c, usec_t now)
+{
+	struct slice room;
+
+	while ((room = request_room(c->request)).n) {
+		ssize_t n = connection_recv(c, (char *)room.p, room.n);
+
+		if (n == -EAGAIN)
+			return;
+		if (n <= 0) {
+			connection_close(c, "cut-off");
+			return;
+		}
+		c->request->body_n += (size_t)n;
+	}
+	start_request(c, now);
+}
+
+/* Tells a client that waits for it to go on. False: it is gone. */
+static bool send_continue(struct connection *c)
+{
+	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	/* A fresh connection's buffer has room for 25 bytes; one that hasn't is not worth more. */
+	return send(c->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) == sizeof(text) - 1;
+}
+
+/* A whole head is there; `rest` is what came behind it. */
+static void head_done(struct connection *c, struct slice rest, usec_t now)
+{
+	c->request = request_new(c, &c->head, now);
+	if (!c->request) {
+		connection_free(c);
+		return;
+	}
+	c->had_request = true;
+	c->close = c->head.close;
+	if (c->head.expect_continue && c->request->refusal) {
+		/* Whether the body comes is the client's choice now: only closing is safe. */
+		c->close = c->unread = true;
+		set_state(c, CONNECTION_WAIT, 0);
+		request_refuse(c->request, c->request->refusal, NULL, now);
+		return;
+	}
+	if (c->head.expect_continue && !send_continue(c)) {
+		connection_close(c, "client-gone");
+		return;
+	}
+	if (!take_body(c, rest)) {
+		c->close = c->unread = true;
+		set_state(c, CONNECTION_WAIT, 0);
+		request_refuse(c->request, REFUSAL_MEMORY, NULL, now);
+		return;
+	}
+	set_state(c, CONNECTION_BODY, now + LIMIT_BODY_TIME);
+	read_body(c, now);
+}
+
+/* Reads on in a head; `bytes` are all of it so far, in `in` or in the worker's scratch. True: it
+ * wants more; false: something else happened, and the connection may be gone. */
+static bool take_head(struct connection *c, struct slice bytes, usec_t now)
+{
+	struct http_head_options options = {.body_max = config_of(c)->limits.body};
+
+	if (bytes.p[0] == TLS_HANDSHAKE) {
+		end_without_request(c, "tls", "it speaks TLS, and the enclave has no tunnel", now);
+		return false;
+	}
+	switch (http_head_read(&c->head, bytes, &options)) {
+	case HEAD_NEED_MORE:
+		if (c->in.n || keep_input(c, bytes))
+			return true;
+		out_of_memory(c, now);
+		return false;
+	case HEAD_REFUSED:
+		head_refused(c, now);
+		return false;
+	case HEAD_DONE:
+		head_done(c, (struct slice){bytes.p + c->head.length, bytes.n - c->head.length},
+			  now);
+		return false;
+	}
+	return false;
+}
+
+/* Reads one piece of a head; true: go on. */
+static bool read_head(struct connection *c, usec_t now)
+{
+	struct worker *w = c->worker;
+	bool more;
+	ssize_t n;
+
+	n = connection_recv(c, w->scratch, sizeof(w->scratch) - MIN(c->in.n, (size_t)LIMIT_HEAD));
+	if (n == -EAGAIN)
+		return false;
+	if (n <= 0) {
+		peer_ended(c, now);
+		return false;
+	}
+	if (c->in.n == 0) {
+		c->deadline = now + LIMIT_HEAD_TIME;
+		more = take_head(c, (struct slice){w->scratch, (size_t)n}, now);
+	} else if (keep_input(c, (struct slice){w->scratch, (size_t)n})) {
+		more = take_head(c, buf_slice(&c->in), now);
+	} else {
+		out_of_memory(c, now);
+		more = false;
+	}
+	explicit_bzero(w->scratch, (size_t)n); /* it may have held a body */
+	return more;
+}
+
+static void connection_read(struct connection *c, usec_t now)
+{
+	switch (c->state) {
+	case CONNECTION_HEAD:
+		/* Until the socket is empty: events are edge-triggered. */
+		while (!c->in_turns && read_head(c, now))
+			continue;
+		return;
+	case CONNECTION_BODY:
+		read_body(c, now);
+		return;
+	case CONNECTION_LINGER:
+		linger(c);
+		return;
+	case CONNECTION_WAIT:
+	case CONNECTION_WRITE:
+	case CONNECTION_CLOSED:
+		return;
+	}
+}
+
+void connection_turn(struct connection *c, usec_t now)
+{
+	if (take_head(c, buf_slice(&c->in), now))
+		connection_read(c, now);
+}
+
+/* Whether nobody is there any more to read the answer; half-closed is not gone. */
+static bool peer_is_gone(const struct connection *c)
+{
+	struct pollfd p = {.fd = c->fd};
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
+}
+
+static void on_io(evutil_socket_t fd, short what, void *userdata)
+{
+	struct connection *c = userdata;
+	usec_t now = clock_monotonic();
+
+	(void)fd;
+	switch (c->state) {
+	case CONNECTION_HEAD:
+	case CONNECTION_BODY:
+	case CONNECTION_LINGER:
+		connection_read(c, now);
+		return;
+	case CONNECTION_WAIT:
+		if (peer_is_gone(c))
+			connection_close(c, "client-gone");
+		return;
+	case CONNECTION_WRITE:
+		if (what & EV_WRITE)
+			connection_write(c, now);
+		return;
+	case CONNECTION_CLOSED:
+		return;
+	}
+}
+
+/* ---- a connection's life ---- */
+
+int connection_new(struct worker *w, int fd, const struct identity *identity, usec_t now,
+		   struct connection **ret_connection)
+{
+	struct connection *c = calloc(1, sizeof(*c));
+	int enclave = generation_find(w->generation, identity);
+
+	if (!c || enclave < 0) {
+		close(fd);
+		gauge_return(&identity->enclave->connections, 1);
+		free(c);
+		return enclave < 0 ? -ENOENT : -ENOMEM;
+	}
+	c->worker = w;
+	c->fd = fd;
+	c->identity = *identity;
+	c->generation = generation_ref(w->generation);
+	c->enclave = (unsigned)enclave;
+	c->in = BUF_INIT(2 * LIMIT_HEAD + 2); /* a head that is refused for its length, whole */
+	LIST_INSERT_HEAD(&w->connections, c, link);
+	become_idle(c, now);
+	event_assign(&c->read_event, w->base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_io,
+		     c);
+	event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_ET, on_io, c);
+	if (event_add(&c->read_event, NULL) < 0) {
+		connection_free(c);
+		return -ENOMEM;
+	}
+	enclave_count(identity->enclave, COUNTER_CONNECTIONS, 1);
+	*ret_connection = c;
+	return 0;
+}
+
+static void head_too_slow(struct connection *c, usec_t now)
+{
+	c->head.refusal = REFUSAL_TOO_SLOW;
+	c->head.fault = NULL;
+	head_refused(c, now);
+}
+
+void connection_sweep(struct connection *c, usec_t now)
+{
+	if (c->deadline == 0 || c->deadline > now)
+		return;
+	switch (c->state) {
+	case CONNECTION_HEAD:
+		if (c->in.n)
+			head_too_slow(c, now);
+		else
+			peer_ended(c, now);
+		return;
+	case CONNECTION_BODY:
+		c->close = c->unread = true;
+		set_state(c, CONNECTION_WAIT, 0);
+		request_refuse(c->request, REFUSAL_TOO_SLOW, NULL, now);
+		return;
+	case CONNECTION_WRITE:
+		connection_close(c, "client-too-slow");
+		return;
+	case CONNECTION_LINGER:
+		connection_free(c);
+		return;
+	case CONNECTION_WAIT: /* its upstream has the deadline */
+	case CONNECTION_CLOSED:
+		return;
+	}
+}
+
+/* Nothing of a request has come yet. */
+static bool is_idle(const struct connection *c)
+{
+	return c->state == CONNECTION_HEAD && c->in.n == 0;
+}
+
+void connection_reload(struct connection *c, struct generation *generation)
+{
+	int enclave = generation_find(generation, &c->identity);
+
+	if (c->retired)
+		return;
+	if (enclave >= 0 && generation_same(c->generation, generation, &c->identity)) {
+		generation_unref(c->generation);
+		c->generation = generation_ref(generation);
+		c->enclave = (unsigned)enclave;
+		return;
+	}
+	c->retired = true;
+	if (c->state == CONNECTION_HEAD)
+		connection_free(c); /* a head begun under the old rules is not judged by them */
+}
+
+void connection_drain(struct connection *c)
+{
+	if (is_idle(c))
+		connection_free(c);
+}

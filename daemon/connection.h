@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* One accepted socket of an enclave: reads heads and bodies, hands each request to request.c, writes
+ * the answer. It decides nothing about a request. Sockets are watched edge-triggered, once for
+ * their whole life, so that a request costs no epoll_ctl(). */
+
+#include "buf.h"
+#include "clock.h"
+#include "generation.h"
+#include "http_head.h"
+#include "macro.h"
+#include "slice.h"
+
+#include <event2/event_struct.h>
+#include <sys/queue.h>
+
+struct request;
+struct worker;
+
+enum connection_state {
+	CONNECTION_HEAD,   /* idle, or in the middle of a head */
+	CONNECTION_BODY,   /* reading a body, or dropping that of a refused request */
+	CONNECTION_WAIT,   /* the request is being decided or is upstream: nothing is read */
+	CONNECTION_WRITE,  /* writing an answer */
+	CONNECTION_LINGER, /* dropping what the peer still sends, so that it can read the answer */
+	CONNECTION_CLOSED, /* freed at the end of the call that closed it */
+};
+
+struct connection {
+	LIST_ENTRY(connection) link;  /* of the worker */
+	TAILQ_ENTRY(connection) turn; /* of the worker's turns, while in_turns */
+	bool in_turns;
+	struct worker *worker;
+	struct identity identity;
+	struct generation *generation; /* what its next request is judged by */
+	unsigned enclave;              /* index in it */
+	int fd;
+	struct event read_event;
+	struct event write_event; /* only added while an answer doesn't fit the socket */
+	enum connection_state state;
+	usec_t deadline;
+	struct buf in;  /* an unfinished head, or bytes behind a request; freed while idle */
+	bool in_charged; /* `in` is charged to the enclave's share of memory */
+	struct http_head head;
+	struct request *request; /* from the head's end until its answer is written */
+	struct slice out[2];     /* what is left of the answer; the request owns the bytes */
+	size_t out_n;            /* the whole of it */
+	bool close;              /* after this answer */
+	bool unread;             /* bytes may still come that nobody will read */
+	bool retired;            /* its enclave changed: closes when no request is in flight */
+	bool had_request;
+	size_t lingered; /* bytes dropped */
+};
+
+/* Takes over the descriptor (also on failure, then it is closed). The enclave's `connections` gauge
+ * was taken by the caller and is returned when the connection ends. */
+_must_check_ int connection_new(struct worker *w, int fd, const struct identity *identity,
+				usec_t now, struct connection **ret_connection);
+
+/* Closes at once; a request in flight is cancelled and recorded. Frees the connection. */
+void connection_close(struct connection *c, const char *why);
+
+/* Reads on where bytes are waiting: a turn, see worker_queue_turn(). May free the connection. */
+void connection_turn(struct connection *c, usec_t now);
+
+/* Writes the answer of the current request; both slices stay valid until request_end(). May free
+ * the connection. */
+void connection_answer(struct connection *c, struct slice head, struct slice body, bool close,
+		       usec_t now);
+
+/* Applies the deadline. May free the connection. */
+void connection_sweep(struct connection *c, usec_t now);
+
+/* A new generation: moves on to it, or retires. May free the connection. */
+void connection_reload(struct connection *c, struct generation *generation);
+
+/* The worker drains: closes if idle. May free the connection. */
+void connection_drain(struct connection *c);

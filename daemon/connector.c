@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "connector.h"
+
+#include "address.h"
+
+#include <errno.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A socket that libcurl wants watched while it connects. */
+struct watch {
+	LIST_ENTRY(watch) link;
+	struct event *event;
+};
+
+struct connector {
+	struct event_base *base;
+	CURLM *multi;
+	CURL *easy;
+	struct curl_slist *resolve, *connect_to;
+	struct event *timer;
+	LIST_HEAD(, watch) watches;
+	X509_STORE *store;
+	bool any_address;
+	bool address_refused;
+	bool finished;
+	int fd;
+	connector_cb done;
+	void *userdata;
+	char error[CURL_ERROR_SIZE];
+};
+
+int connector_fd(const struct connector *c)
+{
+	return c->fd;
+}
+
+static void watch_free(struct watch *w)
+{
+	LIST_REMOVE(w, link);
+	if (w->event)
+		event_free(w->event);
+	free(w);
+}
+
+/* Tells the owner once. It may free the connector: nothing may follow a call of this. */
+static void connector_finish(struct connector *c, CURLcode code)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+
+	c->finished = true;
+	event_del(c->timer);
+	if (code == CURLE_OK)
+		code = curl_easy_getinfo(c->easy, CURLINFO_ACTIVESOCKET, &fd);
+	if (code == CURLE_OK && fd == CURL_SOCKET_BAD)
+		code = CURLE_COULDNT_CONNECT;
+	if (code == CURLE_OK) {
+		c->fd = fd;
+		c->done(c, NULL, c->userdata);
+		return;
+	}
+	if (c->address_refused)
+		snprintf(c->error, sizeof(c->error),
+			 "its name leads to a loopback, link-local or metadata address");
+	c->done(c, c->error[0] ? c->error : curl_easy_strerror(code), c->userdata);
+}
+
+/* Looks whether libcurl is done. Nothing may follow a call of this. */
+static void connector_check(struct connector *c)
+{
+	CURLMsg *m;
+	int left;
+
+	while ((m = curl_multi_info_read(c->multi, &left))) {
+		if (m->msg != CURLMSG_DONE || c->finished)
+			continue;
+		connector_finish(c, m->data.result);
+		return;
+	}
+}
+
+static void on_socket(evutil_socket_t fd, short what, void *userdata)
+{
+	struct connector *c = userdata;
+	int mask = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
+	int running;
+
+	curl_multi_socket_action(c->multi, fd, mask, &running);
+	connector_check(c);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *userdata)
+{
+	struct connector *c = userdata;
+	int running;
+
+	(void)fd;
+	(void)what;
+	curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	connector_check(c);
+}
+
+static int socket_cb(CURL *easy, curl_socket_t fd, int what, void *userdata, void *socketp)
+{
+	struct connector *c = userdata;
+	struct watch *w = socketp;
+	short events = (what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0);
+
+	(void)easy;
+	if (what == CURL_POLL_REMOVE) {
+		if (w)
+			watch_free(w);
+		return 0;
+	}
+	if (!w) {
+		w = calloc(1, sizeof(*w));
+		if (!w)
+			return -1;
+		LIST_INSERT_HEAD(&c->watches, w, link);
+		curl_multi_assign(c->multi, fd, w);
+	}
+	if (w->event)
+		event_free(w->event);
+	w->event = event_new(c->base, fd, events | EV_PERSIST, on_socket, c);
+	return w->event && event_add(w->event, NULL) == 0 ? 0 : -1;
+}
+
+static int timer_cb(CURLM *multi, long ms, void *userdata)
+{
+	struct connector *c = userdata;
+	struct timeval tv = {ms / 1000, (ms % 1000) * 1000};
+
+	(void)multi;
+	if (c->finished)
+		return 0;
+	if (ms < 0)
+		event_del(c->timer);
+	else if (event_add(c->timer, &tv) < 0)
+		return -1;
+	return 0;
+}
+
+/* The last word on where a connection goes, whatever a name resolved to. */
+static curl_socket_t opensocket_cb(void *userdata, curlsocktype purpose,
+				   struct curl_sockaddr *address)
+{
+	struct connector *c = userdata;
+
+	(void)purpose;
+	if (!c->any_address && address_is_refused(&address->addr, address->addrlen)) {
+		c->address_refused = true;
+		return CURL_SOCKET_BAD;
+	}
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+static CURLcode ssl_ctx_cb(CURL *easy, void *ssl_ctx, void *userdata)
+{
+	struct connector *c = userdata;
+
+	(void)easy;
+	SSL_CTX_set1_cert_store(ssl_ctx, c->store);
+	return CURLE_OK;
+}
+
+static CURLcode set_tls(struct connector *c, const struct connector_options *o)
+{
+	CURLcode e = CURLE_OK;
+
+	if (!o->tls)
+		return e;
+	X509_STORE_up_ref(o->store);
+	c->store = o->store;
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CAINFO, NULL);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CAPATH, NULL);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSL_CTX_FUNCTION, ssl_ctx_cb);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSL_CTX_DATA, c);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SHARE, o->share);
+	return e;
+}
+
+/* The scheme only chooses TLS or not: no HTTP is spoken by libcurl on this handle. */
+static CURLcode set_target(struct connector *c, const struct connector_options *o)
+{
+	char text[1600];
+	CURLcode e;
+
+	snprintf(text, sizeof(text), "%s://%s:%u/", o->tls ? "https" : "http", o->host, o->port);
+	e = curl_easy_setopt(c->easy, CURLOPT_URL, text);
+
+	snprintf(text, sizeof(text), "%s:%u:%s:%u", o->host, o->port, o->connect_host,
+		 o->connect_port);
+	c->connect_to = curl_slist_append(NULL, text);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CONNECT_TO, c->connect_to);
+
+	if (o->addresses) {
+		snprintf(text, sizeof(text), "%s:%u:%s", o->connect_host, o->connect_port,
+			 o->addresses);
+		c->resolve = curl_slist_append(NULL, text);
+		e = e ?: curl_easy_setopt(c->easy, CURLOPT_RESOLVE, c->resolve);
+	}
+	return e ?: (c->connect_to && (c->resolve || !o->addresses) ? CURLE_OK :
+								     CURLE_OUT_OF_MEMORY);
+}
+
+static CURLcode set_options(struct connector *c, const struct connector_options *o)
+{
+	CURLcode e = set_target(c, o);
+
+	e = e ?: set_tls(c, o);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CONNECT_ONLY, 1L);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_FRESH_CONNECT, 1L);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_QUICK_EXIT, 1L);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_PROXY, "");
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_NOPROXY, "*");
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_BUFFERSIZE, 1024L);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS,
+				  (long)(o->timeout / USEC_PER_MSEC));
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->error);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_cb);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETDATA, c);
+	return e;
+}
+
+static int set_multi(struct connector *c)
+{
+	CURLMcode e;
+
+	e = curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, socket_cb);
+	e = e ?: curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
+	e = e ?: curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, timer_cb);
+	e = e ?: curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
+	e = e ?: curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, 4L);
+	e = e ?: curl_multi_add_handle(c->multi, c->easy);
+	return e == CURLM_OK ? 0 : -ENOMEM;
+}
+
+int connector_new(struct event_base *base, const struct connector_options *options,
+		  connector_cb done, void *userdata, struct connector **ret_connector)
+{
+	_cleanup_(connector_freep) struct connector *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return -ENOMEM;
+	c->base = base;
+	c->fd = -1;
+	c->done = done;
+	c->userdata = userdata;
+	c->any_address = options->any_address;
+	LIST_INIT(&c->watches);
+	c->timer = evtimer_new(base, on_timer, c);
+	c->multi = curl_multi_init();
+	c->easy = curl_easy_init();
+	if (!c->timer || !c->multi || !c->easy || set_options(c, options) != CURLE_OK ||
+	    set_multi(c) < 0)
+		return -ENOMEM;
+	*ret_connector = TAKE_PTR(c);
+	return 0;
+}
+
+struct connector *connector_free(struct connector *c)
+{
+	struct watch *w;
+
+	if (!c)
+		return NULL;
+	c->finished = true;
+	if (c->multi && c->easy)
+		curl_multi_remove_handle(c->multi, c->easy);
+	curl_easy_cleanup(c->easy);
+	curl_multi_cleanup(c->multi); /* closes the connection */
+	while ((w = LIST_FIRST(&c->watches)))
+		watch_free(w);
+	curl_slist_free_all(c->resolve);
+	curl_slist_free_all(c->connect_to);
+	X509_STORE_free(c->store);
+	if (c->timer)
+		event_free(c->timer);
+	free(c);
+	return NULL;
+}
+
+static ssize_t io_result(CURLcode code, size_t n)
+{
+	if (code == CURLE_OK)
+		return (ssize_t)n;
+	return code == CURLE_AGAIN ? -EAGAIN : -EPIPE;
+}
+
+ssize_t connector_send(struct connector *c, struct slice bytes)
+{
+	size_t n = 0;
+	CURLcode code = curl_easy_send(c->easy, bytes.p, bytes.n, &n);
+
+	return io_result(code, n);
+}
+
+ssize_t connector_recv(struct connector *c, char *p, size_t n)
+{
+	size_t got = 0;
+	CURLcode code = curl_easy_recv(c->easy, p, n, &got);
+
+	return io_result(code, got);
+}

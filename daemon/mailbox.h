@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* How threads talk: a queue of small messages and an eventfd that wakes the owner's loop. Used to
+ * hand over sockets, configurations, credentials and looked-up names, never for a request, so its
+ * mutex is not on a request's way. */
+
+#include "generation.h"
+#include "macro.h"
+
+#include <event2/event.h>
+
+enum message_kind {
+	MESSAGE_CONNECTION,  /* to a worker: fd and identity */
+	MESSAGE_GENERATION,  /* to a worker: generation (the reference goes along) */
+	MESSAGE_CREDENTIALS, /* to a worker: credentials (the reference goes along) */
+	MESSAGE_ADDRESSES,   /* to a worker: id, addresses (NULL: the lookup failed with `number`) */
+	MESSAGE_DRAIN,       /* to a worker: close what is idle, end when nothing is left */
+	MESSAGE_EXIT,        /* to a worker: end now */
+	MESSAGE_SPIN,        /* to a worker of a test build: never return */
+	MESSAGE_REJECTED,    /* to control: KMS rejected the credentials with serial `id` */
+	MESSAGE_DRAINED,     /* to control: worker `id` has nothing left */
+};
+
+struct message {
+	enum message_kind kind;
+	int fd;
+	int number;
+	uint64_t id;
+	struct identity identity;
+	struct generation *generation;
+	struct credentials *credentials;
+	char *addresses;
+};
+
+struct mailbox;
+
+/* `handle` is called on the owner's loop, once a message; it owns what the message holds. */
+typedef void (*mailbox_cb)(struct message *message, void *userdata);
+
+_must_check_ int mailbox_new(struct event_base *base, mailbox_cb handle, void *userdata,
+			     struct mailbox **ret_mailbox);
+/* Frees what is still queued, its references and descriptors too. Returns NULL. */
+struct mailbox *mailbox_free(struct mailbox *m);
+DEFINE_CLEANUP(struct mailbox *, mailbox_free)
+
+/* Any thread. Copies the message and takes over what it holds, only on success. -ENOMEM. */
+_must_check_ int mailbox_send(struct mailbox *m, const struct message *message);

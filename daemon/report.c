@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "report.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+void report_findings(const struct findings *findings, const char *path, enum event event)
+{
+	size_t n = MIN(findings->n, (size_t)REPORT_FINDINGS);
+
+	for (size_t i = 0; i < n; i++) {
+		const struct finding *f = &findings->list[i];
+
+		if (f->line)
+			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL,
+				  "%s:%u:%u: %s", path, f->line, f->column, f->text);
+		else
+			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL, "%s: %s", path,
+				  f->text);
+	}
+	if (n < findings->n)
+		log_event(event, NULL, "%s: %zu findings more; --check-config prints all of them",
+			  path, findings->n - n);
+}
+
+static void report_enclave(const struct enclave *e)
+{
+	char text[_COUNTER_MAX][48], name[LIMIT_NAME + sizeof("ENCLAVE=")];
+	const char *fields[_COUNTER_MAX + 2] = {NULL};
+
+	snprintf(name, sizeof(name), "ENCLAVE=%s", e->name);
+	fields[0] = name;
+	for (unsigned i = 0; i < _COUNTER_MAX; i++) {
+		snprintf(text[i], sizeof(text[i]), "%s=%" PRIu64, counter_name(i),
+			 atomic_load(&e->counters[i]));
+		fields[i + 1] = text[i];
+	}
+	log_event(EVENT_COUNTERS, fields, "%s: %" PRIu64 " requests, %" PRIu64 " allowed", e->name,
+		  atomic_load(&e->counters[COUNTER_REQUESTS]),
+		  atomic_load(&e->counters[COUNTER_ALLOWED]));
+}
+
+void report_counters(const struct enclave_table *table)
+{
+	const struct enclave *e;
+
+	for (unsigned i = 0; (e = enclave_table_at(table, i)); i++)
+		report_enclave(e);
+}
+
+static void report_left_out(struct flood *flood, const char *enclave, const char *who)
+{
+	uint64_t n = flood_take_suppressed(flood);
+	char name[LIMIT_NAME + sizeof("ENCLAVE=")], count[48];
+	const char *fields[] = {count, name, NULL};
+
+	if (n == 0)
+		return;
+	snprintf(count, sizeof(count), "SUPPRESSED=%" PRIu64, n);
+	snprintf(name, sizeof(name), "ENCLAVE=%s", enclave);
+	if (!enclave[0])
+		fields[1] = NULL;
+	log_event(EVENT_SUPPRESSED, fields,
+		  "%s: %" PRIu64 " records of refused requests or connections were left out", who,
+		  n);
+}
+
+void report_suppressed(const struct enclave_table *table, struct flood *unknown)
+{
+	struct enclave *e;
+
+	for (unsigned i = 0; (e = enclave_table_at(table, i)); i++)
+		report_left_out(&e->flood, e->name, e->name);
+	report_left_out(unknown, "", "peers of no enclave");
+}

@@ -1,0 +1,653 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "request.h"
+
+#include "connection.h"
+#include "log.h"
+#include "sigv4.h"
+#include "skew.h"
+#include "worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <string.h>
+
+#define CONTENT_TYPE "application/x-amz-json-1.1"
+#define TARGET_PREFIX "TrentService."
+#define USER_AGENT "kms-vsock-proxy/" PROJECT_VERSION
+
+#define HEAD_ROOM KIB          /* of an outgoing head without its session token */
+#define REPLY_RESERVE (4 * KIB) /* of an answer, taken from the share of memory beforehand */
+#define PARK_TIME (3 * USEC_PER_SEC) /* for new credentials: IMDS answers within 2 s or not */
+
+static const struct upstream_call_ops call_ops;
+
+static struct enclave_config *config_of(const struct request *r)
+{
+	return &r->generation->config->enclaves[r->enclave_index];
+}
+
+static const struct endpoint_config *endpoint_of(const struct request *r)
+{
+	return &r->generation->config->endpoints[r->endpoint];
+}
+
+/* ---- step 4: limit ---- */
+
+/* A random UUID (RFC 9562, version 4), as AWS has them. */
+static void make_request_id(char *out)
+{
+	unsigned char b[16];
+
+	if (RAND_bytes(b, sizeof(b)) != 1)
+		memset(b, 0, sizeof(b)); /* an id, not a secret */
+	b[6] = (b[6] & 0x0f) | 0x40;
+	b[8] = (b[8] & 0x3f) | 0x80;
+	snprintf(out, AUDIT_REQUEST_ID_SIZE,
+		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
+		 b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
+		 b[13], b[14], b[15]);
+}
+
+static struct request *request_alloc(struct connection *c, usec_t now)
+{
+	struct request *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->connection = c;
+	r->worker = c->worker;
+	r->generation = generation_ref(c->generation);
+	r->enclave = c->identity.enclave;
+	r->enclave_index = c->enclave;
+	r->endpoint = -1;
+	r->action = -1;
+	r->started = now;
+	r->call.ops = &call_ops;
+	r->call.enclave = c->enclave;
+	r->answer = BUF_INIT(LIMIT_REPLY_HEAD + 4 * KIB);
+
+	audit_record_init(&r->record, EVENT_REFUSED);
+	snprintf(r->record.enclave, sizeof(r->record.enclave), "%s", r->enclave->name);
+	r->record.has_cid = c->identity.has_cid;
+	r->record.cid = c->identity.cid;
+	make_request_id(r->record.request_id);
+	enclave_count(r->enclave, COUNTER_REQUESTS, 1);
+	return r;
+}
+
+static enum refusal take_rate(struct request *r, usec_t now)
+{
+	usec_t wait = 0;
+
+	if (rate_limit_take(&r->enclave->requests, config_of(r)->limits.requests, now, &wait))
+		return REFUSAL_NONE;
+	snprintf(r->record.detail, sizeof(r->record.detail),
+		 "limits.requests of enclave %s is used up; the next request may come in %lld ms",
+		 r->enclave->name, (long long)(wait / USEC_PER_MSEC + 1));
+	return REFUSAL_RATE;
+}
+
+static enum refusal take_in_flight(struct request *r)
+{
+	unsigned max = config_of(r)->limits.in_flight;
+
+	r->in_flight = gauge_take(&r->enclave->in_flight, 1, max);
+	if (r->in_flight)
+		return REFUSAL_NONE;
+	snprintf(r->record.detail, sizeof(r->record.detail),
+		 "limits.in_flight (%u) of enclave %s is reached", max, r->enclave->name);
+	return REFUSAL_IN_FLIGHT;
+}
+
+/* Charges `n` bytes more to the enclave's share. */
+static bool charge(struct request *r, size_t n)
+{
+	if (!gauge_take(&r->enclave->memory, n, r->generation->memory_share))
+		return false;
+	r->charged += n;
+	return true;
+}
+
+static enum refusal take_memory(struct request *r)
+{
+	size_t token = 0, n;
+
+	if (r->worker->credentials && r->worker->credentials->session_token)
+		token = strlen(r->worker->credentials->session_token);
+	r->body_at = HEAD_ROOM + token;
+	n = r->body_at + r->content_length;
+	r->out = BUF_INIT(n);
+	if (charge(r, n + REPLY_RESERVE) && buf_reserve_exact(&r->out, n) == 0) {
+		r->out.n = r->body_at;
+		return REFUSAL_NONE;
+	}
+	snprintf(r->record.detail, sizeof(r->record.detail),
+		 "enclave %s has used its share of `memory` (%zu bytes)", r->enclave->name,
+		 r->generation->memory_share);
+	return REFUSAL_MEMORY;
+}
+
+struct request *request_new(struct connection *c, const struct http_head *head, usec_t now)
+{
+	struct request *r = request_alloc(c, now);
+
+	if (!r)
+		return NULL;
+	r->content_length = head->content_length;
+	r->record.bytes_in = (int64_t)(head->length + head->content_length);
+	r->action = kms_action_index(head->action);
+	audit_copy(r->record.action, sizeof(r->record.action), head->action);
+	r->endpoint = config_pick_endpoint(r->generation->config, config_of(r), head->host);
+	slice_escape(head->host, r->host, sizeof(r->host));
+	r->refusal = take_rate(r, now) ?: take_in_flight(r) ?: take_memory(r);
+	return r;
+}
+
+struct request *request_new_bad(struct connection *c, usec_t now)
+{
+	struct request *r = request_alloc(c, now);
+
+	if (r)
+		(void)rate_limit_take(&r->enclave->requests, config_of(r)->limits.requests, now,
+				      NULL);
+	return r;
+}
+
+/* ---- step 5: the body ---- */
+
+struct slice request_room(struct request *r)
+{
+	size_t left = r->content_length - r->body_n;
+
+	if (r->refusal) /* dropped: over and over into the scratch */
+		return (struct slice){r->worker->scratch, MIN(left, sizeof(r->worker->scratch))};
+	return (struct slice){r->out.p + r->body_at + r->body_n, left};
+}
+
+/* ---- step 6: understand ---- */
+
+static void note_keys(struct request *r, const struct kms_request *kms)
+{
+	char *field = r->record.key;
+	size_t size = sizeof(r->record.key), n;
+
+	if (kms->keys[0].p)
+		audit_copy(field, size, kms->keys[0]);
+	n = strlen(field);
+	if (kms->keys[1].p && n + 16 < size) {
+		if (n)
+			field[n++] = ',';
+		audit_copy(field + n, size - n, kms->keys[1]);
+	}
+}
+
+static enum refusal understand(struct request *r, struct kms_request *ret_kms)
+{
+	struct error error = {0};
+	size_t n;
+
+	if (r->action < 0) {
+		snprintf(r->record.detail, sizeof(r->record.detail),
+			 "X-Amz-Target names no action of AWS KMS: %s", r->record.action);
+		return REFUSAL_UNKNOWN_ACTION;
+	}
+	if (json_read(r->out.p + r->body_at, r->body_n, &r->worker->doc, &n, &error) == JSON_BAD ||
+	    kms_read((unsigned)r->action, &r->worker->doc, ret_kms, &error) == KMS_BAD) {
+		snprintf(r->record.detail, sizeof(r->record.detail), "%s", error.text);
+		return REFUSAL_JSON;
+	}
+	r->body_n = n;
+	note_keys(r, ret_kms);
+	r->record.recipient = ret_kms->recipient == KMS_RECIPIENT_PRESENT ? "present" : "none";
+	return REFUSAL_NONE;
+}
+
+/* ---- step 7: decide ---- */
+
+static enum refusal decide(struct request *r, const struct kms_request *kms)
+{
+	struct policy_endpoint endpoint;
+	char why[512];
+
+	if (r->endpoint < 0) {
+		snprintf(r->record.detail, sizeof(r->record.detail),
+			 "Host %s is no endpoint of enclave %s", r->host, r->enclave->name);
+		return REFUSAL_HOST;
+	}
+	endpoint = (struct policy_endpoint){(unsigned)r->endpoint, endpoint_of(r)->region};
+	r->verdict = policy_decide(&config_of(r)->policy, endpoint, kms);
+	if (r->verdict.rule)
+		snprintf(r->record.rule, sizeof(r->record.rule), "%s", r->verdict.rule->name);
+	if (r->verdict.stage == POLICY_ALLOWED) {
+		r->record.allowed = true;
+		return REFUSAL_NONE;
+	}
+	r->record.reason = policy_stage_name(r->verdict.stage);
+	snprintf(r->record.detail, sizeof(r->record.detail), "%.*s", LIMIT_LOG_VALUE,
+		 verdict_explain(&r->verdict, kms, why, sizeof(why)));
+	return REFUSAL_POLICY;
+}
+
+static void submit(struct request *r, usec_t now)
+{
+	struct upstream *u;
+
+	if (!r->worker->credentials) {
+		request_refuse(r, REFUSAL_NO_CREDENTIALS, NULL, now);
+		return;
+	}
+	u = worker_upstream(r->worker, r->generation, (unsigned)r->endpoint);
+	if (!u) {
+		request_refuse(r, REFUSAL_INTERNAL, NULL, now);
+		return;
+	}
+	r->call.repeatable = kms_action((unsigned)r->action)->flags & KMS_REPEATABLE;
+	upstream_submit(u, &r->call, now);
+}
+
+void request_run(struct request *r, usec_t now)
+{
+	struct kms_request kms;
+	enum refusal refusal = r->refusal ?: understand(r, &kms) ?: decide(r, &kms);
+
+	if (r->endpoint >= 0)
+		snprintf(r->record.endpoint, sizeof(r->record.endpoint), "%s",
+			 endpoint_of(r)->name);
+	if (refusal)
+		request_refuse(r, refusal, r->record.detail[0] ? r->record.detail : NULL, now);
+	else
+		submit(r, now);
+}
+
+/* ---- step 8: sign ---- */
+
+/* Puts `s` before `*at`. The head is written backwards, so that it ends where the body begins. */
+static void prepend(char **at, struct slice s)
+{
+	*at -= s.n;
+	memcpy(*at, s.p, s.n);
+}
+
+/* The body moves back to make room for a longer head (the token of new credentials). */
+static int make_room(struct request *r, size_t room)
+{
+	struct buf grown = BUF_INIT(room + r->body_n);
+
+	if (room <= r->body_at)
+		return 0;
+	if (!charge(r, room - r->body_at) || buf_reserve_exact(&grown, room + r->body_n) < 0)
+		return -ENOMEM;
+	memcpy(grown.p + room, r->out.p + r->body_at, r->body_n);
+	buf_done(&r->out);
+	r->out = grown;
+	r->body_at = room;
+	return 0;
+}
+
+/* Builds the outgoing head from scratch, right before the body; no received byte is in it. */
+static struct slice write_head(struct request *r, const struct sigv4_signature *signature)
+{
+	const char *action = kms_action((unsigned)r->action)->name;
+	char *end = r->out.p + r->body_at, *at = end;
+	char length[32];
+	int n = snprintf(length, sizeof(length), "%zu", r->body_n);
+
+	prepend(&at, SLICE("\r\n\r\n"));
+	prepend(&at, (struct slice){length, (size_t)n});
+	prepend(&at, SLICE("\r\nUser-Agent: " USER_AGENT "\r\nContent-Length: "));
+	prepend(&at, (struct slice){signature->authorization, signature->authorization_n});
+	prepend(&at, SLICE("\r\nAuthorization: "));
+	if (r->credentials->session_token) {
+		prepend(&at, slice_from(r->credentials->session_token));
+		prepend(&at, SLICE("\r\nX-Amz-Security-Token: "));
+	}
+	prepend(&at, slice_from(signature->amz_date));
+	prepend(&at, SLICE("\r\nX-Amz-Date: "));
+	prepend(&at, slice_from(action));
+	prepend(&at, SLICE("\r\nContent-Type: " CONTENT_TYPE "\r\nX-Amz-Target: " TARGET_PREFIX));
+	prepend(&at, slice_from(endpoint_of(r)->host_header));
+	prepend(&at, SLICE("POST / HTTP/1.1\r\nHost: "));
+	return (struct slice){at, (size_t)(end - at) + r->body_n};
+}
+
+/* Signs at the moment of sending, with the credentials and the clock of that moment. */
+static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_bytes)
+{
+	struct request *r = (struct request *)call;
+	const struct endpoint_config *endpoint = endpoint_of(r);
+	char target[sizeof(TARGET_PREFIX) + LIMIT_NAME];
+	struct sigv4_request request = {
+		.host = slice_from(endpoint->host_header),
+		.region = slice_from(endpoint->region),
+		.service = SLICE("kms"),
+		.content_type = SLICE(CONTENT_TYPE),
+		.body = {r->out.p + r->body_at, r->body_n},
+	};
+	struct sigv4_signature signature;
+	size_t room;
+	int n, e;
+
+	(void)now;
+	credentials_unref(r->credentials);
+	r->credentials = credentials_ref(r->worker->credentials);
+	room = HEAD_ROOM + strlen(endpoint->host_header) +
+	       (r->credentials->session_token ? strlen(r->credentials->session_token) : 0);
+	e = make_room(r, room);
+	if (e < 0)
+		return e;
+	request.body.p = r->out.p + r->body_at;
+
+	n = snprintf(target, sizeof(target), TARGET_PREFIX "%s",
+		     kms_action((unsigned)r->action)->name);
+	request.target = (struct slice){target, (size_t)n};
+	r->correction = skew_correction(r->worker->env.skew);
+	r->sent_wall = clock_wall();
+	e = sigv4_sign(r->worker->signer, r->credentials, &request, r->sent_wall + r->correction,
+		       &signature);
+	if (e < 0)
+		return e;
+	*ret_bytes = write_head(r, &signature);
+	return 0;
+}
+
+/* ---- steps 9 and 10: what came back ---- */
+
+static bool on_grow(struct upstream_call *call, size_t more)
+{
+	struct request *r = (struct request *)call;
+	size_t held = call->reply.head.n + call->reply.body.n + more;
+	size_t reserved = r->charged - r->out.max;
+
+	return held <= reserved || charge(r, MAX(held - reserved, (size_t)REPLY_RESERVE));
+}
+
+/* What the endpoint's error codes say of us rather than of the request. */
+enum blame { BLAME_REQUEST, BLAME_CREDENTIALS, BLAME_SIGNATURE };
+
+static enum blame blame(struct slice code)
+{
+	static const struct {
+		const char *code;
+		enum blame blame;
+	} codes[] = {
+		{"ExpiredTokenException", BLAME_CREDENTIALS},
+		{"ExpiredToken", BLAME_CREDENTIALS},
+		{"UnrecognizedClientException", BLAME_CREDENTIALS},
+		{"InvalidClientTokenId", BLAME_CREDENTIALS},
+		{"InvalidClientTokenIdException", BLAME_CREDENTIALS},
+		{"InvalidSignatureException", BLAME_SIGNATURE},
+		{"SignatureDoesNotMatch", BLAME_SIGNATURE},
+		{"IncompleteSignature", BLAME_SIGNATURE},
+		{"IncompleteSignatureException", BLAME_SIGNATURE},
+		{"MissingAuthenticationToken", BLAME_SIGNATURE},
+		{"MissingAuthenticationTokenException", BLAME_SIGNATURE},
+		{"RequestTimeTooSkewed", BLAME_SIGNATURE},
+		{"RequestExpired", BLAME_SIGNATURE},
+		{"RequestInTheFuture", BLAME_SIGNATURE},
+		{"AuthFailure", BLAME_SIGNATURE},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(codes); i++)
+		if (slice_eq_str(code, codes[i].code))
+			return codes[i].blame;
+	return BLAME_REQUEST;
+}
+
+/* Waits for other credentials than those that were rejected, or goes on at once if they are here
+ * already. */
+static void park(struct request *r, usec_t now)
+{
+	struct message m = {.kind = MESSAGE_REJECTED, .id = r->credentials->serial};
+
+	r->park_deadline = now + PARK_TIME;
+	r->is_parked = true;
+	LIST_INSERT_HEAD(&r->worker->parked, r, parked);
+	if (r->worker->credentials != r->credentials)
+		request_unpark(r, now);
+	else if (mailbox_send(r->worker->env.control, &m) < 0)
+		request_unpark(r, now);
+}
+
+void request_unpark(struct request *r, usec_t now)
+{
+	LIST_REMOVE(r, parked);
+	r->is_parked = false;
+	if (r->worker->credentials != r->credentials)
+		submit(r, now);
+	else
+		request_refuse(r, REFUSAL_BAD_CREDENTIALS,
+			       "AWS KMS rejected the proxy's credentials, and there are no new ones",
+			       now);
+}
+
+/* An answer that may be relayed: its status, the allowed headers, its body. */
+static void relay(struct request *r, size_t body_n, usec_t now)
+{
+	const struct http_reply *reply = &r->call.reply;
+	struct connection *c = r->connection;
+	bool close = c->close || c->retired || r->worker->draining;
+	int e;
+
+	e = buf_printf(&r->answer, "HTTP/1.1 %d %s\r\n", reply->status,
+		       http_reason_phrase(reply->status));
+	for (unsigned i = 0; e == 0 && i < _REPLY_HEADER_MAX; i++)
+		if (reply->headers[i].p)
+			e = buf_printf(&r->answer, "%s: %.*s\r\n", http_reply_header_name(i),
+				       (int)reply->headers[i].n, reply->headers[i].p);
+	if (e == 0)
+		e = buf_printf(&r->answer, "%sContent-Length: %zu\r\n\r\n",
+			       close ? "Connection: close\r\n" : "", body_n);
+	if (e < 0) {
+		r->answer.n = 0;
+		request_refuse(r, REFUSAL_INTERNAL, NULL, now);
+		return;
+	}
+	r->record.status = reply->status;
+	if (!r->record.reason)
+		r->record.reason = "allowed";
+	r->record.event = EVENT_REQUEST;
+	connection_answer(c, buf_slice(&r->answer), (struct slice){reply->body.p, body_n}, close,
+			  now);
+}
+
+/* Whether the rule demands that no secret comes back in clear. */
+static bool must_be_sealed(const struct request *r)
+{
+	return !r->verdict.rule->plaintext_allow &&
+	       (kms_action((unsigned)r->action)->flags & KMS_SECRET_REPLY);
+}
+
+static void take_success(struct request *r, usec_t now)
+{
+	struct buf *body = &r->call.reply.body;
+	size_t n = body->n;
+
+	if (must_be_sealed(r)) {
+		switch (kms_check_reply((unsigned)r->action, body->p, body->n, &r->worker->doc,
+					&n)) {
+		case KMS_REPLY_SAFE:
+			break;
+		case KMS_REPLY_LEAKS:
+			request_refuse(r, REFUSAL_REPLY_LEAKS, NULL, now);
+			return;
+		case KMS_REPLY_NO_CIPHERTEXT:
+			request_refuse(r, REFUSAL_REPLY_NO_CIPHERTEXT, NULL, now);
+			return;
+		case KMS_REPLY_UNREADABLE:
+			request_refuse(r, REFUSAL_REPLY_UNREADABLE, NULL, now);
+			return;
+		}
+	}
+	relay(r, n, now);
+}
+
+/* A status that isn't 2xx. Its body must be a KMS error: what blames our credentials may hold the
+ * session token (KMS echoes what was signed), and is never relayed. */
+static void take_error(struct request *r, usec_t now)
+{
+	struct http_reply *reply = &r->call.reply;
+	struct slice code;
+	size_t n, ignored;
+
+	if (reply->status < 400 ||
+	    json_read(reply->body.p, reply->body.n, &r->worker->doc, &n, NULL) == JSON_BAD) {
+		snprintf(r->record.detail, sizeof(r->record.detail),
+			 "the endpoint answered %d without a KMS error", reply->status);
+		request_refuse(r,
+			       reply->status >= 500 ? REFUSAL_NO_UPSTREAM :
+						      REFUSAL_UPSTREAM_MALFORMED,
+			       r->record.detail, now);
+		return;
+	}
+	if (must_be_sealed(r) && kms_check_reply((unsigned)r->action, reply->body.p, n,
+						 &r->worker->doc, &ignored) == KMS_REPLY_LEAKS) {
+		request_refuse(r, REFUSAL_REPLY_LEAKS, NULL, now);
+		return;
+	}
+
+	code = kms_error_code(reply->body.p, n, &r->worker->doc);
+	if (!r->signed_again && skew_explains(r->worker->env.skew, r->correction, code)) {
+		r->signed_again = true;
+		submit(r, now);
+		return;
+	}
+	switch (blame(code)) {
+	case BLAME_REQUEST:
+		audit_copy(r->record.detail, sizeof(r->record.detail), code);
+		relay(r, n, now);
+		return;
+	case BLAME_CREDENTIALS:
+		if (!r->signed_again) {
+			r->signed_again = true;
+			park(r, now);
+			return;
+		}
+		break;
+	case BLAME_SIGNATURE:
+		break;
+	}
+	snprintf(r->record.detail, sizeof(r->record.detail), "AWS KMS answered %.*s", (int)code.n,
+		 code.p);
+	request_refuse(r, REFUSAL_BAD_CREDENTIALS, r->record.detail, now);
+}
+
+static void take_reply(struct request *r, usec_t now)
+{
+	const struct http_reply *reply = &r->call.reply;
+	struct skew_sample sample = {
+		.sent = r->sent_wall,
+		.received = clock_wall(),
+		.date = reply->headers[REPLY_DATE],
+		.has_age = reply->has_age,
+	};
+
+	skew_learn(r->worker->env.skew, &sample);
+	if (reply->headers[REPLY_REQUEST_ID].p)
+		audit_copy(r->record.aws_request_id, sizeof(r->record.aws_request_id),
+			   reply->headers[REPLY_REQUEST_ID]);
+	if (reply->status >= 200 && reply->status < 300)
+		take_success(r, now);
+	else
+		take_error(r, now);
+}
+
+static void on_done(struct upstream_call *call, enum upstream_result result, const char *why,
+		    usec_t now)
+{
+	static const enum refusal refusals[] = {
+		[UPSTREAM_NO_CONNECTION] = REFUSAL_NO_UPSTREAM,
+		[UPSTREAM_QUEUE_TIMEOUT] = REFUSAL_QUEUE_TIMEOUT,
+		[UPSTREAM_NOT_SENT] = REFUSAL_INTERNAL,
+		[UPSTREAM_LOST] = REFUSAL_UPSTREAM_LOST,
+		[UPSTREAM_TIMEOUT] = REFUSAL_UPSTREAM_TIMEOUT,
+		[UPSTREAM_MALFORMED] = REFUSAL_UPSTREAM_MALFORMED,
+		[UPSTREAM_NO_MEMORY] = REFUSAL_MEMORY,
+	};
+	struct request *r = (struct request *)call;
+
+	if (call->sent)
+		r->record.upstream = (call->received ?: now) - call->sent;
+	if (result == UPSTREAM_REPLY) {
+		take_reply(r, now);
+		return;
+	}
+	if (why)
+		snprintf(r->record.detail, sizeof(r->record.detail), "endpoint %s: %s",
+			 endpoint_of(r)->name, why);
+	request_refuse(r, refusals[result], why ? r->record.detail : NULL, now);
+}
+
+static const struct upstream_call_ops call_ops = {on_prepare, on_grow, on_done};
+
+void request_refuse(struct request *r, enum refusal refusal, const char *message, usec_t now)
+{
+	const struct refusal_info *info = refusal_info(refusal);
+	struct connection *c = r->connection;
+	bool close = info->close || c->close || c->retired || r->worker->draining;
+	usec_t wall = clock_wall() + skew_correction(r->worker->env.skew);
+
+	if (!r->record.reason)
+		r->record.reason = info->reason;
+	if (!r->record.detail[0])
+		snprintf(r->record.detail, sizeof(r->record.detail), "%s",
+			 message ?: info->message);
+	r->record.event = info->critical ? EVENT_LEAK : EVENT_REFUSED;
+	r->record.status = info->status;
+	r->refusal = refusal;
+	if (refusal_write(refusal, message, r->record.request_id, wall, close, &r->answer) < 0) {
+		connection_close(c, "no-memory");
+		return;
+	}
+	connection_answer(c, buf_slice(&r->answer), (struct slice){0}, close, now);
+}
+
+/* ---- step 11: record ---- */
+
+static enum counter counter_of(const struct request *r)
+{
+	if (r->record.event == EVENT_REQUEST)
+		return COUNTER_ALLOWED;
+	if (r->refusal == REFUSAL_RATE || r->refusal == REFUSAL_IN_FLIGHT ||
+	    r->refusal == REFUSAL_MEMORY)
+		return COUNTER_THROTTLED;
+	return r->record.allowed ? COUNTER_FAILED : COUNTER_REFUSED;
+}
+
+static void record(struct request *r, usec_t now)
+{
+	enclave_count(r->enclave, counter_of(r), 1);
+	if (r->record.bytes_in > 0)
+		enclave_count(r->enclave, COUNTER_BYTES_IN, (uint64_t)r->record.bytes_in);
+	enclave_count(r->enclave, COUNTER_BYTES_OUT, (uint64_t)r->record.bytes_out);
+
+	if (r->record.event == EVENT_REQUEST && r->generation->config->audit == AUDIT_REFUSALS)
+		return;
+	if (r->record.event == EVENT_REFUSED && !flood_admit(&r->enclave->flood, now))
+		return;
+	audit_submit(r->worker->env.audit, &r->record);
+}
+
+void request_end(struct request *r, const char *why, size_t written, usec_t now)
+{
+	upstream_cancel(&r->call);
+	if (r->is_parked)
+		LIST_REMOVE(r, parked);
+	r->record.duration = now - r->started;
+	r->record.bytes_out = (int64_t)written;
+	if (why)
+		r->record.reason = why;
+	record(r, now);
+
+	if (r->in_flight)
+		gauge_return(&r->enclave->in_flight, 1);
+	if (r->charged)
+		gauge_return(&r->enclave->memory, r->charged);
+	buf_done(&r->out);
+	buf_done(&r->answer);
+	http_reply_done(&r->call.reply);
+	credentials_unref(r->credentials);
+	generation_unref(r->generation);
+	free(r);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The way of one request, steps 4 to 11 of the README's table, top to bottom in request.c: limit,
+ * body, understand, decide, sign, send, answer, record. */
+
+#include "audit.h"
+#include "buf.h"
+#include "generation.h"
+#include "http_head.h"
+#include "kms.h"
+#include "macro.h"
+#include "policy.h"
+#include "refusal.h"
+#include "upstream.h"
+
+#include <sys/queue.h>
+
+struct connection;
+struct worker;
+
+struct request {
+	struct upstream_call call;
+	LIST_ENTRY(request) parked; /* of the worker, while is_parked */
+	bool is_parked;
+	struct connection *connection;
+	struct worker *worker;
+	struct generation *generation;
+	struct enclave *enclave;
+	unsigned enclave_index;
+	int endpoint; /* index; -1: Host names none of the enclave's */
+	char host[80]; /* the Host, escaped and clipped, for that refusal */
+	/* step 4 */
+	size_t charged; /* bytes of the enclave's share of memory */
+	bool in_flight; /* counted in the enclave's gauge */
+	enum refusal refusal; /* to be answered once the body is dropped */
+	/* step 5: the body stands behind room for the outgoing head, so that both go in one send */
+	struct buf out;
+	size_t body_at, body_n; /* where it begins; bytes so far, then its canonical length */
+	size_t content_length;
+	/* steps 6 and 7 */
+	int action; /* row of the KMS table; -1: not known */
+	struct verdict verdict;
+	/* step 8 */
+	struct credentials *credentials; /* that signed it */
+	usec_t correction;               /* of the clock, when it was signed */
+	usec_t sent_wall;
+	bool signed_again; /* the one retry after rejected credentials or a wrong clock */
+	usec_t park_deadline;
+	/* steps 10 and 11 */
+	struct buf answer;
+	usec_t started;
+	struct audit_record record;
+};
+
+/* Step 4, with a whole head. NULL when memory ran out. If request->refusal is set, the body must be
+ * dropped unread before request_run(). */
+struct request *request_new(struct connection *c, const struct http_head *head, usec_t now);
+
+/* Where the next bytes of the body go, and how many; the caller adds to body_n what it read. */
+struct slice request_room(struct request *r);
+
+/* Steps 6 to 10: the body is there. The answer comes by connection_answer(), perhaps at once: the
+ * last thing to do with a request or its connection. */
+void request_run(struct request *r, usec_t now);
+
+/* A refusal before there is a request_run(): the head was bad or too slow, the body too slow. */
+void request_refuse(struct request *r, enum refusal refusal, const char *message, usec_t now);
+
+/* A request for a head that could not be read: only to be refused. Takes a token. */
+struct request *request_new_bad(struct connection *c, usec_t now);
+
+/* Step 11: records it, `written` bytes of the answer having left, and frees it. `why` is NULL, or
+ * what cut it off ("client-gone"). Cancels what is in flight. */
+void request_end(struct request *r, const char *why, size_t written, usec_t now);
+
+/* New credentials came, or the wait for them is over: sends the request again, or refuses it. */
+void request_unpark(struct request *r, usec_t now);

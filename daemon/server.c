@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server.h"
+
+#include "audit.h"
+#include "credentials_cache.h"
+#include "generation.h"
+#include "listener.h"
+#include "log.h"
+#include "notify.h"
+#include "report.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TICK USEC_PER_SEC                     /* upkeep: watchdog, status line */
+#define STALLED (3 * USEC_PER_SEC)            /* a worker whose sweep stood still so long hangs */
+#define SUPPRESSED_EVERY (10 * USEC_PER_SEC)  /* what was left out of the journal */
+#define COUNTERS_EVERY (300 * USEC_PER_SEC)
+#define DRAIN_TIME (30 * USEC_PER_SEC)        /* what is in flight at SIGTERM may take so long */
+#define N_SIGNALS 4
+
+/* What the watchdog knows of a worker. */
+struct pulse {
+	uint64_t beat;
+	usec_t moved;
+};
+
+struct server {
+	const char *path;
+	struct event_base *base;
+	struct event *signals[N_SIGNALS], *tick;
+	struct mailbox *mailbox;
+	struct enclave_table *enclaves;
+	struct generation *generation;
+	struct config *started_with; /* its `listen` and `workers` are in force until the end */
+	struct credentials *credentials;
+	struct credentials_cache *cache;
+	struct audit *audit;
+	struct resolver *resolver;
+	struct skew skew;
+	struct flood unknown; /* records of peers that are no enclave */
+	struct listener **listeners;
+	size_t n_listeners;
+	struct worker **workers;
+	struct pulse *pulses;
+	unsigned n_workers, n_drained;
+	bool draining;
+	usec_t drain_deadline, next_suppressed, next_counters;
+	char status[256];
+};
+
+/* ---- accepting ---- */
+
+static void record_refused(struct server *s, struct flood *flood, const struct peer *peer,
+			   const char *enclave, const char *reason, const char *detail)
+{
+	struct audit_record record;
+
+	if (!flood_admit(flood, clock_monotonic()))
+		return;
+	audit_record_init(&record, EVENT_CONNECTION);
+	snprintf(record.enclave, sizeof(record.enclave), "%s", enclave);
+	record.has_cid = peer->has_cid;
+	record.cid = peer->cid;
+	record.reason = reason;
+	snprintf(record.detail, sizeof(record.detail), "%s", detail);
+	audit_submit(s->audit, &record);
+}
+
+static struct worker *least_loaded(const struct server *s)
+{
+	struct worker *best = s->workers[0];
+
+	for (unsigned i = 1; i < s->n_workers; i++)
+		if (atomic_load(&s->workers[i]->n_connections) < atomic_load(&best->n_connections))
+			best = s->workers[i];
+	return best;
+}
+
+/* Step 1 of a request's way. */
+static void on_accepted(struct listener *listener, int fd, const struct sockaddr *address,
+			socklen_t n, void *userdata)
+{
+	struct server *s = userdata;
+	const struct config *config = s->generation->config;
+	struct peer peer = peer_identify(config, listener_enclave(listener), address, n);
+	struct message m = {.kind = MESSAGE_CONNECTION, .fd = fd};
+	struct enclave *e;
+	struct worker *w;
+
+	if (peer.enclave < 0) {
+		record_refused(s, &s->unknown, &peer, "", "unknown-peer",
+			       "no enclave has this CID");
+		close(fd);
+		return;
+	}
+	e = s->generation->enclaves[peer.enclave];
+	if (!gauge_take(&e->connections, 1, config->enclaves[peer.enclave].limits.connections)) {
+		enclave_count(e, COUNTER_CONNECTIONS_REFUSED, 1);
+		record_refused(s, &e->flood, &peer, e->name, "connections",
+			       "limits.connections is reached");
+		close(fd);
+		return;
+	}
+	m.identity = (struct identity){peer.has_cid, peer.cid, e};
+	w = least_loaded(s);
+	atomic_fetch_add(&w->n_connections, 1);
+	if (mailbox_send(w->mailbox, &m) < 0) {
+		atomic_fetch_sub(&w->n_connections, 1);
+		gauge_return(&e->connections, 1);
+		close(fd);
+	}
+}
+
+/* ---- credentials ---- */
+
+static void on_credentials(struct credentials *credentials, void *userdata)
+{
+	struct server *s = userdata;
+
+	credentials_unref(s->credentials);
+	s->credentials = credentials_ref(credentials);
+	for (unsigned i = 0; i < s->n_workers; i++) {
+		struct message m = {.kind = MESSAGE_CREDENTIALS,
+				    .credentials = credentials_ref(credentials)};
+
+		if (mailbox_send(s->workers[i]->mailbox, &m) < 0)
+			credentials_unref(m.credentials); /* the next refresh brings them */
+	}
+}
+
+/* ---- status and watchdog ---- */
+
+static void update_status(struct server *s)
+{
+	char text[sizeof(s->status)];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < s->n_workers; i++)
+		n += atomic_load(&s->workers[i]->n_connections);
+	if (s->draining)
+		snprintf(text, sizeof(text), "Stopping: %u connections left", n);
+	else
+		snprintf(text, sizeof(text), "Serving %zu enclaves, %u connections; %s",
+			 s->generation->config->n_enclaves, n, credentials_cache_status(s->cache));
+	if (strcmp(text, s->status) == 0)
+		return;
+	memcpy(s->status, text, sizeof(text));
+	notify_status(text);
+}
+
+/* Only while every worker's sweep moves: a worker that hangs must be seen. */
+static void feed_watchdog(struct server *s, usec_t now)
+{
+	bool alive = true;
+
+	for (unsigned i = 0; i < s->n_workers; i++) {
+		uint64_t beat = atomic_load(&s->workers[i]->beat);
+
+		if (beat != s->pulses[i].beat || s->pulses[i].moved == 0)
+			s->pulses[i] = (struct pulse){beat, now};
+		alive &= now - s->pulses[i].moved <= STALLED;
+	}
+	if (alive)
+		notify_watchdog();
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *userdata)
+{
+	struct server *s = userdata;
+	usec_t now = clock_monotonic();
+
+	(void)fd;
+	(void)what;
+	feed_watchdog(s, now);
+	update_status(s);
+	if (now >= s->next_suppressed) {
+		report_suppressed(s->enclaves, &s->unknown);
+		s->next_suppressed = now + SUPPRESSED_EVERY;
+	}
+	if (now >= s->next_counters) {
+		report_counters(s->enclaves);
+		s->next_counters = now + COUNTERS_EVERY;
+	}
+	if (s->draining && now >= s->drain_deadline)
+		event_base_loopbreak(s->base);
+}
+
+/* ---- reload ---- */
+
+/* `listen` and `workers` need a restart: said, and otherwise left as they are. */
+static void warn_of_restart(const struct server *s, const struct config *config)
+{
+	if (config->workers != s->started_with->workers)
+		log_event(EVENT_CONFIG_WARNING, NULL,
+			  "%s: `workers` is %u now; a restart is needed for it to take effect",
+			  s->path, config->workers);
+	if (!config_listen_equal(config, s->started_with))
+		log_event(EVENT_CONFIG_WARNING, NULL,
+			  "%s: `listen` has changed; a restart is needed for it to take effect",
+			  s->path);
+}
+
+static void publish_generation(struct server *s, struct generation *generation)
+{
+	generation_unref(s->generation);
+	s->generation = generation;
+	for (unsigned i = 0; i < s->n_workers; i++) {
+		struct message m = {.kind = MESSAGE_GENERATION,
+				    .generation = generation_ref(generation)};
+
+		if (mailbox_send(s->workers[i]->mailbox, &m) < 0)
+			generation_unref(m.generation);
+	}
+}
+
+/* All of it is read and checked before any of it is taken over. */
+static int reload(struct server *s)
+{
+	_cleanup_(generation_unrefp) struct generation *generation = NULL;
+	_cleanup_(config_unrefp) struct config *config = NULL;
+	_cleanup_(findings_done) struct findings findings = {0};
+	struct error error = {0};
+	int r;
+
+	r = config_load(s->path, &config, &findings);
+	report_findings(&findings, s->path, EVENT_CONFIG_REFUSED);
+	if (r < 0)
+		return r;
+	r = generation_new(config, s->enclaves, &generation, &error);
+	if (r == 0)
+		r = credentials_cache_configure(s->cache, &config->credentials);
+	if (r < 0) {
+		log_event(EVENT_CONFIG_REFUSED, NULL, "%s: %s", s->path,
+			  error.text[0] ? error.text : strerrordesc_np(-r));
+		return r;
+	}
+	warn_of_restart(s, config);
+	publish_generation(s, TAKE_PTR(generation));
+	return 0;
+}
+
+static void on_reload(struct server *s)
+{
+	notify_reloading();
+	if (reload(s) == 0)
+		log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %zu enclaves, %zu endpoints",
+			  s->path, s->generation->config->n_enclaves,
+			  s->generation->config->n_endpoints);
+	else
+		log_event(EVENT_CONFIG_REFUSED, NULL,
+			  "%s: not loaded; the configuration in force stays as it was", s->path);
+	notify_ready(s->status);
+}
+
+/* ---- the end ---- */
+
+static void close_listeners(struct server *s)
+{
+	for (size_t i = 0; i < s->n_listeners; i++)
+		listener_free(s->listeners[i]);
+	free(s->listeners);
+	s->listeners = NULL;
+	s->n_listeners = 0;
+}
+
+static void on_stop(struct server *s)
+{
+	struct message m = {.kind = MESSAGE_DRAIN};
+
+	if (s->draining) {
+		event_base_loopbreak(s->base);
+		return;
+	}
+	s->draining = true;
+	s->drain_deadline = clock_monotonic() + DRAIN_TIME;
+	log_event(EVENT_STOP, NULL,
+		  "stopping: no new connections; requests in flight have %lld s to end",
+		  (long long)(DRAIN_TIME / USEC_PER_SEC));
+	notify_stopping("Stopping: requests in flight are being answered");
+	notify_extend_timeout(DRAIN_TIME + 5 * USEC_PER_SEC);
+	close_listeners(s);
+	for (unsigned i = 0; i < s->n_workers; i++)
+		if (mailbox_send(s->workers[i]->mailbox, &m) < 0)
+			event_base_loopbreak(s->base);
+}
+
+static void on_signal(evutil_socket_t number, short what, void *userdata)
+{
+	struct server *s = userdata;
+
+	(void)what;
+	switch (number) {
+	case SIGHUP:
+		if (!s->draining)
+			on_reload(s);
+		return;
+	case SIGUSR1:
+		report_counters(s->enclaves);
+		return;
+	default:
+		on_stop(s);
+	}
+}
+
+static void on_message(struct message *m, void *userdata)
+{
+	struct server *s = userdata;
+
+	if (m->kind == MESSAGE_REJECTED)
+		credentials_cache_reject(s->cache, m->id);
+	if (m->kind == MESSAGE_DRAINED && ++s->n_drained == s->n_workers)
+		event_base_loopbreak(s->base);
+}
+
+/* ---- the start ---- */
+
+static int watch_signals(struct server *s)
+{
+	static const int numbers[N_SIGNALS] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1};
+
+	signal(SIGPIPE, SIG_IGN); /* libcurl writes without MSG_NOSIGNAL */
+	for (size_t i = 0; i < N_SIGNALS; i++) {
+		s->signals[i] = evsignal_new(s->base, numbers[i], on_signal, s);
+		if (!s->signals[i] || evsignal_add(s->signals[i], NULL) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int start_workers(struct server *s)
+{
+	struct worker_environment env = {s->audit, s->resolver, &s->skew, s->mailbox};
+	unsigned n = s->generation->config->workers;
+	int r;
+
+	s->workers = calloc(n, sizeof(*s->workers));
+	s->pulses = calloc(n, sizeof(*s->pulses));
+	if (!s->workers || !s->pulses)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n; i++) {
+		r = worker_new(i, &env, s->generation, s->credentials, &s->workers[i]);
+		if (r < 0)
+			return r;
+		s->n_workers++;
+	}
+	return 0;
+}
+
+/* Every socket that was handed over must be wanted by an entry. */
+static int check_handed(const struct handed_sockets *handed, struct error *error)
+{
+	for (size_t i = 0; i < handed->n; i++)
+		if (handed->list[i].fd >= 0)
+			return error_set(error,
+					 "systemd handed over a socket \"%s\" that no entry of "
+					 "`listen` names",
+					 handed->list[i].name);
+	return 0;
+}
+
+static int open_listeners(struct server *s, struct handed_sockets *handed, struct error *error)
+{
+	const struct config *c = s->generation->config;
+	int r;
+
+	s->listeners = calloc(c->n_listeners, sizeof(*s->listeners));
+	if (!s->listeners)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->n_listeners; i++) {
+		const struct listener_config *l = &c->listeners[i];
+		const char *enclave = l->enclave >= 0 ? c->enclaves[l->enclave].name : NULL;
+
+		r = listener_new(s->base, l, enclave, handed, on_accepted, s, &s->listeners[i],
+				 error);
+		if (r < 0)
+			return r;
+		s->n_listeners++;
+	}
+	return check_handed(handed, error);
+}
+
+static int server_start(struct server *s, struct config *config, struct error *error)
+{
+	static const struct timeval tick = {TICK / USEC_PER_SEC, 0};
+	_cleanup_(handed_sockets_done) struct handed_sockets handed = {0};
+	int r;
+
+	r = notify_take_sockets(&handed, error);
+	if (r < 0)
+		return r;
+	s->base = event_base_new();
+	if (!s->base)
+		return -ENOMEM;
+	r = watch_signals(s);
+	r = r < 0 ? r : mailbox_new(s->base, on_message, s, &s->mailbox);
+	r = r < 0 ? r : enclave_table_new(&s->enclaves);
+	r = r < 0 ? r : generation_new(config, s->enclaves, &s->generation, error);
+	r = r < 0 ? r : audit_new(&s->audit);
+	r = r < 0 ? r : resolver_new(&s->resolver);
+	r = r < 0 ? r : start_workers(s);
+	r = r < 0 ? r
+		  : credentials_cache_new(s->base, &config->credentials, on_credentials, s,
+					  &s->cache);
+	r = r < 0 ? r : open_listeners(s, &handed, error);
+	if (r < 0)
+		return r;
+	s->tick = event_new(s->base, -1, EV_PERSIST, on_tick, s);
+	if (!s->tick || event_add(s->tick, &tick) < 0)
+		return -ENOMEM;
+	s->next_counters = clock_monotonic() + COUNTERS_EVERY;
+	return 0;
+}
+
+static void server_done(struct server *s)
+{
+	close_listeners(s);
+	credentials_cache_free(s->cache);
+	for (unsigned i = 0; i < s->n_workers; i++)
+		worker_free(s->workers[i]);
+	resolver_free(s->resolver);
+	audit_free(s->audit);
+	generation_unref(s->generation);
+	enclave_table_free(s->enclaves);
+	config_unref(s->started_with);
+	credentials_unref(s->credentials);
+	mailbox_free(s->mailbox);
+	if (s->tick)
+		event_free(s->tick);
+	for (size_t i = 0; i < N_SIGNALS; i++)
+		if (s->signals[i])
+			event_free(s->signals[i]);
+	if (s->base)
+		event_base_free(s->base);
+	free(s->workers);
+	free(s->pulses);
+}
+
+static void warn_of_loopback(void)
+{
+	if (access("/sys/module/vsock_loopback", F_OK) == 0)
+		log_event(EVENT_CONFIG_WARNING, NULL,
+			  "the module vsock_loopback is loaded: local processes can reach vsock "
+			  "listeners; they are refused (CID 1), but nothing here needs it");
+}
+
+int server_run(const char *path, struct config *config, const struct findings *findings)
+{
+	_cleanup_(server_done) struct server s = {.path = path};
+	struct error error = {0};
+	int r;
+
+	s.started_with = config_ref(config);
+	report_findings(findings, path, EVENT_CONFIG_REFUSED);
+	warn_of_loopback();
+	r = server_start(&s, config, &error);
+	if (r < 0) {
+		log_event(EVENT_MACHINE, NULL, "cannot start: %s",
+			  error.text[0] ? error.text : strerrordesc_np(-r));
+		return r;
+	}
+	update_status(&s);
+	log_event(EVENT_START, NULL,
+		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %zu enclaves, "
+		  "%zu endpoints, %u workers",
+		  s.n_listeners, config->n_enclaves, config->n_endpoints, s.n_workers);
+	notify_ready(s.status);
+	event_base_dispatch(s.base);
+	log_event(EVENT_STOP, NULL, "stopped");
+	return 0;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Upstream: the verified connections of one worker to one endpoint under one configuration, and the
+ * calls that wait for one. Enclaves are served in turn, and none may hold the last connections of
+ * the others. A call whose connection died before any byte of the answer is sent once more on a
+ * fresh one, if it is safe to repeat. Everything here runs on the worker's thread. */
+
+#include "generation.h"
+#include "http_reply.h"
+#include "macro.h"
+#include "mailbox.h"
+#include "resolver.h"
+
+#include <event2/event.h>
+#include <sys/queue.h>
+
+enum upstream_result {
+	UPSTREAM_NO_CONNECTION, /* DNS, connect or TLS failed */
+	UPSTREAM_QUEUE_TIMEOUT, /* no connection became free in queue_timeout */
+	UPSTREAM_NOT_SENT,      /* the call's own prepare() failed */
+	UPSTREAM_LOST,          /* the connection died before the whole answer */
+	UPSTREAM_TIMEOUT,       /* no whole answer in reply_timeout */
+	UPSTREAM_MALFORMED,     /* the answer is not strict HTTP or passes a cap */
+	UPSTREAM_NO_MEMORY,     /* the enclave's share of memory can't hold the answer */
+	UPSTREAM_REPLY,         /* `reply` is whole */
+};
+
+struct upstream;
+struct upstream_call;
+
+struct upstream_call_ops {
+	/* A connection is there: makes the bytes to send (they stay valid until done). Called again
+	 * if the call is repeated. Negative errno ends the call with UPSTREAM_NOT_SENT. */
+	int (*prepare)(struct upstream_call *call, usec_t now, struct slice *ret_bytes);
+	/* `more` bytes of the answer are about to be kept; false refuses them. */
+	bool (*grow)(struct upstream_call *call, size_t more);
+	/* The end of the call, exactly once unless it was cancelled. `why` is one phrase or NULL. */
+	void (*done)(struct upstream_call *call, enum upstream_result result, const char *why,
+		     usec_t now);
+};
+
+/* Embedded in the caller's object. */
+struct upstream_call {
+	/* set by the caller */
+	const struct upstream_call_ops *ops;
+	unsigned enclave; /* index in the generation's configuration */
+	bool repeatable;
+	/* to read in done() */
+	struct http_reply reply;
+	usec_t sent, received; /* monotonic; 0: never */
+	/* upstream's own */
+	TAILQ_ENTRY(upstream_call) link;
+	struct upstream *upstream;           /* while waiting or in flight */
+	struct upstream_connection *connection; /* while in flight */
+	usec_t deadline;                     /* of waiting */
+	bool repeated;                       /* sent twice already; needs a fresh connection */
+};
+
+struct upstream_environment {
+	struct event_base *base;
+	struct resolver *resolver;
+	struct mailbox *mailbox; /* the worker's: addresses come there */
+	uint64_t *next_id;       /* of lookups */
+};
+
+/* `generation` is borrowed and must outlive it. */
+_must_check_ int upstream_new(const struct upstream_environment *environment,
+			      const struct generation *generation, unsigned endpoint,
+			      struct upstream **ret_upstream);
+
+/* No call may be left. Returns NULL. */
+struct upstream *upstream_free(struct upstream *u);
+DEFINE_CLEANUP(struct upstream *, upstream_free)
+
+/* Queues the call, and sends it at once if a connection is idle. done() may be called before this
+ * returns, so it is the last thing to do with a call. A call may be submitted again after done();
+ * its `reply` is zeroed memory or that of the last time, and the caller frees it in the end. */
+void upstream_submit(struct upstream *u, struct upstream_call *call, usec_t now);
+
+/* Forgets the call without done(); a connection in the middle of it is closed. */
+void upstream_cancel(struct upstream_call *call);
+
+/* Applies all deadlines; called by the worker's sweep. */
+void upstream_sweep(struct upstream *u, usec_t now);
+
+/* A MESSAGE_ADDRESSES came; true if it was this one's. Takes `addresses` over then. */
+bool upstream_addresses(struct upstream *u, uint64_t id, char *addresses, int code, usec_t now);
+
+/* Calls waiting or in flight. */
+unsigned upstream_calls(const struct upstream *u);
