@@ -36,11 +36,16 @@ def _indefinite(tag, *parts):
     return bytes([tag, 0x80]) + b"".join(parts) + b"\0\0"
 
 
-SHA256_ID = _tlv(SEQUENCE, _tlv(OID, SHA256), _tlv(NULL))
-OAEP_ID = _tlv(SEQUENCE, _tlv(OID, RSAES_OAEP), _tlv(
-    SEQUENCE,
-    _tlv(CONTEXT_0_CONSTRUCTED, SHA256_ID),
-    _tlv(CONTEXT_1_CONSTRUCTED, _tlv(SEQUENCE, _tlv(OID, MGF1), SHA256_ID))))
+def _oaep_id(*parameters):
+    """RSAES-OAEP with SHA-256 twice; RFC 4055 2.1: NULL parameters and none mean the same."""
+    sha256 = _tlv(SEQUENCE, _tlv(OID, SHA256), *parameters)
+    return _tlv(SEQUENCE, _tlv(OID, RSAES_OAEP), _tlv(
+        SEQUENCE,
+        _tlv(CONTEXT_0_CONSTRUCTED, sha256),
+        _tlv(CONTEXT_1_CONSTRUCTED, _tlv(SEQUENCE, _tlv(OID, MGF1), sha256))))
+
+
+OAEP_ID = _oaep_id(_tlv(NULL))
 
 
 def seal(public_key, plaintext):
@@ -98,6 +103,14 @@ def _expect(items, *tags):
     return [content for _, content in items]
 
 
+def _content(items):
+    """The encrypted content: one octet string (DER) or several within (BER)."""
+    if [tag for tag, _ in items] == [CONTEXT_0]:
+        return items[0][1]
+    pieces = _expect(items, CONTEXT_0_CONSTRUCTED)[0]
+    return b"".join(_expect(pieces, *[OCTETS] * len(pieces)))
+
+
 def open_sealed(private_key, sealed):
     """The plaintext; raises ValueError when it isn't exactly what KMS is documented to send."""
     tag, items, end = _read(sealed, 0)
@@ -108,14 +121,15 @@ def open_sealed(private_key, sealed):
     recipient = _expect(_expect(recipients, SEQUENCE)[0], INTEGER, CONTEXT_0, SEQUENCE, OCTETS)
     if (kind, version, recipient[0]) != (ENVELOPED_DATA, b"\2", b"\2"):
         raise ValueError("not EnvelopedData of version 2 with one recipient of version 2")
-    if recipient[2] != _read(OAEP_ID, 0)[1]:
+    if recipient[2] not in (_read(OAEP_ID, 0)[1], _read(_oaep_id(), 0)[1]):
         raise ValueError("the key isn't in RSAES-OAEP with SHA-256")
-    data, algorithm, content = _expect(encrypted, OID, SEQUENCE, CONTEXT_0_CONSTRUCTED)
+    data, algorithm = _expect(encrypted[:2], OID, SEQUENCE)
+    content = _content(encrypted[2:])
     cipher, vector = _expect(algorithm, OID, OCTETS)
     if (data, cipher) != (DATA, AES256_CBC):
         raise ValueError("the content isn't data in AES-256-CBC")
     key = private_key.decrypt(recipient[3], OAEP)
     decryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).decryptor()
-    padded = decryptor.update(b"".join(c for _, c in content)) + decryptor.finalize()
+    padded = decryptor.update(content) + decryptor.finalize()
     unpadder = block_padding.PKCS7(128).unpadder()
     return unpadder.update(padded) + unpadder.finalize()

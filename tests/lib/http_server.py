@@ -240,11 +240,11 @@ class Connection:
         return data
 
     def _read(self, request):
-        while b"\r\n\r\n" not in self._held:
-            if len(self._held) > HEAD_MAX:
-                raise BadRequest(431, "head too large")
+        while (end := self._held.find(b"\r\n\r\n")) < 0 and len(self._held) <= HEAD_MAX:
             self._held += self._receive(BadRequest(400, "the connection ended inside a head"))
-        head, self._held = self._held.split(b"\r\n\r\n", 1)
+        if not 0 <= end <= HEAD_MAX:
+            raise BadRequest(431, "head too large")
+        head, self._held = self._held[:end], self._held[end + 4:]
         request.raw_head = head
         self._read_head(request, head)
         self._read_body(request)

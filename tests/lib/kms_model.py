@@ -84,6 +84,11 @@ NEWER_SHAPES = {
     "DryRunModifierType": {"type": "string", "enum": ["IGNORE_CIPHERTEXT"]},
 }
 
+NO_LONGER_REQUIRED = (
+    ("Decrypt", "CiphertextBlob"), ("ReEncrypt", "CiphertextBlob"),
+    ("CreateGrant", "GranteePrincipal"), ("ListRetirableGrants", "RetiringPrincipal"),
+    ("GetKeyPolicy", "PolicyName"), ("PutKeyPolicy", "PolicyName"))
+
 
 def _load():
     model = botocore.loaders.Loader().load_service_model("kms", "service-2")
@@ -98,10 +103,9 @@ def _load():
         known = shapes[operations[action]["input"]["shape"]]["members"]
         for name, shape in members.items():
             known.setdefault(name, _s(shape))
-    # No longer required: a dry run may leave the ciphertext out (facts of the API, 2025).
-    for action in ("Decrypt", "ReEncrypt"):
+    for action, name in NO_LONGER_REQUIRED:
         shape = shapes[operations[action]["input"]["shape"]]
-        shape["required"] = [n for n in shape["required"] if n != "CiphertextBlob"]
+        shape["required"] = [n for n in shape["required"] if n != name]
     usages = shapes["KeyUsageType"]["enum"]
     usages += [u for u in ("KEY_AGREEMENT",) if u not in usages]
     return ServiceModel(model, "kms")

@@ -10,13 +10,15 @@
 from attestation import AttestationAuthority, open_ciphertext_for_recipient, spki
 from bridge import Bridge
 from credential_store import CredentialStore, Credentials, make_credentials, make_user_key
+from enclave import Enclave
+from kms_client import Client
 from local_container import LocalContainer
 from local_imds import LocalImds
 from local_kms import DEFAULT_KEYS, LocalKms, endpoint_host
 from tls_certs import Authority, VARIANTS
 
 __all__ = [
-    "AttestationAuthority", "Authority", "Bridge", "CredentialStore", "Credentials", "DEFAULT_KEYS",
-    "LocalContainer", "LocalImds", "LocalKms", "VARIANTS", "endpoint_host", "make_credentials",
-    "make_user_key", "open_ciphertext_for_recipient", "spki",
+    "AttestationAuthority", "Authority", "Bridge", "Client", "CredentialStore", "Credentials",
+    "DEFAULT_KEYS", "Enclave", "LocalContainer", "LocalImds", "LocalKms", "VARIANTS",
+    "endpoint_host", "make_credentials", "make_user_key", "open_ciphertext_for_recipient", "spki",
 ]

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* A second policy_decide(), written from the words of the manual and as plainly as possible:
+ * each rule in turn, each listed key in turn, no index. Tests compare the two. */
+
+#include "policy.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Is `listed` an ARN arn:PARTITION:kms:REGION:ACCOUNT:key/ID with this region and id? */
+static bool model_is_arn_of(const char *listed, const char *region, struct slice id)
+{
+	char partition[80], service[80], where[80], account[80], rest[200], end;
+
+	if (sscanf(listed, "arn:%79[^:]:%79[^:]:%79[^:]:%79[^:]:key/%199[^:/]%c", partition,
+		   service, where, account, rest, &end) != 5)
+		return false;
+	return strcmp(service, "kms") == 0 && strcmp(where, region) == 0 &&
+	       strlen(rest) == id.n && memcmp(rest, id.p, id.n) == 0;
+}
+
+static bool model_key(const struct rule *rule, const char *region, struct slice key)
+{
+	for (size_t i = 0; i < rule->n_keys; i++) {
+		const char *listed = rule->keys[i];
+
+		if (strlen(listed) == key.n && memcmp(listed, key.p, key.n) == 0)
+			return true;
+		if (model_is_arn_of(listed, region, key))
+			return true;
+	}
+	return false;
+}
+
+static bool model_pair(const struct rule_context *pair, const struct json_doc *doc, int context)
+{
+	for (unsigned i = (unsigned)context + 1; i < doc->nodes[context].end; i++) {
+		const struct json_node *node = &doc->nodes[i];
+
+		for (size_t v = 0; v < pair->n_values; v++)
+			if (slice_eq_str(node->name, pair->name) &&
+			    slice_eq_str(node->value, pair->values[v]))
+				return true;
+	}
+	return false;
+}
+
+static enum policy_stage model_rule(const struct rule *rule, struct policy_endpoint endpoint,
+				    const struct kms_request *request)
+{
+	const struct kms_action *action = kms_action(request->action);
+	unsigned n_keys = 0, n_contexts = 0;
+
+	while (action->keys[n_keys])
+		n_keys++;
+	while (action->contexts[n_contexts])
+		n_contexts++;
+
+	if (!(rule->endpoints >> endpoint.index & 1))
+		return POLICY_ENDPOINT;
+	if (!(rule->actions >> request->action & 1))
+		return POLICY_ACTION;
+	if (!rule->any_key && n_keys == 0)
+		return POLICY_KEY;
+	for (unsigned k = 0; k < n_keys && !rule->any_key; k++)
+		if (!request->keys[k].p || !model_key(rule, endpoint.region, request->keys[k]))
+			return POLICY_KEY;
+	if (rule->n_contexts > 0 && n_contexts == 0)
+		return POLICY_CONTEXT;
+	for (unsigned c = 0; c < n_contexts; c++)
+		for (size_t p = 0; p < rule->n_contexts; p++)
+			if (request->contexts[c] < 0 ||
+			    !model_pair(&rule->contexts[p], request->doc, request->contexts[c]))
+				return POLICY_CONTEXT;
+	if (!rule->plaintext_allow && action->secrets[0] &&
+	    request->recipient != KMS_RECIPIENT_PRESENT)
+		return POLICY_RECIPIENT;
+	return POLICY_ALLOWED;
+}
+
+/* Only stage and rule. */
+static struct verdict model_decide(const struct policy *policy, struct policy_endpoint endpoint,
+				   const struct kms_request *request)
+{
+	struct verdict best = {.stage = POLICY_NO_RULES};
+
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		enum policy_stage stage = model_rule(&policy->rules[i], endpoint, request);
+
+		if (stage > best.stage)
+			best = (struct verdict){.stage = stage, .rule = &policy->rules[i]};
+		if (stage == POLICY_ALLOWED)
+			break;
+	}
+	return best;
+}
