@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The strict reader of request heads (RFC 9112, far narrower; the table of what is refused is in
- * tests/unit/test-http_head.c). It accepts one shape: POST / HTTP/1.1 with exactly one each of
+/* The strict reader of request heads (RFC 9112, far narrower; tests/data/bad-requests.txt is
+ * the table of what is refused). It accepts one shape: POST / HTTP/1.1 with exactly one each of
  * Host, Content-Length, X-Amz-Target and `Content-Type: application/x-amz-json-1.1`, and, where
  * the caller allows it, `CONNECT host:port` with HTTP/1.0 or 1.1 and no body.
  *
- * Works on one contiguous buffer, allocates nothing, and gives the same answer however the bytes
- * were split: it reads in the order of the bytes and stops at the first fault. */
+ * Works on one contiguous buffer, allocates nothing, and gives the same answer however the
+ * bytes were split: it reads in the order of the bytes and stops at the first fault. A byte
+ * that can't be is refused when it is seen, a field when its line has ended. */
 
 #include "macro.h"
 #include "refusal.h"
@@ -30,23 +31,27 @@ enum head_kind {
 struct http_head {
 	/* set on HEAD_DONE; slices point into the buffer given to the last call */
 	enum head_kind kind;
-	size_t length;              /* bytes of the head, CRLF CRLF included */
-	struct slice host;          /* Host without its port; CONNECT: of the authority */
-	unsigned port;              /* of a CONNECT authority */
-	struct slice action;        /* X-Amz-Target behind "TrentService."; [A-Za-z]{1,64} */
-	uint64_t content_length;    /* of a CONNECT: 0 */
+	size_t length;     /* bytes of the head, CRLF CRLF included */
+	struct slice host; /* Host without its port; CONNECT: of the authority; no brackets */
+	bool host_is_address; /* an IPv4 or IPv6 address, not a name */
+	unsigned port;        /* of a CONNECT authority */
+	/* X-Amz-Target behind "TrentService.": [A-Za-z]{1,64}. Of another service the whole
+	 * value, which is no action, since it holds a dot: UnknownOperationException answers
+	 * it. */
+	struct slice action;
+	uint64_t content_length; /* of a CONNECT: 0 */
 	bool expect_continue;
-	bool close;                 /* `Connection: close`, or HTTP/1.0 */
+	bool close; /* `Connection: close`, or HTTP/1.0 */
 	/* set on HEAD_REFUSED */
-	enum refusal refusal;       /* FRAMING, HEAD_TOO_LARGE, BODY_TOO_LARGE or EXPECTATION */
-	const char *fault;          /* static text: "bare LF", "two Host fields", ... */
-	/* the reader's own place; zero it to begin a new head */
+	enum refusal refusal; /* FRAMING, HEAD_TOO_LARGE, BODY_TOO_LARGE or EXPECTATION */
+	const char *fault;    /* static text: "bare LF", "two Host fields", ... */
+	/* the reader's own place, in offsets, since the buffer may move */
 	struct {
-		size_t line;   /* where the line being read begins */
+		size_t line;    /* where the line being read begins */
 		size_t scanned; /* bytes already looked at */
 		unsigned fields;
-		unsigned seen; /* bits of the fields that may come once */
-		size_t host_at, host_n, action_at, action_n;
+		unsigned seen, required; /* bits of the fields we know */
+		size_t host, action;
 	} place;
 };
 
@@ -55,10 +60,11 @@ struct http_head_options {
 	bool allow_connect; /* the enclave has a tunnel */
 };
 
+/* Begins a new head; also needed after HEAD_DONE and HEAD_REFUSED. */
 void http_head_init(struct http_head *head);
 
-/* Reads on. `bytes` begins with the first byte of the head and may hold more than the head; it may
- * have moved since the last call, but its earlier bytes are unchanged. A head that passes LIMIT_HEAD
- * is refused. */
+/* Reads on. `bytes` begins with the first byte of the head and may hold more than the head; it
+ * may have moved since the last call, but its earlier bytes are unchanged. A head that passes
+ * LIMIT_HEAD is refused. */
 _must_check_ enum head_result http_head_read(struct http_head *head, struct slice bytes,
 					     const struct http_head_options *options);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The strict reader of an upstream's replies (RFC 9112): HTTP/1.1 status line, Content-Length or
- * chunked (both, or neither with a status that has a body, is a fault: the end of the stream never
- * ends a message), caps of limits.h. It takes the bytes as they come and puts the de-chunked body
- * into a buffer; the head's bytes it needs are copied into a small table of the headers that may be
- * relayed. */
+/* The strict reader of an upstream's replies (RFC 9112): HTTP/1.1 status line, Content-Length
+ * or chunked (both, or neither, is a fault: the end of the stream never ends a message; so is a
+ * status that has no body, 204 and 304, which KMS doesn't use), caps of limits.h. Chunks have
+ * no extensions and no trailers. It takes the bytes as they come and gives the same answer
+ * however they were split; the head is copied, the body is put without its chunk framing into a
+ * buffer. */
 
 #include "buf.h"
 #include "macro.h"
@@ -20,10 +21,11 @@ enum reply_result {
 	REPLY_DONE,
 };
 
-/* The headers of a reply that are relayed, in the order they are written; nothing else is. */
+/* The headers of a reply that are relayed, in the order they are written; nothing else is. Each
+ * may come once, but for Cache-Control and Pragma, of which the first counts. */
 enum reply_header {
 	REPLY_CONTENT_TYPE,
-	REPLY_REQUEST_ID,  /* x-amzn-RequestId */
+	REPLY_REQUEST_ID, /* x-amzn-RequestId */
 	REPLY_DATE,
 	REPLY_CACHE_CONTROL,
 	REPLY_PRAGMA,
@@ -39,21 +41,27 @@ struct http_reply {
 	struct buf head; /* raw head while it is read; the slices below point into it */
 	struct buf body; /* without chunk framing */
 	/* set with REPLY_DONE */
-	int status;
-	struct slice headers[_REPLY_HEADER_MAX]; /* .p NULL where absent; printable ASCII only */
-	bool keep_alive; /* false: `Connection: close` or HTTP/1.0 */
-	bool has_age;    /* an Age header: the Date is a cache's and says nothing of the clock */
+	int status; /* 200 to 599 */
+	struct slice
+		headers[_REPLY_HEADER_MAX]; /* .p NULL where absent; printable ASCII only */
+	bool keep_alive;                    /* false: `Connection: close` or HTTP/1.0 */
+	bool has_age; /* an Age header: the Date is a cache's and says nothing of the clock */
 	/* set with REPLY_BAD */
 	const char *fault; /* static text */
 	/* the reader's own place */
 	struct {
 		int state;
 		unsigned interim; /* 1xx replies so far */
+		unsigned fields;  /* of this head */
+		unsigned seen;    /* bits of the fields we know */
 		unsigned chunks;
+		unsigned digits; /* of a chunk's size */
+		bool old;        /* HTTP/1.0 */
 		bool chunked;
 		uint64_t left; /* body or chunk bytes that are still to come */
 		size_t scanned;
 		size_t line;
+		size_t header[_REPLY_HEADER_MAX]; /* offsets: the buffer of the head may move */
 	} place;
 };
 
@@ -61,10 +69,11 @@ struct http_reply {
 void http_reply_init(struct http_reply *reply, size_t body_max);
 void http_reply_done(struct http_reply *reply); /* wipes; may be called twice */
 
-/* Reads on with the next bytes of the stream; *ret_used says how many belong to this reply: fewer
- * than given only with REPLY_DONE (or REPLY_BAD), and then the rest is a fault of the upstream's.
- * 1xx replies are skipped, up to LIMIT_REPLY_INTERIM; 101 is a fault. REPLY_BAD also when memory
- * ran out ("out of memory"). */
+/* Reads on with the next bytes of the stream; *ret_used says how many belong to this reply:
+ * fewer than given only with REPLY_DONE (or REPLY_BAD), and then the rest is a fault of the
+ * upstream's. 1xx replies are skipped, up to LIMIT_REPLY_INTERIM; 101 is a fault. REPLY_BAD
+ * also when memory ran out ("out of memory"). Not to be called again after REPLY_BAD or
+ * REPLY_DONE. */
 _must_check_ enum reply_result http_reply_read(struct http_reply *reply, struct slice bytes,
 					       size_t *ret_used);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Every answer the proxy makes itself, as one table: the KMS JSON error shape, so that each AWS SDK
- * parses it and retries exactly what it should (facts: AWS SDK retry lists). */
+/* Every answer the proxy makes itself, as one table: the KMS JSON error shape, so that each AWS
+ * SDK parses it and retries exactly what it should (facts: AWS SDK retry lists). */
 
 #include "buf.h"
 #include "clock.h"
@@ -30,15 +30,15 @@ enum refusal {
 	REFUSAL_HOST,   /* 400 AccessDeniedException: Host names no endpoint of the enclave */
 	REFUSAL_POLICY, /* 400 AccessDeniedException */
 	/* of the way out */
-	REFUSAL_NO_CREDENTIALS,      /* 503 ServiceUnavailableException */
-	REFUSAL_BAD_CREDENTIALS,     /* 503: KMS rejected the proxy's credentials or signature */
-	REFUSAL_NO_UPSTREAM,         /* 503: no connection to the endpoint */
-	REFUSAL_QUEUE_TIMEOUT,       /* 503: waited too long for a connection */
-	REFUSAL_UPSTREAM_LOST,       /* 503: the connection died before the whole answer */
-	REFUSAL_UPSTREAM_TIMEOUT,    /* 504 */
-	REFUSAL_UPSTREAM_MALFORMED,  /* 502: the reply is not strict HTTP, or passes a cap */
-	REFUSAL_REPLY_LEAKS,         /* 502, critical record: a secret in clear */
-	REFUSAL_REPLY_UNREADABLE,    /* 502, critical record: can't be checked */
+	REFUSAL_NO_CREDENTIALS,     /* 503 ServiceUnavailableException */
+	REFUSAL_BAD_CREDENTIALS,    /* 503: KMS rejected the proxy's credentials or signature */
+	REFUSAL_NO_UPSTREAM,        /* 503: no connection to the endpoint */
+	REFUSAL_QUEUE_TIMEOUT,      /* 503: waited too long for a connection */
+	REFUSAL_UPSTREAM_LOST,      /* 503: the connection died before the whole answer */
+	REFUSAL_UPSTREAM_TIMEOUT,   /* 504 */
+	REFUSAL_UPSTREAM_MALFORMED, /* 502: the reply is not strict HTTP, or passes a cap */
+	REFUSAL_REPLY_LEAKS,        /* 502, critical record: a secret in clear */
+	REFUSAL_REPLY_UNREADABLE,   /* 502, critical record: can't be checked */
 	REFUSAL_REPLY_NO_CIPHERTEXT, /* 502, critical record: no CiphertextForRecipient */
 	REFUSAL_SHUTTING_DOWN,       /* 503, close: the drain's time is over */
 	REFUSAL_INTERNAL,            /* 500 KMSInternalException: memory or a machine failure */
@@ -48,7 +48,7 @@ enum refusal {
 struct refusal_info {
 	int status;
 	const char *type;    /* __type */
-	const char *reason;  /* the word in the journal's REASON, stable: "rate", "framing", ... */
+	const char *reason;  /* the journal's REASON, stable: "rate", "framing", ... */
 	const char *message; /* what it means, when the caller knows nothing better */
 	bool close;          /* the connection ends with this answer */
 	bool critical;       /* the journal record has priority crit */
@@ -60,9 +60,12 @@ const struct refusal_info *refusal_info(enum refusal refusal);
 /* The standard reason phrase of a status we send; "Unknown" for others. */
 const char *http_reason_phrase(int status);
 
-/* Appends the whole answer (head and body) to `out`: status line, Content-Type, x-amzn-RequestId,
- * Date (of `wall`), Content-Length, `Connection: close` if `close`; body
- * {"__type":...,"message":...}. `message` is plain text and is escaped for JSON; NULL takes the
- * row's. 0, -ENOMEM or -EMSGSIZE. */
-_must_check_ int refusal_write(enum refusal refusal, const char *message, const char *request_id,
-			       usec_t wall, bool close, struct buf *out);
+/* Appends the whole answer (head and body) to `out`: status line, Content-Type,
+ * x-amzn-RequestId, Date (of `wall`), Content-Length, `Connection: close` if `close` or the row
+ * says so; body
+ * {"__type":...,"message":...}. `message` is plain ASCII text and is escaped for JSON (another
+ * byte becomes a question mark); NULL takes the row's. `request_id` goes into the head as it
+ * is. 0, or -ENOMEM or -EMSGSIZE with `out` unchanged. */
+_must_check_ int refusal_write(enum refusal refusal, const char *message,
+			       const char *request_id, usec_t wall, bool close,
+			       struct buf *out);

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "refusal.h"
+
+#include <assert.h>
+#include <errno.h>
+
+/* The types and statuses are chosen for what SDKs do with them: they retry ThrottlingException,
+ * RequestTimeoutException and the statuses 500, 502, 503 and 504, and nothing else here. */
+static const struct refusal_info table[_REFUSAL_MAX] = {
+	[REFUSAL_FRAMING] = {400, "SerializationException", "framing",
+			     "The request is not the HTTP that this proxy accepts.", true,
+			     false},
+	[REFUSAL_HEAD_TOO_LARGE] = {431, "SerializationException", "head-too-large",
+				    "The request's head is too large.", true, false},
+	[REFUSAL_BODY_TOO_LARGE] = {413, "RequestEntityTooLargeException", "body-too-large",
+				    "The request's body is larger than this enclave may send.",
+				    true, false},
+	[REFUSAL_EXPECTATION] = {417, "SerializationException", "expectation",
+				 "Only the expectation 100-continue can be met.", true, false},
+	[REFUSAL_TOO_SLOW] = {408, "RequestTimeoutException", "too-slow",
+			      "The request did not arrive in time.", true, false},
+	[REFUSAL_RATE] = {400, "ThrottlingException", "rate",
+			  "The request rate of this enclave is exceeded.", false, false},
+	[REFUSAL_IN_FLIGHT] = {400, "ThrottlingException", "in-flight",
+			       "This enclave has too many requests in flight.", false, false},
+	[REFUSAL_MEMORY] = {400, "ThrottlingException", "memory",
+			    "The memory for this enclave's requests is in use.", false, false},
+	[REFUSAL_JSON] = {400, "SerializationException", "json",
+			  "The request's body is not the JSON that this action takes.", false,
+			  false},
+	[REFUSAL_UNKNOWN_ACTION] = {400, "UnknownOperationException", "unknown-action",
+				    "X-Amz-Target names no action of AWS KMS.", false, false},
+	[REFUSAL_HOST] = {400, "AccessDeniedException", "host",
+			  "Host names no endpoint of this enclave.", false, false},
+	[REFUSAL_POLICY] = {400, "AccessDeniedException", "policy",
+			    "No rule of this enclave allows the request.", false, false},
+	[REFUSAL_NO_CREDENTIALS] = {503, "ServiceUnavailableException", "no-credentials",
+				    "The proxy has no credentials yet.", false, false},
+	[REFUSAL_BAD_CREDENTIALS] = {503, "ServiceUnavailableException", "bad-credentials",
+				     "AWS KMS does not accept the proxy's credentials.", false,
+				     false},
+	[REFUSAL_NO_UPSTREAM] = {503, "ServiceUnavailableException", "no-upstream",
+				 "The endpoint can't be reached.", false, false},
+	[REFUSAL_QUEUE_TIMEOUT] = {503, "ServiceUnavailableException", "queue-timeout",
+				   "No connection to the endpoint became free in time.", false,
+				   false},
+	[REFUSAL_UPSTREAM_LOST] =
+		{503, "ServiceUnavailableException", "upstream-lost",
+		 "The connection to the endpoint ended before its answer did.", false, false},
+	[REFUSAL_UPSTREAM_TIMEOUT] = {504, "DependencyTimeoutException", "upstream-timeout",
+				      "The endpoint did not answer in time.", false, false},
+	[REFUSAL_UPSTREAM_MALFORMED] =
+		{502, "KMSInternalException", "upstream-malformed",
+		 "The endpoint's answer is not HTTP that can be relayed.", false, false},
+	[REFUSAL_REPLY_LEAKS] = {502, "KMSInternalException", "reply-leaks",
+				 "The answer holds a secret in clear and was not relayed.",
+				 false, true},
+	[REFUSAL_REPLY_UNREADABLE] =
+		{502, "KMSInternalException", "reply-unreadable",
+		 "The answer can't be checked for secrets in clear and was "
+		 "not relayed.",
+		 false, true},
+	[REFUSAL_REPLY_NO_CIPHERTEXT] = {502, "KMSInternalException", "reply-no-ciphertext",
+					 "The answer lacks CiphertextForRecipient and was not "
+					 "relayed.",
+					 false, true},
+	[REFUSAL_SHUTTING_DOWN] = {503, "ServiceUnavailableException", "shutting-down",
+				   "The proxy is shutting down.", true, false},
+	[REFUSAL_INTERNAL] = {500, "KMSInternalException", "internal",
+			      "The proxy failed to handle the request.", false, false},
+};
+
+const struct refusal_info *refusal_info(enum refusal refusal)
+{
+	assert(refusal > REFUSAL_NONE && refusal < _REFUSAL_MAX);
+	return &table[refusal];
+}
+
+const char *http_reason_phrase(int status)
+{
+	static const struct {
+		int status;
+		const char *phrase;
+	} phrases[] = {
+		{100, "Continue"},
+		{200, "OK"},
+		{400, "Bad Request"},
+		{403, "Forbidden"},
+		{404, "Not Found"},
+		{408, "Request Timeout"},
+		{413, "Content Too Large"},
+		{417, "Expectation Failed"},
+		{429, "Too Many Requests"},
+		{431, "Request Header Fields Too Large"},
+		{500, "Internal Server Error"},
+		{502, "Bad Gateway"},
+		{503, "Service Unavailable"},
+		{504, "Gateway Timeout"},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(phrases); i++)
+		if (phrases[i].status == status)
+			return phrases[i].phrase;
+	return "Unknown";
+}
+
+/* Appends `text` as the inside of a JSON string. Messages are ASCII; a byte that isn't becomes
+ * a question mark, so that the answer is valid UTF-8 whatever happens. */
+static int append_json(struct buf *out, const char *text)
+{
+	int r = 0;
+
+	for (const char *p = text; *p && r >= 0; p++) {
+		unsigned char c = (unsigned char)*p;
+
+		if (c == '"' || c == '\\')
+			r = buf_printf(out, "\\%c", c);
+		else if (c < 0x20 || c == 0x7f)
+			r = buf_printf(out, "\\u%04x", c);
+		else
+			r = buf_append(out, (struct slice){c < 0x80 ? p : "?", 1});
+	}
+	return r;
+}
+
+static int append_body(struct buf *out, const struct refusal_info *info, const char *message)
+{
+	int r = buf_printf(out, "{\"__type\":\"%s\",\"message\":\"", info->type);
+
+	if (r >= 0)
+		r = append_json(out, message ?: info->message);
+	return r < 0 ? r : buf_append(out, SLICE("\"}"));
+}
+
+static int append_head(struct buf *out, const struct refusal_info *info, const char *request_id,
+		       usec_t wall, bool close, size_t length)
+{
+	char date[CLOCK_HTTP_DATE_SIZE];
+
+	return buf_printf(out,
+			  "HTTP/1.1 %d %s\r\n"
+			  "Content-Type: application/x-amz-json-1.1\r\n"
+			  "x-amzn-RequestId: %s\r\n"
+			  "Date: %s\r\n"
+			  "Content-Length: %zu\r\n"
+			  "%s"
+			  "\r\n",
+			  info->status, http_reason_phrase(info->status), request_id,
+			  clock_format_http_date(wall, date), length,
+			  close ? "Connection: close\r\n" : "");
+}
+
+int refusal_write(enum refusal refusal, const char *message, const char *request_id,
+		  usec_t wall, bool close, struct buf *out)
+{
+	_cleanup_(buf_done) struct buf body = BUF_INIT(out->max);
+	const struct refusal_info *info = refusal_info(refusal);
+	size_t before = out->n;
+	int r;
+
+	r = append_body(&body, info, message);
+	if (r >= 0)
+		r = append_head(out, info, request_id, wall, close || info->close, body.n);
+	if (r >= 0)
+		r = buf_append(out, buf_slice(&body));
+	if (r < 0)
+		out->n = before;
+	return r;
+}
