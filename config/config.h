@@ -20,24 +20,25 @@ enum listener_kind { LISTENER_VSOCK, LISTENER_UNIX, LISTENER_SYSTEMD };
 struct listener_config {
 	enum listener_kind kind;
 	unsigned line;
-	unsigned port;    /* vsock */
-	char *path;       /* unix */
-	char *fd_name;    /* systemd: FileDescriptorName */
-	int enclave;      /* index into enclaves; -1: the peer's CID names it */
-	mode_t mode;      /* unix: 0600 by default */
-	char *group;      /* unix: NULL or the socket's group */
+	unsigned port; /* vsock */
+	char *path;    /* unix */
+	char *fd_name; /* systemd: FileDescriptorName */
+	int enclave;   /* index into enclaves; -1: the peer's CID names it */
+	mode_t mode;   /* unix: 0600 by default */
+	char *group;   /* unix: NULL or the socket's group */
 };
 
 struct endpoint_config {
 	char *name;
 	unsigned line;
-	char *host;       /* given, or made from region, fips and dualstack */
+	char *host; /* given, or made from region, fips and dualstack */
 	char *region;
-	unsigned port;    /* 443 */
-	char *host_header; /* host, or host:port when the port isn't 443: what is sent and signed */
-	char *connect_to; /* NULL, or the literal address (or name) to connect to instead of host */
+	unsigned port;     /* 443 */
+	char *host_header; /* what is sent and signed: host, or host:port unless that is 443 */
+	char *connect_to;  /* connect there instead: an address without brackets, or a name; or
+			      NULL */
 	unsigned connect_port;
-	char *ca_file;    /* NULL: the system's bundle */
+	char *ca_file; /* NULL: the system's bundle */
 	bool fips, dualstack;
 	unsigned connections; /* a worker */
 	usec_t connect_timeout, reply_timeout, queue_timeout;
@@ -53,7 +54,7 @@ struct tunnel_host {
 
 struct tunnel_config {
 	struct tunnel_host *hosts;
-	size_t n_hosts; /* 0: the enclave has no tunnel */
+	size_t n_hosts;     /* 0: the enclave has no tunnel */
 	uint64_t bandwidth; /* bytes a second, both ways together; 0: no limit */
 	unsigned connections;
 	usec_t idle;
@@ -70,7 +71,7 @@ struct enclave_config {
 	char *name;
 	unsigned line;
 	bool has_cid;
-	unsigned cid; /* 4 or more */
+	unsigned cid;        /* 4 or more */
 	unsigned *endpoints; /* indices; the first is the default */
 	size_t n_endpoints;
 	struct limits_config limits;
@@ -82,11 +83,11 @@ enum credentials_source { CREDENTIALS_IMDS, CREDENTIALS_CONTAINER, CREDENTIALS_F
 
 struct credentials_config {
 	enum credentials_source source;
-	char *imds_endpoint; /* "http://169.254.169.254" */
-	char *imds_role;     /* NULL: the role that IMDS lists */
-	char *container_uri; /* NULL: from the environment, as the SDKs do */
+	char *imds_endpoint;        /* "http://169.254.169.254" */
+	char *imds_role;            /* NULL: the role that IMDS lists */
+	char *container_uri;        /* NULL: from the environment, as the SDKs do */
 	char *container_token_file; /* NULL: from the environment */
-	char *file;          /* a path; a relative one is under $CREDENTIALS_DIRECTORY */
+	char *file;                 /* a path; a relative one is under $CREDENTIALS_DIRECTORY */
 };
 
 enum audit_mode { AUDIT_ALL, AUDIT_REFUSALS };
@@ -101,6 +102,8 @@ struct config {
 	struct enclave_config *enclaves;
 	size_t n_enclaves;
 	struct credentials_config credentials;
+	struct limits_config
+		limits; /* the default of each enclave's, which hold what is in force */
 	unsigned workers;
 	size_t memory;
 	enum audit_mode audit;
@@ -116,6 +119,7 @@ struct finding {
 struct findings {
 	struct finding *list; /* in the order of the file */
 	size_t n, n_errors;
+	size_t n_left_out; /* more than a person would read */
 };
 
 void findings_done(struct findings *findings);
@@ -123,9 +127,9 @@ void findings_done(struct findings *findings);
 /* Prints them as `FILE:LINE:COLUMN: error: TEXT`, one a line. */
 void findings_print(const struct findings *findings, const char *path, FILE *f);
 
-/* Reads and validates the file at `path` ("-" is stdin). 0 with *ret_config; -EINVAL when there are
- * errors (all of them in `findings`); -errno when the file can't be read (also as a finding). The
- * findings hold warnings in either case; the caller frees them. */
+/* Reads and validates the file at `path` ("-" is stdin). 0 with *ret_config; -EINVAL when there
+ * are errors (all of them in `findings`); -errno when the file can't be read (also as a
+ * finding). The findings hold warnings in either case; the caller frees them. */
 _must_check_ int config_load(const char *path, struct config **ret_config,
 			     struct findings *findings);
 
@@ -137,14 +141,15 @@ struct config *config_ref(struct config *c);
 struct config *config_unref(struct config *c); /* returns NULL */
 DEFINE_CLEANUP(struct config *, config_unref)
 
-/* Prints the effective configuration, defaults filled in, as YAML that loads to the same again. */
+/* Prints the effective configuration, defaults filled in, as YAML that loads to the same again.
+ */
 void config_print(const struct config *config, FILE *f);
 
 /* The enclave of that name or CID: an index, or -1. */
 int config_find_enclave(const struct config *config, const char *name);
 int config_find_cid(const struct config *config, unsigned cid);
 
-/* The endpoint that a request's Host (without port) picks for an enclave (design: HTTP accepted):
- * an index, or -1 for a name that is not one of the enclave's. */
+/* The endpoint that a request's Host (without port) picks for an enclave (design: HTTP
+ * accepted): an index, or -1 for a name that is not one of the enclave's. */
 int config_pick_endpoint(const struct config *config, const struct enclave_config *enclave,
 			 struct slice host);

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "syntax.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+static void listener_done(struct listener_config *l)
+{
+	free(l->path);
+	free(l->fd_name);
+	free(l->group);
+}
+
+static void endpoint_done(struct endpoint_config *e)
+{
+	free(e->name);
+	free(e->host);
+	free(e->region);
+	free(e->host_header);
+	free(e->connect_to);
+	free(e->ca_file);
+}
+
+static void tunnel_done(struct tunnel_config *t)
+{
+	for (size_t i = 0; i < t->n_hosts; i++) {
+		free(t->hosts[i].host);
+		free(t->hosts[i].connect_to);
+	}
+	free(t->hosts);
+}
+
+static void enclave_done(struct enclave_config *e)
+{
+	free(e->name);
+	free(e->endpoints);
+	policy_done(&e->policy);
+	tunnel_done(&e->tunnel);
+}
+
+static void credentials_done(struct credentials_config *c)
+{
+	free(c->imds_endpoint);
+	free(c->imds_role);
+	free(c->container_uri);
+	free(c->container_token_file);
+	free(c->file);
+}
+
+static void config_free(struct config *c)
+{
+	for (size_t i = 0; i < c->n_listeners; i++)
+		listener_done(&c->listeners[i]);
+	for (size_t i = 0; i < c->n_endpoints; i++)
+		endpoint_done(&c->endpoints[i]);
+	for (size_t i = 0; i < c->n_enclaves; i++)
+		enclave_done(&c->enclaves[i]);
+	credentials_done(&c->credentials);
+	free(c->listeners);
+	free(c->endpoints);
+	free(c->enclaves);
+	free(c->path);
+	free(c);
+}
+
+struct config *config_ref(struct config *c)
+{
+	atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+	return c;
+}
+
+struct config *config_unref(struct config *c)
+{
+	if (c && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
+		config_free(c);
+	return NULL;
+}
+
+int config_find_enclave(const struct config *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_enclaves; i++)
+		if (strcmp(config->enclaves[i].name, name) == 0)
+			return (int)i;
+	return -1;
+}
+
+int config_find_cid(const struct config *config, unsigned cid)
+{
+	for (size_t i = 0; i < config->n_enclaves; i++)
+		if (config->enclaves[i].has_cid && config->enclaves[i].cid == cid)
+			return (int)i;
+	return -1;
+}
+
+/* What a client sends that was given the address of its bridge. */
+static bool is_nameless(struct slice host)
+{
+	if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
+		host = (struct slice){host.p + 1, host.n - 2};
+	return slice_eq_nocase(host, SLICE("localhost")) || syntax_is_ip(host);
+}
+
+int config_pick_endpoint(const struct config *config, const struct enclave_config *enclave,
+			 struct slice host)
+{
+	for (size_t i = 0; i < enclave->n_endpoints; i++) {
+		const char *name = config->endpoints[enclave->endpoints[i]].host;
+
+		if (slice_eq_nocase(host, slice_from(name)))
+			return (int)enclave->endpoints[i];
+	}
+	if (enclave->n_endpoints > 0 && is_nameless(host))
+		return (int)enclave->endpoints[0];
+	return -1;
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "explain.h"
+
+#include <errno.h>
+
+/* What is asked and what was found out so far. */
+struct explanation {
+	const struct config *config;
+	const struct enclave_config *enclave;
+	const struct endpoint_config *endpoint;
+	unsigned endpoint_index;
+	FILE *f;
+};
+
+static void print_verdict(const struct explanation *x, bool allowed)
+{
+	fprintf(x->f, "verdict:    %s\n", allowed ? "allowed" : "refused");
+	fprintf(x->f, "enclave:    %s (%s:%u)\n", x->enclave->name, x->config->path,
+		x->enclave->line);
+}
+
+static int refuse_early(const struct explanation *x, const char *what, const char *why)
+{
+	print_verdict(x, false);
+	fprintf(x->f, "%s%s\n", what, why);
+	return 1;
+}
+
+static void print_context(FILE *f, const char *name, const struct json_doc *doc, int context)
+{
+	char text[2][256];
+
+	fprintf(f, "context:    %s", name);
+	if (context < 0)
+		fputs(" is not given", f);
+	for (unsigned i = context < 0 ? 0 : (unsigned)context + 1;
+	     context >= 0 && i < doc->nodes[context].end; i = doc->nodes[i].end)
+		fprintf(f, " \"%s\"=\"%s\"",
+			slice_escape(doc->nodes[i].name, text[0], sizeof(text[0])),
+			slice_escape(doc->nodes[i].value, text[1], sizeof(text[1])));
+	fputc('\n', f);
+}
+
+static void print_request(const struct explanation *x, const struct kms_request *request)
+{
+	static const char *const recipients[] = {
+		[KMS_RECIPIENT_NONE] = "none",
+		[KMS_RECIPIENT_BAD] = "there, but without a base64 AttestationDocument or "
+				      "RSAES_OAEP_SHA_256",
+		[KMS_RECIPIENT_PRESENT] = "present",
+	};
+	const struct kms_action *action = kms_action(request->action);
+	char key[256];
+
+	fprintf(x->f, "endpoint:   %s (%s, region %s)\n", x->endpoint->name, x->endpoint->host,
+		x->endpoint->region);
+	fprintf(x->f, "action:     %s\n", action->name);
+	for (unsigned i = 0; action->keys[i]; i++)
+		fprintf(x->f, "key:        %s %s\n", action->keys[i],
+			request->keys[i].p ? slice_escape(request->keys[i], key, sizeof(key))
+					   : "is not given");
+	for (unsigned i = 0; action->contexts[i]; i++)
+		print_context(x->f, action->contexts[i], request->doc, request->contexts[i]);
+	if (action->flags & KMS_RECIPIENT)
+		fprintf(x->f, "recipient:  %s\n", recipients[request->recipient]);
+}
+
+/* One rule, judged as if the policy had no other. */
+static int judge_rule(const struct explanation *x, struct rule *rule,
+		      const struct kms_request *request, struct verdict *ret_verdict)
+{
+	struct policy alone = {.rules = rule, .n_rules = 1};
+	int r = policy_prepare(&alone);
+
+	if (r < 0)
+		return r;
+	*ret_verdict = policy_decide(
+		&alone, (struct policy_endpoint){x->endpoint_index, x->endpoint->region},
+		request);
+	alone.rules = NULL; /* they are the configuration's: only the index goes */
+	alone.n_rules = 0;
+	policy_done(&alone);
+	return 0;
+}
+
+static void print_rule(const struct explanation *x, const struct verdict *v,
+		       const struct kms_request *request)
+{
+	const char *action = kms_action(request->action)->name;
+	char text[512];
+
+	fprintf(x->f, "  %s:%u: ", x->config->path, v->rule->line);
+	if (v->stage == POLICY_ENDPOINT)
+		fprintf(x->f, "rule \"%s\" is not for endpoint %s\n", v->rule->name,
+			x->endpoint->name);
+	else if (v->stage == POLICY_ACTION)
+		fprintf(x->f, "rule \"%s\" does not list %s\n", v->rule->name, action);
+	else
+		fprintf(x->f, "%s\n", verdict_explain(v, request, text, sizeof(text)));
+}
+
+static int print_rules(const struct explanation *x, const struct kms_request *request)
+{
+	const struct policy *policy = &x->enclave->policy;
+
+	fputs("rules, in the order they are tried:\n", x->f);
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		struct verdict v;
+		int r = judge_rule(x, &policy->rules[i], request, &v);
+
+		if (r < 0)
+			return r;
+		print_rule(x, &v, request);
+		if (v.stage == POLICY_ALLOWED)
+			break; /* the others are not asked */
+	}
+	return 0;
+}
+
+static void print_rule_found(const struct explanation *x, const struct verdict *v)
+{
+	const struct rule *rule = v->rule;
+
+	fprintf(x->f, "rule:       %s (%s:%u)\n", rule->name, x->config->path, rule->line);
+	fprintf(x->f, "plaintext:  %s\n",
+		rule->plaintext_allow
+			? "allow: a secret in clear passes"
+			: "refuse: a reply with a secret in clear is not relayed");
+}
+
+static int explain_request(const struct explanation *x, const struct kms_request *request)
+{
+	struct verdict v = policy_decide(
+		&x->enclave->policy,
+		(struct policy_endpoint){x->endpoint_index, x->endpoint->region}, request);
+	char text[512];
+	int r;
+
+	print_verdict(x, v.stage == POLICY_ALLOWED);
+	if (v.stage == POLICY_ALLOWED)
+		print_rule_found(x, &v);
+	else
+		fprintf(x->f, "reason:     %s: %s\n", policy_stage_name(v.stage),
+			verdict_explain(&v, request, text, sizeof(text)));
+	print_request(x, request);
+	r = print_rules(x, request);
+	return r < 0 ? r : v.stage != POLICY_ALLOWED;
+}
+
+static int explain_body(const struct explanation *x, unsigned action, char *body, size_t n)
+{
+	struct kms_request request;
+	struct error why = {0};
+	struct json_doc doc;
+	size_t canonical;
+
+	if (n > x->enclave->limits.body)
+		return refuse_early(x, "body:       larger than the enclave's limit `body`",
+				    "");
+	if (json_read(body, n, &doc, &canonical, &why) == JSON_BAD)
+		return refuse_early(x, "body:       not strict JSON: ", why.text);
+	if (kms_read(action, &doc, &request, &why) == KMS_BAD)
+		return refuse_early(x, "body:       ", why.text);
+	return explain_request(x, &request);
+}
+
+int config_explain(const struct config *config, const char *enclave, const char *action,
+		   const char *host, char *body, size_t n, FILE *f, struct error *error)
+{
+	struct explanation x = {.config = config, .f = f};
+	int e = config_find_enclave(config, enclave), a = kms_action_index(slice_from(action));
+	const char *similar = kms_action_similar(slice_from(action));
+	int i, r;
+
+	if (e < 0)
+		return error_set(error, "there is no enclave \"%s\"", enclave);
+	if (a < 0)
+		return error_set(error, "KMS has no action \"%s\"%s%s", action,
+				 similar ? "; did you mean " : "", similar ?: "");
+	x.enclave = &config->enclaves[e];
+	i = config_pick_endpoint(config, x.enclave, slice_from(host ?: "localhost"));
+	if (i < 0)
+		return refuse_early(&x, "host:       picks none of the enclave's endpoints",
+				    "");
+	x.endpoint_index = (unsigned)i;
+	x.endpoint = &config->endpoints[i];
+	r = explain_body(&x, (unsigned)a, body, n);
+	return r < 0 ? error_set_errno(error, r, "can't judge the rules") : r;
+}

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "buf.h"
+#include "reader.h"
+#include "similar.h"
+#include "syntax.h"
+#include "value.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static void read_section(struct reader *r, enum section_id id, const yaml_node_t *at,
+			 const yaml_node_t *node, void *target);
+
+static void *field(void *target, size_t offset)
+{
+	return (char *)target + offset;
+}
+
+static void refuse_scalar(struct reader *r, const struct option *o, const yaml_node_t *node,
+			  bool out_of_range)
+{
+	char expected[200];
+	struct similar similar;
+
+	value_expected(o, expected, sizeof(expected));
+	if (node->type != YAML_SCALAR_NODE || node_is_null(node)) {
+		reader_error(r, node, "%s: found %s; expected %s", o->name, node_kind(node),
+			     expected);
+		return;
+	}
+	similar_init(&similar, node_text(node));
+	for (const char *const *word = o->words; word && *word; word++)
+		similar_offer(&similar, *word);
+	reader_error(r, node, "%s: %s\"%s\"%s; expected %s%s", o->name,
+		     out_of_range ? "" : "found ", CLIPPED(node_text(node)),
+		     out_of_range ? " is out of range" : "", expected,
+		     SIMILAR_PHRASE(&similar));
+}
+
+static void read_scalar(struct reader *r, const struct option *o, const yaml_node_t *node,
+			void *target)
+{
+	enum value_result result = VALUE_BAD;
+
+	if (node->type == YAML_SCALAR_NODE && !node_is_null(node))
+		result = value_read(o, node_text(node), node_is_plain(node),
+				    field(target, o->offset));
+	if (result == VALUE_NO_MEMORY)
+		r->no_memory = true;
+	else if (result != VALUE_OK)
+		refuse_scalar(r, o, node, result == VALUE_OUT_OF_RANGE);
+}
+
+static void read_address(struct reader *r, const struct option *o, const yaml_node_t *node,
+			 void *target)
+{
+	unsigned *port = field(target, o->second);
+	char **host = field(target, o->offset);
+	struct slice text;
+
+	if (!reader_is_text(r, o->name, node))
+		return;
+	if (syntax_host_port(node_text(node), &text, port))
+		*host = reader_text(r, text);
+	else
+		reader_error(
+			r, node,
+			"%s: found \"%s\"; expected ADDRESS:PORT, [IPV6]:PORT or NAME:PORT",
+			o->name, CLIPPED(node_text(node)));
+}
+
+/* The endpoints of an enclave, by name. */
+static void read_endpoint_name(struct reader *r, const yaml_node_t *node,
+			       struct enclave_config *enclave)
+{
+	const struct config *c = r->config;
+	struct slice name = node_text(node);
+	struct similar similar;
+	unsigned i = 0;
+
+	similar_init(&similar, name);
+	for (; i < c->n_endpoints && !slice_eq_str(name, c->endpoints[i].name); i++)
+		similar_offer(&similar, c->endpoints[i].name);
+	if (i == c->n_endpoints) {
+		reader_error(r, node, "endpoints: there is no endpoint \"%s\"%s", CLIPPED(name),
+			     SIMILAR_PHRASE(&similar));
+		return;
+	}
+	for (size_t k = 0; k < enclave->n_endpoints; k++)
+		if (enclave->endpoints[k] == i) {
+			reader_error(r, node, "endpoints: \"%s\" is listed twice",
+				     CLIPPED(name));
+			return;
+		}
+	enclave->endpoints[enclave->n_endpoints++] = i;
+}
+
+static void read_endpoints(struct reader *r, const struct option *o, const yaml_node_t *node,
+			   void *target)
+{
+	struct enclave_config *enclave = target;
+
+	if (!reader_is_list(r, o->name, node))
+		return;
+	enclave->endpoints = reader_alloc(r, node_count(node), sizeof(*enclave->endpoints));
+	if (!enclave->endpoints)
+		return;
+	FOREACH_ITEM(item, node)
+	{
+		const yaml_node_t *name = document_node(&r->document, *item);
+
+		if (reader_is_text(r, o->name, name))
+			read_endpoint_name(r, name, enclave);
+	}
+}
+
+/* Defaults are read from their text, so that the table has the one truth. */
+static void set_defaults(struct reader *r, enum section_id id, void *target)
+{
+	const struct section *s = section_get(id);
+
+	for (size_t i = 0; i < s->n_options; i++) {
+		const struct option *o = &s->options[i];
+		enum value_result result;
+
+		if (o->type == OPTION_SECTION)
+			set_defaults(r, o->section, field(target, o->offset));
+		if (!o->fallback)
+			continue;
+		result = value_read(o, slice_from(o->fallback), true, field(target, o->offset));
+		assert(result == VALUE_OK || result == VALUE_NO_MEMORY);
+		if (result == VALUE_NO_MEMORY)
+			r->no_memory = true;
+	}
+}
+
+/* The next item of the array, which has room. */
+static void *item_new(struct reader *r, const struct option *o, const yaml_node_t *at,
+		      void *target)
+{
+	const struct section *s = section_get(o->section);
+	char *array = *(char **)field(target, o->offset);
+	size_t *n = field(target, o->second);
+	void *item = array + (*n)++ * s->size;
+
+	*(unsigned *)field(item, s->line) = node_place(at).line;
+	set_defaults(r, o->section, item);
+	if (o->section == SECTION_ENCLAVE) {
+		r->enclave = item;
+		r->enclave->limits = r->config->limits;
+	}
+	if (o->section == SECTION_RULE)
+		for (size_t i = 0; i < r->enclave->n_endpoints; i++)
+			((struct rule *)item)->endpoints |= UINT64_C(1)
+							    << r->enclave->endpoints[i];
+	return item;
+}
+
+/* False when there is nothing to read. */
+static bool items_new(struct reader *r, const struct option *o, const yaml_node_t *node,
+		      void *target)
+{
+	void **array = field(target, o->offset);
+
+	*array = reader_alloc(r, node_count(node), section_get(o->section)->size);
+	return *array;
+}
+
+static void read_list(struct reader *r, const struct option *o, const yaml_node_t *node,
+		      void *target)
+{
+	if (!reader_is_list(r, o->name, node) || !items_new(r, o, node, target))
+		return;
+	FOREACH_ITEM(i, node)
+	{
+		const yaml_node_t *item = document_node(&r->document, *i);
+
+		read_section(r, o->section, item, item, item_new(r, o, item, target));
+	}
+}
+
+static void read_map_item(struct reader *r, const struct option *o,
+			  const yaml_node_pair_t *pair, void *target)
+{
+	const yaml_node_t *key = document_node(&r->document, pair->key);
+	void *item = item_new(r, o, key, target);
+	char **name = field(item, section_get(o->section)->item);
+
+	if (!syntax_name(node_text(key)))
+		reader_error(
+			r, key,
+			"%s: \"%s\" is not a name; expected 1 to 64 letters, digits, dots, "
+			"dashes and underscores",
+			o->name, CLIPPED(node_text(key)));
+	*name = reader_text(r, node_text(key));
+	read_section(r, o->section, key, document_node(&r->document, pair->value), item);
+}
+
+static void read_map(struct reader *r, const struct option *o, const yaml_node_t *node,
+		     void *target)
+{
+	size_t *n = field(target, o->second);
+
+	if (node->type != YAML_MAPPING_NODE || node_count(node) == 0) {
+		reader_error(r, node, "%s: found %s; expected a mapping from names to options",
+			     o->name,
+			     node->type == YAML_MAPPING_NODE ? "nothing" : node_kind(node));
+		return;
+	}
+	if (!items_new(r, o, node, target))
+		return;
+	FOREACH_PAIR(pair, node)
+	{
+		if (o->max > 0 && *n == o->max) { /* rules have one bit for each */
+			reader_error(r, document_node(&r->document, pair->key),
+				     "%s: more than %u", o->name, (unsigned)o->max);
+			return;
+		}
+		read_map_item(r, o, pair, target);
+	}
+}
+
+/* HOST:PORT, or a mapping. */
+static void read_tunnel_host(struct reader *r, const yaml_node_t *node,
+			     struct tunnel_host *host)
+{
+	struct slice name;
+
+	if (node->type == YAML_MAPPING_NODE) {
+		read_section(r, SECTION_TUNNEL_HOST, node, node, host);
+		return;
+	}
+	if (!reader_is_text(r, "hosts", node))
+		return;
+	if (syntax_host_port(node_text(node), &name, &host->port) && syntax_host(name))
+		host->host = reader_text(r, name);
+	else
+		reader_error(
+			r, node,
+			"hosts: found \"%s\"; expected NAME:PORT, with a DNS name in lower "
+			"case, or a mapping",
+			CLIPPED(node_text(node)));
+}
+
+static void read_tunnel_hosts(struct reader *r, const struct option *o, const yaml_node_t *node,
+			      void *target)
+{
+	if (!reader_is_list(r, o->name, node) || !items_new(r, o, node, target))
+		return;
+	FOREACH_ITEM(i, node)
+	{
+		const yaml_node_t *item = document_node(&r->document, *i);
+
+		read_tunnel_host(r, item, item_new(r, o, item, target));
+	}
+}
+
+static void read_subsection(struct reader *r, const struct option *o, const yaml_node_t *node,
+			    void *target)
+{
+	read_section(r, o->section, node, node, field(target, o->offset));
+}
+
+/* Resolved at the end: it may stand before the enclaves. */
+static void read_enclave(struct reader *r, const struct option *o, const yaml_node_t *node,
+			 void *target)
+{
+	struct listener_config *listener = target;
+
+	listener->enclave = -1;
+	(void)reader_is_text(r, o->name, node);
+}
+
+static option_reader *const readers[_OPTION_TYPE_MAX] = {
+	[OPTION_NUMBER] = read_scalar,      [OPTION_SIZE] = read_scalar,
+	[OPTION_TIME] = read_scalar,        [OPTION_BANDWIDTH] = read_scalar,
+	[OPTION_RATE] = read_scalar,        [OPTION_MODE] = read_scalar,
+	[OPTION_BOOL] = read_scalar,        [OPTION_WORD] = read_scalar,
+	[OPTION_TEXT] = read_scalar,        [OPTION_ADDRESS] = read_address,
+	[OPTION_ENCLAVE] = read_enclave,    [OPTION_ENDPOINTS] = read_endpoints,
+	[OPTION_SUBSET] = read_subset,      [OPTION_ACTIONS] = read_actions,
+	[OPTION_KEYS] = read_keys,          [OPTION_CONTEXT] = read_context,
+	[OPTION_HOSTS] = read_tunnel_hosts, [OPTION_SECTION] = read_subsection,
+	[OPTION_LIST] = read_list,          [OPTION_MAP] = read_map,
+};
+
+static void refuse_unknown(struct reader *r, const struct section *s, const yaml_node_t *key)
+{
+	struct similar similar;
+
+	if (key->type != YAML_SCALAR_NODE || section_find(s, node_text(key)))
+		return;
+	similar_init(&similar, node_text(key));
+	for (size_t i = 0; i < s->n_options; i++)
+		similar_offer(&similar, s->options[i].name);
+	reader_error(r, key, "%s has no option \"%s\"%s", s->name, CLIPPED(node_text(key)),
+		     SIMILAR_PHRASE(&similar));
+}
+
+/* `at` is where a missing option is reported. The options are read in the order of the table,
+ * not of the file, so that what is named is there before what names it. */
+static void read_section(struct reader *r, enum section_id id, const yaml_node_t *at,
+			 const yaml_node_t *node, void *target)
+{
+	const struct section *s = section_get(id);
+
+	if (node->type != YAML_MAPPING_NODE) {
+		reader_error(r, node, "%s: found %s; expected a mapping of options", s->name,
+			     node_kind(node));
+		return;
+	}
+	FOREACH_PAIR(pair, node)
+	refuse_unknown(r, s, document_node(&r->document, pair->key));
+	for (size_t i = 0; i < s->n_options; i++) {
+		const struct option *o = &s->options[i];
+		const yaml_node_t *value = document_member(&r->document, node, o->name);
+
+		if (value)
+			readers[o->type](r, o, value, target);
+		else if (o->required)
+			reader_error(r, at, "%s lacks \"%s\": %s", s->name, o->name, o->help);
+	}
+}
+
+static int read_document(struct reader *r)
+{
+	const yaml_node_t *root = document_root(&r->document);
+
+	if (!root || node_is_null(root)) {
+		findings_add(r->findings, false, (struct place){1, 1}, "the file is empty");
+		return -EINVAL;
+	}
+	set_defaults(r, SECTION_ROOT, r->config);
+	read_section(r, SECTION_ROOT, root, root, r->config);
+	if (r->no_memory)
+		return -ENOMEM;
+	reader_validate(r);
+	return r->no_memory ? -ENOMEM : r->findings->n_errors > 0 ? -EINVAL : 0;
+}
+
+static int prepare(struct config *c)
+{
+	for (size_t i = 0; i < c->n_enclaves; i++) {
+		int k = policy_prepare(&c->enclaves[i].policy);
+
+		if (k < 0)
+			return k;
+	}
+	return 0;
+}
+
+int config_parse(const char *text, size_t n, const char *path, struct config **ret_config,
+		 struct findings *findings)
+{
+	_cleanup_(config_unrefp) struct config *c = calloc(1, sizeof(*c));
+	struct reader r = {.config = c, .findings = findings};
+	int k;
+
+	if (!c)
+		return -ENOMEM;
+	c->refs = 1;
+	c->path = strdup(path);
+	if (!c->path)
+		return -ENOMEM;
+	k = document_init(&r.document, (struct slice){text, n}, findings);
+	if (k < 0)
+		return k;
+	k = read_document(&r);
+	document_done(&r.document);
+	k = k ?: prepare(c);
+	if (k < 0)
+		return k;
+	*ret_config = TAKE_PTR(c);
+	return 0;
+}
+
+/* One byte above the maximum is enough to see that it is too large. */
+static int read_file(int fd, struct buf *ret_text)
+{
+	for (;;) {
+		ssize_t k;
+		int r = buf_reserve(ret_text, MIN((size_t)65536, ret_text->max - ret_text->n));
+
+		if (r < 0)
+			return r;
+		k = read(fd, ret_text->p + ret_text->n,
+			 MIN((size_t)65536, ret_text->max - ret_text->n));
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k < 0)
+			return -errno;
+		ret_text->n += (size_t)k;
+		if (k == 0 || ret_text->n == ret_text->max)
+			return 0;
+	}
+}
+
+int config_load(const char *path, struct config **ret_config, struct findings *findings)
+{
+	_cleanup_(buf_done) struct buf text = BUF_INIT(DOCUMENT_BYTES + 1);
+	bool is_stdin = strcmp(path, "-") == 0;
+	int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int r = fd < 0 ? -errno : read_file(fd, &text);
+
+	if (fd >= 0 && !is_stdin)
+		close(fd);
+	if (r < 0) {
+		findings_add(findings, false, (struct place){0}, "can't be read: %s",
+			     strerrordesc_np(-r));
+		return r;
+	}
+	return config_parse(text.p, text.n, path, ret_config, findings);
+}

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "reader.h"
+
+#include "json.h"
+#include "kms.h"
+#include "similar.h"
+#include "syntax.h"
+
+#include <string.h>
+
+static bool has_wildcard(struct slice s)
+{
+	return s.n > 0 && (memchr(s.p, '*', s.n) || memchr(s.p, '?', s.n));
+}
+
+static void read_action(struct reader *r, const yaml_node_t *node, struct rule *rule)
+{
+	struct slice name = node_text(node);
+	const char *similar = kms_action_similar(name);
+	int i = kms_action_index(name);
+
+	if (i < 0 && has_wildcard(name))
+		reader_error(r, node,
+			     "actions: \"%s\": there are no wildcards; name each action",
+			     CLIPPED(name));
+	else if (i < 0 && similar)
+		reader_error(r, node, "actions: KMS has no action \"%s\"; did you mean \"%s\"?",
+			     CLIPPED(name), similar);
+	else if (i < 0)
+		reader_error(r, node, "actions: KMS has no action \"%s\"", CLIPPED(name));
+	else if (rule->actions >> i & 1)
+		reader_error(r, node, "actions: \"%s\" is listed twice", CLIPPED(name));
+	else
+		rule->actions |= UINT64_C(1) << i;
+}
+
+void read_actions(struct reader *r, const struct option *o, const yaml_node_t *node,
+		  void *target)
+{
+	struct rule *rule = target;
+
+	if (!reader_is_list(r, o->name, node))
+		return;
+	FOREACH_ITEM(item, node)
+	{
+		const yaml_node_t *action = document_node(&r->document, *item);
+
+		if (reader_is_text(r, o->name, action))
+			read_action(r, action, rule);
+	}
+}
+
+static bool is_key(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	struct slice key = node_text(node), partition, region;
+
+	if (has_wildcard(key)) {
+		reader_error(r, node,
+			     "keys: \"%s\": there are no wildcards; name each key, or write "
+			     "keys: any",
+			     CLIPPED(key));
+		return false;
+	}
+	if (syntax_key(key, &partition, &region) == KEY_BAD) {
+		reader_error(
+			r, node,
+			"keys: found \"%s\"; expected a key id, a key ARN, alias/NAME or an "
+			"alias ARN%s",
+			CLIPPED(key), slice_eq_str(key, "any") ? " (or keys: any)" : "");
+		return false;
+	}
+	for (size_t i = 0; i < rule->n_keys; i++)
+		if (slice_eq_str(key, rule->keys[i])) {
+			reader_error(r, node, "keys: \"%s\" is listed twice", CLIPPED(key));
+			return false;
+		}
+	return true;
+}
+
+void read_keys(struct reader *r, const struct option *o, const yaml_node_t *node, void *target)
+{
+	struct rule *rule = target;
+
+	if (slice_eq_str(node_text(node), "any")) {
+		rule->any_key = true;
+		return;
+	}
+	if (node->type == YAML_SCALAR_NODE) {
+		reader_error(r, node, "%s: found \"%s\"; expected a list of keys, or any",
+			     o->name, CLIPPED(node_text(node)));
+		return;
+	}
+	if (!reader_is_list(r, o->name, node))
+		return;
+	rule->keys = reader_alloc(r, node_count(node), sizeof(*rule->keys));
+	if (!rule->keys)
+		return;
+	FOREACH_ITEM(item, node)
+	{
+		const yaml_node_t *key = document_node(&r->document, *item);
+		char *text;
+
+		/* The syntax has no character that JSON escapes: the text is its canonical
+		 * form. */
+		if (!reader_is_text(r, o->name, key) || !is_key(r, key, rule))
+			continue;
+		text = reader_text(r, node_text(key));
+		if (text)
+			rule->keys[rule->n_keys++] = text;
+	}
+}
+
+/* As the JSON reader writes it, since a request is compared byte for byte. */
+static char *canonical(struct reader *r, struct slice text)
+{
+	size_t size = 6 * text.n;
+	char *p = reader_alloc(r, 1, size + 1);
+	int n = p ? json_canonical(text, p, size) : 0;
+
+	if (n < 0) { /* not reached: libyaml gives valid UTF-8 */
+		free(p);
+		r->no_memory = true;
+		return NULL;
+	}
+	return p; /* zeroed, so it has its end */
+}
+
+static void read_context_value(struct reader *r, const yaml_node_t *node,
+			       struct rule_context *context)
+{
+	char *value;
+
+	if (!reader_is_text(r, "encryption_context", node))
+		return;
+	value = canonical(r, node_text(node));
+	if (!value)
+		return;
+	for (size_t i = 0; i < context->n_values; i++)
+		if (strcmp(value, context->values[i]) == 0)
+			reader_error(r, node, "encryption_context: \"%s\" is listed twice",
+				     CLIPPED(node_text(node)));
+	context->values[context->n_values++] = value;
+}
+
+static void read_context_values(struct reader *r, const yaml_node_t *node,
+				struct rule_context *context)
+{
+	bool is_list = node->type == YAML_SEQUENCE_NODE;
+
+	if (is_list && !reader_is_list(r, "encryption_context", node))
+		return;
+	context->values = reader_alloc(r, is_list ? node_count(node) : 1, sizeof(char *));
+	if (!context->values)
+		return;
+	if (!is_list) {
+		read_context_value(r, node, context);
+		return;
+	}
+	FOREACH_ITEM(item, node)
+	read_context_value(r, document_node(&r->document, *item), context);
+}
+
+void read_context(struct reader *r, const struct option *o, const yaml_node_t *node,
+		  void *target)
+{
+	struct rule *rule = target;
+
+	if (node->type != YAML_MAPPING_NODE) {
+		reader_error(r, node, "%s: found %s; expected a mapping", o->name,
+			     node_kind(node));
+		return;
+	}
+	if (node_count(node) == 0) {
+		reader_error(r, node, "%s: the mapping is empty; leave it out", o->name);
+		return;
+	}
+	rule->contexts = reader_alloc(r, node_count(node), sizeof(*rule->contexts));
+	if (!rule->contexts)
+		return;
+	FOREACH_PAIR(pair, node)
+	{
+		struct rule_context *context = &rule->contexts[rule->n_contexts++];
+		const yaml_node_t *name = document_node(&r->document, pair->key);
+
+		context->name = canonical(r, node_text(name));
+		read_context_values(r, document_node(&r->document, pair->value), context);
+	}
+}
+
+static int find_endpoint(const struct reader *r, struct slice name)
+{
+	for (size_t i = 0; i < r->enclave->n_endpoints; i++) {
+		unsigned endpoint = r->enclave->endpoints[i];
+
+		if (slice_eq_str(name, r->config->endpoints[endpoint].name))
+			return (int)endpoint;
+	}
+	return -1;
+}
+
+static void read_subset_item(struct reader *r, const yaml_node_t *node, struct rule *rule)
+{
+	struct slice name = node_text(node);
+	int i = find_endpoint(r, name);
+	struct similar similar;
+
+	if (i >= 0) {
+		if (rule->endpoints >> i & 1)
+			reader_error(r, node, "endpoints: \"%s\" is listed twice",
+				     CLIPPED(name));
+		rule->endpoints |= UINT64_C(1) << i;
+		return;
+	}
+	similar_init(&similar, name);
+	for (size_t k = 0; k < r->enclave->n_endpoints; k++)
+		similar_offer(&similar, r->config->endpoints[r->enclave->endpoints[k]].name);
+	reader_error(r, node, "endpoints: \"%s\" is not one of the enclave's endpoints%s",
+		     CLIPPED(name), SIMILAR_PHRASE(&similar));
+}
+
+void read_subset(struct reader *r, const struct option *o, const yaml_node_t *node,
+		 void *target)
+{
+	struct rule *rule = target;
+
+	rule->endpoints = 0; /* all of the enclave's until now */
+	if (!reader_is_list(r, o->name, node))
+		return;
+	FOREACH_ITEM(item, node)
+	{
+		const yaml_node_t *name = document_node(&r->document, *item);
+
+		if (reader_is_text(r, o->name, name))
+			read_subset_item(r, name, rule);
+	}
+}

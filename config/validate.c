@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "endpoint.h"
+#include "limits.h"
+#include "reader.h"
+#include "similar.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Listeners. */
+
+static void check_listener_kind(struct reader *r, const yaml_node_t *node,
+				struct listener_config *listener)
+{
+	static const char *const kinds[] = {"vsock", "unix", "systemd"}; /* by listener_kind */
+	const yaml_node_t *found = NULL;
+
+	for (unsigned i = 0; i < ELEMENTSOF(kinds); i++) {
+		const yaml_node_t *value = reader_member(r, node, kinds[i]);
+
+		if (value && found)
+			reader_error(r, value,
+				     "%s: a listener is one of vsock, unix and systemd",
+				     kinds[i]);
+		else if (value)
+			listener->kind = i;
+		found = found ?: value;
+	}
+	if (!found)
+		reader_error(r, node, "a listener needs one of vsock, unix and systemd");
+}
+
+static void check_listener_enclave(struct reader *r, const yaml_node_t *node,
+				   struct listener_config *listener)
+{
+	const yaml_node_t *name = reader_member(r, node, "enclave");
+	struct similar similar;
+
+	listener->enclave = -1;
+	if (!name && listener->kind == LISTENER_UNIX)
+		reader_error(
+			r, node,
+			"listen lacks \"enclave\": a Unix socket has no CID, so the listener "
+			"names the enclave");
+	if (!name || name->type != YAML_SCALAR_NODE)
+		return;
+	if (listener->kind == LISTENER_VSOCK) {
+		reader_error(r, name,
+			     "enclave: on a vsock listener the peer's CID names the enclave");
+		return;
+	}
+	similar_init(&similar, node_text(name));
+	for (size_t i = 0; i < r->config->n_enclaves; i++) {
+		similar_offer(&similar, r->config->enclaves[i].name);
+		if (slice_eq_str(node_text(name), r->config->enclaves[i].name))
+			listener->enclave = (int)i;
+	}
+	if (listener->enclave < 0)
+		reader_error(r, name, "enclave: there is no enclave \"%s\"%s",
+			     CLIPPED(node_text(name)), SIMILAR_PHRASE(&similar));
+}
+
+static void check_listener_access(struct reader *r, const yaml_node_t *node,
+				  struct listener_config *listener)
+{
+	static const char *const options[] = {"mode", "group"};
+
+	for (unsigned i = 0; i < ELEMENTSOF(options); i++) {
+		const yaml_node_t *value = reader_member(r, node, options[i]);
+
+		if (value && listener->kind != LISTENER_UNIX)
+			reader_error(r, value, "%s: only a Unix listener has one", options[i]);
+	}
+	if (listener->kind != LISTENER_UNIX)
+		listener->mode = 0;
+	else if (listener->mode & 0002)
+		reader_warning(
+			r, node,
+			"mode: every user of this host will have the authority of the enclave");
+}
+
+static bool is_same_socket(const struct listener_config *a, const struct listener_config *b)
+{
+	if (a->kind != b->kind)
+		return false;
+	if (a->path && b->path)
+		return strcmp(a->path, b->path) == 0;
+	if (a->fd_name && b->fd_name)
+		return strcmp(a->fd_name, b->fd_name) == 0;
+	return a->kind == LISTENER_VSOCK && a->port && a->port == b->port;
+}
+
+static void check_listeners(struct reader *r, const yaml_node_t *list)
+{
+	struct listener_config *listeners = r->config->listeners;
+
+	for (size_t i = 0; i < r->config->n_listeners; i++) {
+		const yaml_node_t *node = document_item(&r->document, list, i);
+
+		if (node->type != YAML_MAPPING_NODE)
+			continue;
+		check_listener_kind(r, node, &listeners[i]);
+		check_listener_enclave(r, node, &listeners[i]);
+		check_listener_access(r, node, &listeners[i]);
+		for (size_t k = 0; k < i; k++)
+			if (is_same_socket(&listeners[k], &listeners[i])) {
+				reader_error(r, node, "listen: the same socket as on line %u",
+					     listeners[k].line);
+				break;
+			}
+	}
+}
+
+/* Endpoints. */
+
+/* A host that doesn't do what `fips` says would be believed to. */
+static void check_given_host(struct reader *r, const yaml_node_t *node,
+			     const struct endpoint_config *endpoint, const char *made)
+{
+	if ((!endpoint->fips && !endpoint->dualstack) ||
+	    (made && !strcmp(endpoint->host, made)))
+		return;
+	reader_error(r, reader_member(r, node, "host"),
+		     "host: fips and dualstack choose the host of the region%s%s; leave host "
+		     "out, or "
+		     "leave them out",
+		     made ? ", which is " : "", made ?: "");
+}
+
+static void make_host(struct reader *r, const yaml_node_t *node,
+		      struct endpoint_config *endpoint)
+{
+	struct slice region = slice_from(endpoint->region);
+	const struct partition *partition = endpoint_partition(region);
+	char made[ENDPOINT_HOST_SIZE];
+
+	if (partition)
+		endpoint_host(partition, region, endpoint->fips, endpoint->dualstack, made);
+	if (endpoint->host)
+		check_given_host(r, node, endpoint, partition ? made : NULL);
+	else if (partition && !reader_member(r, node, "host"))
+		endpoint->host = reader_text(r, slice_from(made));
+	else if (!partition && !reader_member(r, node, "host"))
+		reader_error(r, reader_member(r, node, "region"),
+			     "region: \"%s\" is in no partition whose host names are known; "
+			     "set host",
+			     CLIPPED(region));
+	if (partition && partition->no_fips && endpoint->fips)
+		reader_warning(r, reader_member(r, node, "fips"),
+			       "fips: AWS lists no FIPS endpoint of KMS in partition %s",
+			       partition->name);
+}
+
+static void make_host_header(struct reader *r, struct endpoint_config *endpoint)
+{
+	char text[300];
+
+	snprintf(text, sizeof(text), "%s:%u", endpoint->host, endpoint->port);
+	if (endpoint->port == 443)
+		snprintf(text, sizeof(text), "%s", endpoint->host);
+	endpoint->host_header = reader_text(r, slice_from(text));
+}
+
+static unsigned count_users(const struct config *c, unsigned endpoint)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < c->n_enclaves; i++)
+		for (size_t k = 0; k < c->enclaves[i].n_endpoints; k++)
+			n += c->enclaves[i].endpoints[k] == endpoint;
+	return n;
+}
+
+static void check_endpoint_use(struct reader *r, const yaml_node_t *key,
+			       const yaml_node_t *node, unsigned i)
+{
+	const struct endpoint_config *endpoint = &r->config->endpoints[i];
+	unsigned users = count_users(r->config, i);
+
+	if (users == 0)
+		reader_warning(r, key, "endpoints: no enclave uses \"%s\"", endpoint->name);
+	/* The pool keeps one connection for each of the other enclaves. */
+	if (endpoint->connections && users > endpoint->connections)
+		reader_error(
+			r, reader_member(r, node, "connections") ?: key,
+			"connections: %u is too few for %u enclaves; expected one for each",
+			endpoint->connections, users);
+}
+
+static void check_endpoints(struct reader *r, const yaml_node_t *map)
+{
+	for (unsigned i = 0; i < r->config->n_endpoints; i++) {
+		struct endpoint_config *endpoint = &r->config->endpoints[i];
+		const yaml_node_t *node = reader_pair_value(r, map, i);
+
+		if (endpoint->region)
+			make_host(r, node, endpoint);
+		if (endpoint->host)
+			make_host_header(r, endpoint);
+		check_endpoint_use(r, reader_pair_key(r, map, i), node, i);
+	}
+}
+
+/* The rest. */
+
+static void check_credentials(struct reader *r, const yaml_node_t *node)
+{
+	const struct credentials_config *c = &r->config->credentials;
+	const yaml_node_t *container = reader_member(r, node, "container");
+	const yaml_node_t *file = reader_member(r, node, "file");
+
+	if (c->source == CREDENTIALS_FILE && !file)
+		reader_error(r, reader_member(r, node, "source"),
+			     "source: file needs the option \"file\"");
+	if (c->source != CREDENTIALS_FILE && file)
+		reader_warning(r, file, "file: has no effect, since source is another");
+	if (c->source != CREDENTIALS_CONTAINER && container)
+		reader_warning(r, container,
+			       "container: has no effect, since source is another");
+}
+
+/* An enclave's share must do for one request at least: its head and body, and the reply's. */
+static void check_memory(struct reader *r, const yaml_node_t *root)
+{
+	const struct config *c = r->config;
+	const yaml_node_t *node = reader_member(r, root, "memory");
+	size_t body = 0, least;
+
+	for (size_t i = 0; i < c->n_enclaves; i++)
+		body = MAX(body, c->enclaves[i].limits.body);
+	least = c->n_enclaves * (body + LIMIT_REPLY_BODY + LIMIT_HEAD + LIMIT_REPLY_HEAD);
+	if (c->memory < least)
+		reader_error(r, node ?: root,
+			     "memory: %zuMiB is too little for %zu enclaves; expected %zuMiB "
+			     "or more",
+			     c->memory / MIB, c->n_enclaves, least / MIB + 1);
+}
+
+void reader_validate(struct reader *r)
+{
+	const yaml_node_t *root = document_root(&r->document);
+
+	check_listeners(r, reader_member(r, root, "listen"));
+	check_endpoints(r, reader_member(r, root, "endpoints"));
+	check_credentials(r, reader_member(r, root, "credentials"));
+	reader_validate_enclaves(r, reader_member(r, root, "enclaves"));
+	check_memory(r, root);
+}

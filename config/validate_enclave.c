@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "endpoint.h"
+#include "reader.h"
+#include "syntax.h"
+
+#include <string.h>
+
+static void check_action(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	int i = kms_action_index(node_text(node));
+	const struct kms_action *action = i < 0 ? NULL : kms_action((unsigned)i);
+
+	if (!action)
+		return;
+	if (rule->n_keys > 0 && !action->keys[0])
+		reader_error(r, node,
+			     "actions: %s names no key, so a rule with a list of keys can't "
+			     "allow it; "
+			     "make a rule of its own with keys: any",
+			     action->name);
+	if (rule->n_contexts > 0 && !action->contexts[0])
+		reader_error(r, node,
+			     "actions: %s has no encryption context, and the rule asks for one",
+			     action->name);
+	if ((action->flags & (KMS_SECRET_REPLY | KMS_RECIPIENT)) == KMS_SECRET_REPLY &&
+	    !rule->plaintext_allow)
+		reader_error(
+			r, node,
+			"actions: %s takes no Recipient and returns a secret in clear, which "
+			"plaintext: refuse forbids",
+			action->name);
+	if (action->flags & KMS_DESTRUCTIVE)
+		reader_warning(r, node,
+			       "actions: %s can destroy or disable keys or access to them",
+			       action->name);
+	if (action->flags & KMS_PRIVILEGE)
+		reader_warning(r, node, "actions: %s changes who may use keys, or which",
+			       action->name);
+}
+
+static bool is_region_of(const struct reader *r, const struct rule *rule, struct slice region)
+{
+	for (size_t i = 0; i < r->config->n_endpoints; i++)
+		if ((rule->endpoints >> i & 1) && r->config->endpoints[i].region &&
+		    slice_eq_str(region, r->config->endpoints[i].region))
+			return true;
+	return false;
+}
+
+static void check_key(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	struct slice partition = {0}, region = {0};
+	enum key_form form = syntax_key(node_text(node), &partition, &region);
+	const struct partition *known = endpoint_partition(region);
+
+	if (form == KEY_BAD || rule->endpoints == 0)
+		return;
+	if (form != KEY_ARN && form != KEY_ALIAS_ARN) {
+		if (__builtin_popcountll(rule->endpoints) > 1)
+			reader_error(r, node,
+				     "keys: \"%s\" would be another key at each of the rule's "
+				     "endpoints; write its ARN",
+				     CLIPPED(node_text(node)));
+		return;
+	}
+	if (!is_region_of(r, rule, region))
+		reader_error(
+			r, node,
+			"keys: \"%s\" is in region %s, and none of the rule's endpoints is",
+			CLIPPED(node_text(node)), CLIPPED(region));
+	if (known && !slice_eq_str(partition, known->name))
+		reader_error(r, node, "keys: \"%s\" is in partition %s, but region %s is in %s",
+			     CLIPPED(node_text(node)), CLIPPED(partition), CLIPPED(region),
+			     known->name);
+}
+
+static void check_rule(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	const yaml_node_t *item, *actions = reader_member(r, node, "actions");
+	const yaml_node_t *keys = reader_member(r, node, "keys");
+
+	for (size_t i = 0; (item = document_item(&r->document, actions, i)); i++)
+		check_action(r, item, rule);
+	for (size_t i = 0; (item = document_item(&r->document, keys, i)); i++)
+		check_key(r, item, rule);
+}
+
+static void check_rules(struct reader *r, const yaml_node_t *list, const struct policy *policy)
+{
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const yaml_node_t *node = document_item(&r->document, list, i);
+
+		check_rule(r, node, &policy->rules[i]);
+		for (size_t k = 0; k < i && policy->rules[i].name; k++)
+			if (policy->rules[k].name &&
+			    strcmp(policy->rules[i].name, policy->rules[k].name) == 0) {
+				reader_error(
+					r, reader_member(r, node, "name"),
+					"name: the rule on line %u is called \"%s\" as well",
+					policy->rules[k].line, policy->rules[k].name);
+				break;
+			}
+	}
+}
+
+static void check_cid(struct reader *r, const yaml_node_t *node, size_t i)
+{
+	struct enclave_config *enclaves = r->config->enclaves;
+
+	enclaves[i].has_cid = enclaves[i].cid != 0;
+	for (size_t k = 0; k < i && enclaves[i].has_cid; k++)
+		if (enclaves[k].cid == enclaves[i].cid) {
+			reader_error(r, reader_member(r, node, "cid"),
+				     "cid: %u is the CID of enclave \"%s\" on line %u already",
+				     enclaves[i].cid, enclaves[k].name, enclaves[k].line);
+			return;
+		}
+}
+
+/* A request's Host must pick one endpoint. */
+static void check_hosts(struct reader *r, const yaml_node_t *node,
+			const struct enclave_config *enclave)
+{
+	for (size_t i = 0; i < enclave->n_endpoints; i++)
+		for (size_t k = 0; k < i; k++) {
+			const struct endpoint_config *a =
+				&r->config->endpoints[enclave->endpoints[k]];
+			const struct endpoint_config *b =
+				&r->config->endpoints[enclave->endpoints[i]];
+
+			if (a->host && b->host && strcmp(a->host, b->host) == 0)
+				reader_error(r, reader_member(r, node, "endpoints"),
+					     "endpoints: \"%s\" and \"%s\" have one host, so a "
+					     "request's Host can't tell them apart",
+					     a->name, b->name);
+		}
+}
+
+static void check_tunnel(struct reader *r, const yaml_node_t *node,
+			 const struct tunnel_config *tunnel)
+{
+	const yaml_node_t *hosts = reader_member(r, node, "hosts");
+
+	for (size_t i = 0; i < tunnel->n_hosts; i++)
+		for (size_t k = 0; k < i; k++) {
+			const char *a = tunnel->hosts[k].host, *b = tunnel->hosts[i].host;
+
+			if (!a || !b || strcmp(a, b) != 0)
+				continue;
+			reader_error(
+				r, document_item(&r->document, hosts, i),
+				"hosts: \"%s\" is listed on line %u already; a TLS server name "
+				"has no port that could tell them apart",
+				b, tunnel->hosts[k].line);
+			break;
+		}
+}
+
+static bool is_reachable(const struct config *c, size_t enclave)
+{
+	for (size_t i = 0; i < c->n_listeners; i++) {
+		const struct listener_config *l = &c->listeners[i];
+
+		if (l->enclave == (int)enclave || (l->kind != LISTENER_UNIX && l->enclave < 0 &&
+						   c->enclaves[enclave].has_cid))
+			return true;
+	}
+	return false;
+}
+
+/* What the enclave as a whole lacks. */
+static void check_purpose(struct reader *r, const yaml_node_t *key, const yaml_node_t *node,
+			  size_t i)
+{
+	const struct enclave_config *enclave = &r->config->enclaves[i];
+	const yaml_node_t *endpoints = reader_member(r, node, "endpoints");
+	const yaml_node_t *allow = reader_member(r, node, "allow");
+
+	if (!allow && !reader_member(r, node, "tunnel"))
+		reader_error(r, key, "enclave \"%s\" allows nothing; it needs allow or tunnel",
+			     enclave->name);
+	else if (allow && !endpoints)
+		reader_error(r, key,
+			     "enclave \"%s\" lacks \"endpoints\": where its requests may go",
+			     enclave->name);
+	else if (endpoints && !allow)
+		reader_warning(r, endpoints, "endpoints: has no effect without allow");
+	if (is_reachable(r->config, i) || r->config->n_listeners == 0)
+		return;
+	if (enclave->has_cid)
+		reader_warning(
+			r, key,
+			"enclave \"%s\" can't be reached: no listener takes vsock peers, "
+			"and none names it",
+			enclave->name);
+	else if (!reader_member(r, node, "cid"))
+		reader_error(r, key,
+			     "enclave \"%s\" can't be reached: it has no cid, and no listener "
+			     "names it",
+			     enclave->name);
+}
+
+void reader_validate_enclaves(struct reader *r, const yaml_node_t *map)
+{
+	for (size_t i = 0; i < r->config->n_enclaves; i++) {
+		struct enclave_config *enclave = &r->config->enclaves[i];
+		const yaml_node_t *node = reader_pair_value(r, map, i);
+
+		if (node->type != YAML_MAPPING_NODE)
+			continue;
+		check_cid(r, node, i);
+		check_hosts(r, node, enclave);
+		check_rules(r, reader_member(r, node, "allow"), &enclave->policy);
+		check_tunnel(r, reader_member(r, node, "tunnel"), &enclave->tunnel);
+		check_purpose(r, reader_pair_key(r, map, i), node, i);
+	}
+}
