@@ -47,6 +47,10 @@
 #define LIMIT_UPSTREAM_IDLE (50 * USEC_PER_SEC) /* front ends of AWS close at about 60 s */
 #define LIMIT_LOOKUPS 4                         /* name lookups in flight, whole process */
 
+/* Where credentials come from: IMDS, a container endpoint, a file. */
+#define LIMIT_CREDENTIALS_TEXT (16 * KIB) /* an answer or the file: 1 to 2 KiB, token included */
+#define LIMIT_CREDENTIALS_HEAD (16 * KIB) /* the head of an answer: under 1 KiB */
+
 /* The journal. */
 #define LIMIT_LOG_VALUE 256          /* bytes of one value that came from a wire */
 #define LIMIT_AUDIT_QUEUE 1024       /* records that wait for the writer thread */

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Credentials of the instance's IAM role, from the EC2 instance metadata service, version 2
+ * only: PUT for a token, then the name of the role, then its credentials. */
+
+#include "config.h"
+#include "credentials_source.h"
+#include "macro.h"
+#include "slice.h"
+
+#include <event2/event.h>
+
+_must_check_ int imds_new(struct event_base *base, const struct credentials_config *config,
+			  struct source **ret_source);
+
+/* The role in what IMDS lists: the first line, without space at its ends. False, with *ret_role
+ * untouched, if that isn't the name of a role (1 to 64 of [A-Za-z0-9_+=,.@-], IAM API
+ * reference). */
+_must_check_ bool imds_role(struct slice list, struct slice *ret_role);
