@@ -44,7 +44,7 @@ static const struct event_info events[_EVENT_MAX] = {
 	[EVENT_LOST] = {"491649e5cac145ce86e525b03d0c218e", LOG_ERR},
 };
 
-const struct event_info *event_info(enum event event)
+const struct event_info *event_info(enum event_kind event)
 {
 	assert(event < _EVENT_MAX);
 	return &events[event];
@@ -253,7 +253,7 @@ int log_write(int priority, const char *const *fields, size_t n_fields)
 	return write_text(priority, fields, n_fields);
 }
 
-void log_event(enum event event, const char *const *fields, const char *format, ...)
+void log_event(enum event_kind event, const char *const *fields, const char *format, ...)
 {
 	const struct event_info *info = event_info(event);
 	const char *all[2 + FIELDS_MAX];

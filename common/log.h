@@ -14,7 +14,7 @@
 
 /* One kind of journal entry: MESSAGE_ID and its default priority. Every row has an entry in
  * systemd/kms-vsock-proxy.catalog, and the other way round (a lint test). */
-enum event {
+enum event_kind {
 	EVENT_START,            /* READY: version, listeners, enclaves */
 	EVENT_STOP,             /* the drain begins or ends */
 	EVENT_CONFIG_LOADED,    /* a reload was taken over */
@@ -43,7 +43,7 @@ struct event_info {
 	int priority;           /* LOG_INFO, ... */
 };
 
-const struct event_info *event_info(enum event event);
+const struct event_info *event_info(enum event_kind event);
 
 /* Chooses the target once, before any thread is made: the journal if $JOURNAL_STREAM is
  * stderr's device and inode, else stderr. */
@@ -58,7 +58,7 @@ bool log_to_journal(void);
 /* One event with its sentence. `fields` is NULL or a NULL-terminated list of at most 24
  * "NAME=value" strings that go along (in text: ` NAME=value` behind the sentence). Never
  * blocks; what the target doesn't take is counted, and the audit writer records the count. */
-_printf_(3, 4) void log_event(enum event event, const char *const *fields, const char *format,
+_printf_(3, 4) void log_event(enum event_kind event, const char *const *fields, const char *format,
 			      ...);
 
 /* Events that were lost since the last call. */

@@ -28,7 +28,7 @@ struct audit {
 	usec_t next_report; /* the writer's */
 };
 
-void audit_record_init(struct audit_record *r, enum event event)
+void audit_record_init(struct audit_record *r, enum event_kind event)
 {
 	*r = (struct audit_record){
 		.event = event,

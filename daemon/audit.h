@@ -19,7 +19,8 @@
 #define AUDIT_REQUEST_ID_SIZE 37 /* a UUID in text */
 
 struct audit_record {
-	enum event event; /* EVENT_REQUEST, EVENT_REFUSED, ... gives MESSAGE_ID, priority */
+	enum event_kind
+		event; /* EVENT_REQUEST, EVENT_REFUSED, ... gives MESSAGE_ID, priority */
 	char enclave[LIMIT_NAME + 1]; /* "" where no enclave has the CID */
 	bool has_cid;
 	uint32_t cid;
@@ -30,9 +31,8 @@ struct audit_record {
 	char endpoint[LIMIT_LOG_VALUE + 1]; /* of a tunnel: host:port */
 	char rule[LIMIT_NAME + 1];
 	const char *reason; /* static word: refusal_info.reason or "allowed"; NULL: none */
-	char detail[LIMIT_LOG_VALUE +
-		    1]; /* the sentence behind the reason; goes into MESSAGE */
-	int status;     /* HTTP_STATUS; 0: none was sent */
+	char detail[LIMIT_LOG_VALUE + 1]; /* the sentence behind the reason, for MESSAGE */
+	int status;                       /* HTTP_STATUS; 0: none was sent */
 	char aws_request_id[LIMIT_NAME + 1];
 	const char *recipient;       /* "none", "present"; NULL: not known */
 	usec_t duration, upstream;   /* -1: not measured */
@@ -40,7 +40,7 @@ struct audit_record {
 };
 
 /* Everything absent: no text, numbers not known, refused. */
-void audit_record_init(struct audit_record *record, enum event event);
+void audit_record_init(struct audit_record *record, enum event_kind event);
 
 /* Copies a value from a wire, escaped and clipped to the field. */
 void audit_copy(char *field, size_t size, struct slice value);

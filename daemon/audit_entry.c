@@ -72,12 +72,14 @@ static const char *why_text(const struct audit_record *r, char *out, size_t size
 	return out;
 }
 
+/* `detail` is the error code with which KMS itself refused. */
 static void say_request(struct audit_entry *e, const struct audit_record *r, const char *peer)
 {
 	char took[32];
 
-	add(e, "MESSAGE=%s: %s allowed by rule \"%s\": %d in %s", peer, action_text(r), r->rule,
-	    r->status, duration_text(r, took, sizeof(took)));
+	add(e, "MESSAGE=%s: %s allowed by rule \"%s\": %d%s%s in %s", peer, action_text(r),
+	    r->rule, r->status, r->detail[0] ? " " : "", r->detail,
+	    duration_text(r, took, sizeof(took)));
 }
 
 static void say_refused(struct audit_entry *e, const struct audit_record *r, const char *peer)

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/vm_sockets.h>
-#include <stdbool.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -37,15 +36,6 @@ void notify_status(const char *status)
 void notify_watchdog(void)
 {
 	(void)sd_notify(0, "WATCHDOG=1");
-}
-
-usec_t notify_watchdog_interval(void)
-{
-	uint64_t usec;
-
-	if (sd_watchdog_enabled(0, &usec) <= 0)
-		return 0;
-	return (usec_t)MIN(usec / 2, (uint64_t)INT64_MAX);
 }
 
 void notify_extend_timeout(usec_t more)

@@ -20,12 +20,8 @@ void notify_reloading(void);
 void notify_stopping(const char *status);
 void notify_status(const char *status);
 
-/* The daemon is alive. */
+/* The daemon is alive: at least twice in the unit's WatchdogSec=. */
 void notify_watchdog(void);
-
-/* How often to call notify_watchdog(): half of what the unit's WatchdogSec= allows; 0: never.
- */
-usec_t notify_watchdog_interval(void);
 
 /* What goes on now, start or stop, may take `more` from now on. */
 void notify_extend_timeout(usec_t more);

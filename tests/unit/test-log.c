@@ -70,7 +70,7 @@ static const char *read_pipe(void)
 START_TEST(every_event_has_its_own_id)
 {
 	for (int i = 0; i < _EVENT_MAX; i++) {
-		const struct event_info *info = event_info((enum event)i);
+		const struct event_info *info = event_info((enum event_kind)i);
 
 		ck_assert_ptr_nonnull(info->message_id);
 		ck_assert_uint_eq(strlen(info->message_id), 32);
@@ -79,7 +79,7 @@ START_TEST(every_event_has_its_own_id)
 		ck_assert_int_le(info->priority, LOG_INFO);
 		for (int k = 0; k < i; k++)
 			ck_assert_str_ne(info->message_id,
-					 event_info((enum event)k)->message_id);
+					 event_info((enum event_kind)k)->message_id);
 	}
 }
 END_TEST

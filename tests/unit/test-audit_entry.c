@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "audit_entry.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Every member that an audit record can have. */
+static void fill(struct audit_record *r, enum event_kind event)
+{
+	audit_record_init(r, event);
+	audit_copy(r->enclave, sizeof(r->enclave), SLICE("payments"));
+	r->has_cid = true;
+	r->cid = 16;
+	r->allowed = true;
+	audit_copy(r->request_id, sizeof(r->request_id),
+		   SLICE("01234567-89ab-cdef-0123-456789abcdef"));
+	audit_copy(r->action, sizeof(r->action), SLICE("Decrypt"));
+	audit_copy(r->key, sizeof(r->key), SLICE("alias/x"));
+	audit_copy(r->endpoint, sizeof(r->endpoint), SLICE("kms-eu"));
+	audit_copy(r->rule, sizeof(r->rule), SLICE("unwrap"));
+	r->reason = "allowed";
+	r->status = 200;
+	audit_copy(r->aws_request_id, sizeof(r->aws_request_id), SLICE("aws-1"));
+	r->recipient = "present";
+	r->duration = 4123;
+	r->upstream = 3999;
+	r->bytes_in = 512;
+	r->bytes_out = 0;
+}
+
+static const char *joined(const struct audit_entry *e)
+{
+	static char text[16384];
+	size_t n = 0;
+
+	for (size_t i = 0; i < e->n; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "%s\n", e->fields[i]);
+	return text;
+}
+
+START_TEST(a_full_record_has_every_field)
+{
+	struct audit_record r;
+	struct audit_entry e;
+	char expected[4096];
+
+	fill(&r, EVENT_REQUEST);
+	audit_entry_init(&e, &r);
+	snprintf(expected, sizeof(expected),
+		 "MESSAGE=payments: Decrypt allowed by rule \"unwrap\": 200 in 4.1 ms\n"
+		 "MESSAGE_ID=%s\n"
+		 "ENCLAVE=payments\n"
+		 "ENCLAVE_CID=16\n"
+		 "REQUEST_ID=01234567-89ab-cdef-0123-456789abcdef\n"
+		 "KMS_ACTION=Decrypt\n"
+		 "KMS_KEY=alias/x\n"
+		 "ENDPOINT=kms-eu\n"
+		 "VERDICT=allow\n"
+		 "RULE=unwrap\n"
+		 "REASON=allowed\n"
+		 "HTTP_STATUS=200\n"
+		 "AWS_REQUEST_ID=aws-1\n"
+		 "RECIPIENT=present\n"
+		 "DURATION_USEC=4123\n"
+		 "UPSTREAM_USEC=3999\n"
+		 "BYTES_IN=512\n"
+		 "BYTES_OUT=0\n",
+		 event_info(EVENT_REQUEST)->message_id);
+	ck_assert_str_eq(joined(&e), expected);
+}
+END_TEST
+
+START_TEST(an_empty_record_has_only_what_is_known)
+{
+	struct audit_record r;
+	struct audit_entry e;
+	char expected[256];
+
+	audit_record_init(&r, EVENT_CONNECTION);
+	audit_entry_init(&e, &r);
+	snprintf(expected, sizeof(expected),
+		 "MESSAGE=unknown peer: connection closed\nMESSAGE_ID=%s\nVERDICT=refuse\n",
+		 event_info(EVENT_CONNECTION)->message_id);
+	ck_assert_str_eq(joined(&e), expected);
+}
+END_TEST
+
+static const struct {
+	enum event_kind event;
+	bool anonymous, refused;
+	const char *action, *reason, *detail;
+	usec_t duration;
+	const char *message;
+} sentences[] = {
+	{EVENT_REQUEST, false, false, "Decrypt", "allowed", "", 999949,
+	 "payments: Decrypt allowed by rule \"unwrap\": 200 in 999.9 ms"},
+	{EVENT_REQUEST, false, false, "Decrypt", "allowed", "", 1000000,
+	 "payments: Decrypt allowed by rule \"unwrap\": 200 in 1.0 s"},
+	{EVENT_REQUEST, false, false, "Decrypt", "allowed", "", 0,
+	 "payments: Decrypt allowed by rule \"unwrap\": 200 in 0.0 ms"},
+	{EVENT_REQUEST, false, false, "Decrypt", "allowed", "", -1,
+	 "payments: Decrypt allowed by rule \"unwrap\": 200 in unknown time"},
+	{EVENT_REQUEST, false, false, "Decrypt", "allowed", "AccessDeniedException", 4000,
+	 "payments: Decrypt allowed by rule \"unwrap\": 200 AccessDeniedException in 4.0 ms"},
+	{EVENT_REFUSED, false, true, "Decrypt", "key",
+	 "rule \"unwrap\" (line 31) does not allow key alias/x", 1,
+	 "payments: Decrypt refused (key): rule \"unwrap\" (line 31) does not allow key "
+	 "alias/x"},
+	{EVENT_REFUSED, false, true, "", "framing", "two Host fields", 1,
+	 "payments: request refused (framing): two Host fields"},
+	{EVENT_REFUSED, false, true, "", "too-slow", "", 1,
+	 "payments: request refused (too-slow)"},
+	{EVENT_REFUSED, false, true, "Decrypt", NULL, "", 1, "payments: Decrypt refused"},
+	{EVENT_REFUSED, false, true, "Decrypt", NULL, "why", 1,
+	 "payments: Decrypt refused: why"},
+	{EVENT_REFUSED, false, false, "Decrypt", "no-upstream", "kms-eu: connection refused", 1,
+	 "payments: Decrypt allowed by rule \"unwrap\" but failed (no-upstream): kms-eu: "
+	 "connection refused"},
+	{EVENT_LEAK, false, false, "Decrypt", "reply-leaks", "Plaintext is present", 1,
+	 "payments: reply to Decrypt withheld (reply-leaks): Plaintext is present"},
+	{EVENT_CONNECTION, true, true, "", "unknown-cid", "", 1,
+	 "CID 16: connection closed (unknown-cid)"},
+	{EVENT_CONNECTION, false, true, "", "connections", "64 are open", 1,
+	 "payments: connection closed (connections): 64 are open"},
+	{EVENT_TUNNEL_OPEN, false, false, "", "allowed", "", 1,
+	 "payments: tunnel to kms-eu opened"},
+	{EVENT_TUNNEL_END, false, false, "", "idle", "", 3200000,
+	 "payments: tunnel to kms-eu ended after 3.2 s (idle)"},
+};
+
+START_TEST(the_sentence_tells_what_happened)
+{
+	struct audit_record r;
+	struct audit_entry e;
+
+	fill(&r, sentences[_i].event);
+	if (sentences[_i].anonymous)
+		r.enclave[0] = '\0';
+	r.allowed = !sentences[_i].refused;
+	r.reason = sentences[_i].reason;
+	r.duration = sentences[_i].duration;
+	audit_copy(r.action, sizeof(r.action), slice_from(sentences[_i].action));
+	audit_copy(r.detail, sizeof(r.detail), slice_from(sentences[_i].detail));
+	audit_entry_init(&e, &r);
+	ck_assert_str_eq(e.fields[0] + strlen("MESSAGE="), sentences[_i].message);
+}
+END_TEST
+
+/* The longest values that fit a record, for each event: nothing is cut, nothing asserts. */
+START_TEST(the_longest_record_fits)
+{
+	static const enum event_kind audit_events[] = {EVENT_REQUEST,     EVENT_REFUSED,
+						       EVENT_LEAK,        EVENT_CONNECTION,
+						       EVENT_TUNNEL_OPEN, EVENT_TUNNEL_END};
+	struct audit_record r;
+	struct audit_entry e;
+	char key[sizeof(r.key) + sizeof("KMS_KEY=")];
+
+	memset(&r, 'x', sizeof(r));
+	fill(&r, audit_events[_i]);
+	memset(r.enclave, 'e', sizeof(r.enclave) - 1);
+	memset(r.action, 'a', sizeof(r.action) - 1);
+	memset(r.key, 'k', sizeof(r.key) - 1);
+	memset(r.endpoint, 'p', sizeof(r.endpoint) - 1);
+	memset(r.rule, 'r', sizeof(r.rule) - 1);
+	memset(r.detail, 'd', sizeof(r.detail) - 1);
+	memset(r.aws_request_id, 'i', sizeof(r.aws_request_id) - 1);
+	r.reason = "a-reason-longer-than-any-that-there-is";
+	r.cid = UINT32_MAX;
+	r.status = 599;
+	r.duration = r.upstream = r.bytes_in = r.bytes_out = INT64_MAX;
+	audit_entry_init(&e, &r);
+	snprintf(key, sizeof(key), "KMS_KEY=%s", r.key);
+	ck_assert_str_eq(e.fields[6], key);
+	ck_assert_uint_eq(e.n, 18);
+	if (r.event == EVENT_REFUSED)
+		ck_assert_ptr_nonnull(strstr(e.fields[0], r.detail));
+	ck_assert_uint_lt(e.used, sizeof(e.text));
+	ck_assert_uint_lt(e.used,
+			  4096 - 100); /* an entry of log_write(), with its own fields */
+}
+END_TEST
+
+START_TEST(values_from_a_wire_are_escaped_and_clipped)
+{
+	struct audit_record r;
+	char bytes[300];
+
+	audit_record_init(&r, EVENT_REFUSED);
+	audit_copy(r.key, sizeof(r.key), (struct slice){"a\nVERDICT=allow\0\xff", 17});
+	ck_assert_str_eq(r.key, "a\\x0aVERDICT=allow\\x00\\xff");
+	memset(bytes, 'x', sizeof(bytes));
+	audit_copy(r.key, sizeof(r.key), (struct slice){bytes, LIMIT_LOG_VALUE});
+	ck_assert_uint_eq(strlen(r.key), LIMIT_LOG_VALUE);
+	ck_assert_ptr_null(strstr(r.key, "..."));
+	audit_copy(r.key, sizeof(r.key), (struct slice){bytes, LIMIT_LOG_VALUE + 1});
+	ck_assert_uint_eq(strlen(r.key), LIMIT_LOG_VALUE);
+	ck_assert_str_eq(r.key + LIMIT_LOG_VALUE - 3, "...");
+}
+END_TEST
+
+START_TEST(a_loss_is_an_entry)
+{
+	struct audit_entry e;
+	char expected[256];
+
+	audit_entry_init_lost(&e, 12);
+	snprintf(expected, sizeof(expected),
+		 "MESSAGE=12 records could not be written to the journal\n"
+		 "MESSAGE_ID=%s\nLOST=12\n",
+		 event_info(EVENT_LOST)->message_id);
+	ck_assert_str_eq(joined(&e), expected);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("audit_entry");
+	TCase *tcase = tcase_create("audit_entry");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	tcase_add_test(tcase, a_full_record_has_every_field);
+	tcase_add_test(tcase, an_empty_record_has_only_what_is_known);
+	tcase_add_loop_test(tcase, the_sentence_tells_what_happened, 0, ELEMENTSOF(sentences));
+	tcase_add_loop_test(tcase, the_longest_record_fits, 0, 6);
+	tcase_add_test(tcase, values_from_a_wire_are_escaped_and_clipped);
+	tcase_add_test(tcase, a_loss_is_an_entry);
+	suite_add_tcase(suite, tcase);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
