@@ -124,7 +124,7 @@ void connection_close(struct connection *c, const char *why)
 static void end_without_request(struct connection *c, const char *reason, const char *detail,
 				usec_t now)
 {
-	(void)rate_limit_take(&c->identity.enclave->requests, config_of(c)->limits.requests, now,
+	(void)!rate_limit_take(&c->identity.enclave->requests, config_of(c)->limits.requests, now,
 			      NULL);
 	record_connection(c, reason, detail);
 	connection_free(c);

@@ -2,32 +2,22 @@
 #include "connector.h"
 
 #include "address.h"
+#include "curl_loop.h"
 
 #include <errno.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A socket that libcurl wants watched while it connects. */
-struct watch {
-	LIST_ENTRY(watch) link;
-	struct event *event;
-};
-
 struct connector {
-	struct event_base *base;
-	CURLM *multi;
+	struct curl_loop *loop;
 	CURL *easy;
 	struct curl_slist *resolve, *connect_to;
-	struct event *timer;
-	LIST_HEAD(, watch) watches;
 	X509_STORE *store;
 	bool any_address;
 	bool address_refused;
-	bool finished;
 	int fd;
 	connector_cb done;
 	void *userdata;
@@ -39,21 +29,12 @@ int connector_fd(const struct connector *c)
 	return c->fd;
 }
 
-static void watch_free(struct watch *w)
+/* libcurl is done. The owner may free the connector in its callback. */
+static void on_done(CURLcode code, void *userdata)
 {
-	LIST_REMOVE(w, link);
-	if (w->event)
-		event_free(w->event);
-	free(w);
-}
-
-/* Tells the owner once. It may free the connector: nothing may follow a call of this. */
-static void connector_finish(struct connector *c, CURLcode code)
-{
+	struct connector *c = userdata;
 	curl_socket_t fd = CURL_SOCKET_BAD;
 
-	c->finished = true;
-	event_del(c->timer);
 	if (code == CURLE_OK)
 		code = curl_easy_getinfo(c->easy, CURLINFO_ACTIVESOCKET, &fd);
 	if (code == CURLE_OK && fd == CURL_SOCKET_BAD)
@@ -67,81 +48,6 @@ static void connector_finish(struct connector *c, CURLcode code)
 		snprintf(c->error, sizeof(c->error),
 			 "its name leads to a loopback, link-local or metadata address");
 	c->done(c, c->error[0] ? c->error : curl_easy_strerror(code), c->userdata);
-}
-
-/* Looks whether libcurl is done. Nothing may follow a call of this. */
-static void connector_check(struct connector *c)
-{
-	CURLMsg *m;
-	int left;
-
-	while ((m = curl_multi_info_read(c->multi, &left))) {
-		if (m->msg != CURLMSG_DONE || c->finished)
-			continue;
-		connector_finish(c, m->data.result);
-		return;
-	}
-}
-
-static void on_socket(evutil_socket_t fd, short what, void *userdata)
-{
-	struct connector *c = userdata;
-	int mask = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
-	int running;
-
-	curl_multi_socket_action(c->multi, fd, mask, &running);
-	connector_check(c);
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *userdata)
-{
-	struct connector *c = userdata;
-	int running;
-
-	(void)fd;
-	(void)what;
-	curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	connector_check(c);
-}
-
-static int socket_cb(CURL *easy, curl_socket_t fd, int what, void *userdata, void *socketp)
-{
-	struct connector *c = userdata;
-	struct watch *w = socketp;
-	short events = (what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0);
-
-	(void)easy;
-	if (what == CURL_POLL_REMOVE) {
-		if (w)
-			watch_free(w);
-		return 0;
-	}
-	if (!w) {
-		w = calloc(1, sizeof(*w));
-		if (!w)
-			return -1;
-		LIST_INSERT_HEAD(&c->watches, w, link);
-		curl_multi_assign(c->multi, fd, w);
-	}
-	if (w->event)
-		event_free(w->event);
-	w->event = event_new(c->base, fd, events | EV_PERSIST, on_socket, c);
-	return w->event && event_add(w->event, NULL) == 0 ? 0 : -1;
-}
-
-static int timer_cb(CURLM *multi, long ms, void *userdata)
-{
-	struct connector *c = userdata;
-	struct timeval tv = {ms / 1000, (ms % 1000) * 1000};
-
-	(void)multi;
-	if (c->finished)
-		return 0;
-	if (ms < 0)
-		event_del(c->timer);
-	else if (event_add(c->timer, &tv) < 0)
-		return -1;
-	return 0;
 }
 
 /* The last word on where a connection goes, whatever a name resolved to. */
@@ -189,14 +95,15 @@ static CURLcode set_tls(struct connector *c, const struct connector_options *o)
 /* The scheme only chooses TLS or not: no HTTP is spoken by libcurl on this handle. */
 static CURLcode set_target(struct connector *c, const struct connector_options *o)
 {
+	bool v6 = strchr(o->connect_host, ':'); /* a literal */
 	char text[1600];
 	CURLcode e;
 
 	snprintf(text, sizeof(text), "%s://%s:%u/", o->tls ? "https" : "http", o->host, o->port);
 	e = curl_easy_setopt(c->easy, CURLOPT_URL, text);
 
-	snprintf(text, sizeof(text), "%s:%u:%s:%u", o->host, o->port, o->connect_host,
-		 o->connect_port);
+	snprintf(text, sizeof(text), "%s:%u:%s%s%s:%u", o->host, o->port, v6 ? "[" : "",
+		 o->connect_host, v6 ? "]" : "", o->connect_port);
 	c->connect_to = curl_slist_append(NULL, text);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CONNECT_TO, c->connect_to);
 
@@ -232,19 +139,6 @@ static CURLcode set_options(struct connector *c, const struct connector_options 
 	return e;
 }
 
-static int set_multi(struct connector *c)
-{
-	CURLMcode e;
-
-	e = curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, socket_cb);
-	e = e ?: curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
-	e = e ?: curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, timer_cb);
-	e = e ?: curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
-	e = e ?: curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, 4L);
-	e = e ?: curl_multi_add_handle(c->multi, c->easy);
-	return e == CURLM_OK ? 0 : -ENOMEM;
-}
-
 int connector_new(struct event_base *base, const struct connector_options *options,
 		  connector_cb done, void *userdata, struct connector **ret_connector)
 {
@@ -252,17 +146,13 @@ int connector_new(struct event_base *base, const struct connector_options *optio
 
 	if (!c)
 		return -ENOMEM;
-	c->base = base;
 	c->fd = -1;
 	c->done = done;
 	c->userdata = userdata;
 	c->any_address = options->any_address;
-	LIST_INIT(&c->watches);
-	c->timer = evtimer_new(base, on_timer, c);
-	c->multi = curl_multi_init();
 	c->easy = curl_easy_init();
-	if (!c->timer || !c->multi || !c->easy || set_options(c, options) != CURLE_OK ||
-	    set_multi(c) < 0)
+	if (!c->easy || set_options(c, options) != CURLE_OK ||
+	    curl_loop_new(base, c->easy, on_done, c, &c->loop) < 0)
 		return -ENOMEM;
 	*ret_connector = TAKE_PTR(c);
 	return 0;
@@ -270,22 +160,14 @@ int connector_new(struct event_base *base, const struct connector_options *optio
 
 struct connector *connector_free(struct connector *c)
 {
-	struct watch *w;
-
 	if (!c)
 		return NULL;
-	c->finished = true;
-	if (c->multi && c->easy)
-		curl_multi_remove_handle(c->multi, c->easy);
+	/* The loop's multi handle owns the connection: it is closed before the easy handle goes. */
+	curl_loop_free(c->loop);
 	curl_easy_cleanup(c->easy);
-	curl_multi_cleanup(c->multi); /* closes the connection */
-	while ((w = LIST_FIRST(&c->watches)))
-		watch_free(w);
 	curl_slist_free_all(c->resolve);
 	curl_slist_free_all(c->connect_to);
 	X509_STORE_free(c->store);
-	if (c->timer)
-		event_free(c->timer);
 	free(c);
 	return NULL;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "generation.h"
 
+#include "compare.h"
+
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509_vfy.h>

@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-void report_findings(const struct findings *findings, const char *path, enum event event)
+void report_findings(const struct findings *findings, const char *path, enum event_kind event)
 {
 	size_t n = MIN(findings->n, (size_t)REPORT_FINDINGS);
 

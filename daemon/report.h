@@ -12,7 +12,7 @@
 /* One entry a finding, the first REPORT_FINDINGS of them, then how many more there are. Errors go
  * out as `event`, warnings as EVENT_CONFIG_WARNING. */
 #define REPORT_FINDINGS 20
-void report_findings(const struct findings *findings, const char *path, enum event event);
+void report_findings(const struct findings *findings, const char *path, enum event_kind event);
 
 /* EVENT_COUNTERS of every enclave, with all its counters as fields. */
 void report_counters(const struct enclave_table *table);

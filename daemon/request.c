@@ -150,7 +150,7 @@ struct request *request_new_bad(struct connection *c, usec_t now)
 	struct request *r = request_alloc(c, now);
 
 	if (r)
-		(void)rate_limit_take(&r->enclave->requests, config_of(r)->limits.requests, now,
+		(void)!rate_limit_take(&r->enclave->requests, config_of(r)->limits.requests, now,
 				      NULL);
 	return r;
 }
@@ -195,7 +195,8 @@ static enum refusal understand(struct request *r, struct kms_request *ret_kms)
 	}
 	if (json_read(r->out.p + r->body_at, r->body_n, &r->worker->doc, &n, &error) == JSON_BAD ||
 	    kms_read((unsigned)r->action, &r->worker->doc, ret_kms, &error) == KMS_BAD) {
-		snprintf(r->record.detail, sizeof(r->record.detail), "%s", error.text);
+		snprintf(r->record.detail, sizeof(r->record.detail), "%.*s", LIMIT_LOG_VALUE,
+			 error.text);
 		return REFUSAL_JSON;
 	}
 	r->body_n = n;

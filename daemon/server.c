@@ -2,6 +2,7 @@
 #include "server.h"
 
 #include "audit.h"
+#include "compare.h"
 #include "credentials_cache.h"
 #include "generation.h"
 #include "listener.h"

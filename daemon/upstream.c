@@ -497,7 +497,8 @@ static unsigned wanted(const struct upstream *u)
 	for (unsigned i = 0; i < u->n_shares; i++) {
 		const struct upstream_share *s = &u->shares[i];
 
-		n += MIN(s->n_waiting, u->share_max - MIN(s->n_busy, u->share_max));
+		if (s->n_busy < u->share_max)
+			n += MIN(s->n_waiting, u->share_max - s->n_busy);
 	}
 	return n;
 }

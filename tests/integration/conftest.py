@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every integration test may ask for: a local KMS and IMDS, and the real daemon between."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+
+from daemon import Daemon  # noqa: E402
+from standins import LocalImds, LocalKms  # noqa: E402
+
+
+@pytest.fixture
+def kms():
+    with LocalKms() as service:
+        yield service
+
+
+@pytest.fixture
+def imds(kms):
+    with LocalImds(kms.credentials) as service:
+        yield service
+
+
+@pytest.fixture
+def daemon(tmp_path, kms, imds):
+    """Not started: a test changes daemon.config and then says `with daemon:`."""
+    instance = Daemon(tmp_path, kms, imds)
+    yield instance
+    if instance.process is not None:
+        instance.process.kill()
+        instance.process.wait()
