@@ -775,7 +775,7 @@ def test_tls_1_1_is_refused(kms):
 
 
 @pytest.mark.parametrize("variant,reason", [
-    ("wrong-name", "Hostname mismatch"), ("no-san", "Hostname mismatch"), ("expired", "has expired"),
+    ("wrong-name", "Hostname mismatch"), ("expired", "has expired"),
     ("not-yet-valid", "not yet valid"), ("self-signed", "self.signed certificate"),
     ("other-ca", "certificate verify failed"), ("not-a-server", "unsuitable certificate purpose")])
 def test_wrong_certificates(kms, variant, reason):
@@ -925,7 +925,7 @@ HEADS = [
     ("http_1_0", {}, b"HTTP/1.0 200 OK", b"HTTP/1.1"),
     ("status_line", {"text": "HTTP/1.1 200"}, b"HTTP/1.1 200\r\n", b"OK"),
     ("connection_close", {}, b"\r\nConnection: close", b"nothing"),
-    ("informational", {"count": 2}, b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 102", b"nothing"),
+    ("informational", {"times": 2}, b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 102", b"nothing"),
     ("content_length", {"value": "abc"}, b"\r\nContent-Length: abc", b"nothing"),
     ("content_length", {"twice": True}, b"\r\nContent-Length: ", b"nothing"),
 ]
@@ -1008,7 +1008,7 @@ def test_delay_and_its_end_by_clearing(kms):
         waiting = kms.wait_for_requests(1)[0]
         assert waiting.status is None
         kms.clear()
-        assert client.read().status == (200 if waiting.status else None)
+        assert client.read().status == waiting.status == 200
 
 
 def test_a_client_that_leaves_is_noticed(kms):
@@ -1029,8 +1029,8 @@ def test_stall(kms, after):
         client.send(signed(kms, "DescribeKey", {"KeyId": KEY}))
         received = b""
         with pytest.raises(TimeoutError):
-            while True:
-                received += client.sock.recv(65536)
+            while chunk := client.sock.recv(65536):
+                received += chunk
         if isinstance(after, int):
             assert len(received) == after
         assert (b"\r\n\r\n" in received) == (after == "body") and received and not received.endswith(b"}}")
@@ -1052,22 +1052,19 @@ def test_drip(kms):
     assert len(pieces) > 40 and {len(p) for p in pieces[:-1]} == {10}
 
 
-@pytest.mark.parametrize("kind,how,count", [
-    ("reset", {}, 0), ("reset", {"after": 7}, 7), ("reset", {"after": "head"}, None),
-    ("reset", {"after": "body"}, None), ("reset_before_read", {}, 0)])
-def test_resets(kms, kind, how, count):
+@pytest.mark.parametrize("kind,how", [
+    ("reset", {}), ("reset", {"after": 7}), ("reset", {"after": "head"}), ("reset", {"after": "body"}),
+    ("reset_before_read", {})])
+def test_resets(kms, kind, how):
     kms.forget_requests()
     kms.fault(kind, **how)
     with connect(kms) as client:
         client.send(signed(kms, "DescribeKey", {"KeyId": KEY}))
-        received = b""
+        # Below TLS: Python's ssl takes a reset for an end of file.
         with pytest.raises(ConnectionResetError):
-            while True:
-                received += client.sock.recv(65536)
-    # A reset overtakes what was sent before it, so there may be less.
-    if count is not None:
-        assert len(received) <= count
-    assert len(kms.requests) == (0 if kind == "reset_before_read" else 1)
+            while socket.socket.recv(client.sock, 65536):
+                pass
+    assert [r.status for r in kms.requests] == {"reset_before_read": []}.get(kind, [200 if how else None])
 
 
 @pytest.mark.parametrize("kind,how,count", [
@@ -1089,13 +1086,15 @@ def test_closes(kms, kind, how, count):
 def test_close_with_and_without_close_notify(kms, notify):
     kms.fault("close", after=30, notify=notify)
     raw = socket.create_connection(("127.0.0.1", kms.port), timeout=10)
-    with tls_context(kms.ca_pem()).wrap_socket(raw, server_hostname=HOST, suppress_ragged_eofs=False) as client:
+    context = tls_context(kms.ca_pem())
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    with context.wrap_socket(raw, server_hostname=HOST, suppress_ragged_eofs=False) as client:
         client.sendall(signed(kms, "ListKeys"))
         assert len(client.recv(1000)) == 30
         if notify:
             assert client.recv(1000) == b""
         else:
-            with pytest.raises(ssl.SSLEOFError):
+            with pytest.raises(ssl.SSLError, match="UNEXPECTED_EOF"):
                 client.recv(1000)
 
 

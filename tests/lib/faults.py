@@ -30,6 +30,7 @@ class Kind:
         self.stage = stage
         self.function = function
         self.signature = inspect.signature(function)
+        assert not {"kind", "count", "action", "path", "body_contains"} & set(self.signature.parameters)
 
     def bind(self, params):
         """Refuses parameters that the function doesn't have, so that no typo passes."""
@@ -60,6 +61,8 @@ class Fault:
         self.cleared = threading.Event()
 
     def matches(self, request):
+        if self.count == 0:
+            return False        # used up; kept until it is cleared, which ends what still waits
         if request is None:
             return not (self.action or self.path or self.body_contains)
         if self.action is not None and self.action != request.action:
@@ -108,18 +111,17 @@ class FaultBoard:
                 due.append(fault)
                 if fault.count is not None:
                     fault.count -= 1
-                    if fault.count <= 0:
-                        self._faults.remove(fault)
         return due
 
     def clear(self, number=None):
-        """Switches one fault off, or all; whoever hangs in a `delay` or `hang` goes on."""
+        """Switches one fault off, or all; whoever hangs in a `delay` or `hang` goes on. Returns how
+        many were still due."""
         with self._lock:
             gone = [f for f in self._faults if number is None or f.number == number]
             self._faults = [f for f in self._faults if f not in gone]
         for fault in gone:
             fault.cleared.set()
-        return len(gone)
+        return sum(f.count != 0 for f in gone)
 
     def listing(self):
         with self._lock:

@@ -20,6 +20,7 @@ import ssl
 import struct
 import threading
 import time
+import traceback
 
 from faults import FaultBoard
 from reply_faults import TABLE as REPLY_FAULTS
@@ -475,7 +476,14 @@ class HttpServer:
             self._changed.notify_all()
 
     def answer(self, request):
-        return self.service.answer(request)
+        """The service's answer; a fault of ours becomes a 500 that nobody can overlook."""
+        try:
+            return self.service.answer(request)
+        except Exception:
+            traceback.print_exc()
+            reply = Reply(500, b'{"__type":"InternalFailure","message":"the stand-in is broken"}')
+            reply.verdict = "broken"
+            return reply
 
     def open_connections(self):
         with self._changed:

@@ -553,8 +553,8 @@ def wire(answer):
     """The body of an answer: compact JSON, bytes as base64, times as seconds."""
     if answer is None:
         return b""
+    if len(answer.get("CiphertextForRecipient") or b"") > CIPHERTEXT_MAX:
+        raise KmsError("KMSInternalException", "CiphertextForRecipient too long")
     blobs = {n: base64.b64encode(v).decode() if isinstance(v, bytes) else v
              for n, v in answer.items()}
-    if len(answer.get("CiphertextForRecipient", b"")) > CIPHERTEXT_MAX:
-        raise KmsError("KMSInternalException", "CiphertextForRecipient too long")
     return json.dumps(blobs, separators=(",", ":")).encode()

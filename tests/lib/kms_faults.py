@@ -62,7 +62,7 @@ def access_denied(request):
     raise KmsError("AccessDeniedException", "User: arn:aws:sts::111122223333:assumed-role/"
                    f"enclave-parent/i-0123456789abcdef0 is not authorized to perform: "
                    f"kms:{request.action} on resource: "
-                   f"{(request.request.json or {}).get('KeyId', '*')} because no identity-based "
+                   f"{(request.json or {}).get('KeyId', '*')} because no identity-based "
                    f"policy allows the kms:{request.action} action")
 
 
@@ -94,12 +94,9 @@ def leak(answer, variant="real", member=None, keep_ciphertext=True):
     name = member or SECRETS[answer.request.action]
     clear = answer.without_recipient()
     value = base64.b64encode(clear.get(name, b"leaked") or b"leaked").decode()
-    text = answer.body().decode()
     if not keep_ciphertext:
         answer.members.pop("CiphertextForRecipient", None)
-        text = answer.body().decode()
-    added = LEAKS[variant](name, value)
-    answer.text = ("{" + added + "," + text[1:]).encode()
+    answer.add_text(LEAKS[variant](name, value))
 
 
 @TABLE.kind("answer")
@@ -113,7 +110,7 @@ def no_ciphertext_for_recipient(answer, variant="missing"):
 @TABLE.kind("answer")
 def duplicate_member(answer, member="KeyId", value="other"):
     """A member twice, with different values."""
-    answer.text = f'{{"{member}":{json.dumps(value)},'.encode() + answer.body()[1:]
+    answer.add_text(f'"{member}":{json.dumps(value)}')
 
 
 @TABLE.kind("answer")

@@ -58,6 +58,11 @@ class Answer:
     def body(self):
         return self.text if self.text is not None else wire(self.members)
 
+    def add_text(self, member):
+        """Puts the text of a member first, which the members as a dict couldn't hold."""
+        rest = self.body()[1:]
+        self.text = b"{" + member.encode() + (b"" if rest == b"}" else b",") + rest
+
     def without_recipient(self):
         """The members that the same request has without its Recipient, secret in clear."""
         call = copy.copy(self._call)

@@ -179,10 +179,10 @@ def trailing(reply, text="HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"):
 
 
 @TABLE.kind("reply")
-def informational(reply, status=102, count=1):
+def informational(reply, status=102, times=1):
     """1xx answers before the final one."""
     phrase = http.HTTPStatus(status).phrase
-    reply.prefix += f"HTTP/1.1 {status} {phrase}\r\n\r\n".encode() * count
+    reply.prefix += f"HTTP/1.1 {status} {phrase}\r\n\r\n".encode() * times
 
 
 # The head.
@@ -210,9 +210,9 @@ def date(reply, offset=0, text=None):
 
 
 @TABLE.kind("reply")
-def huge_header(reply, size=100000, count=1):
+def huge_header(reply, size=100000, times=1):
     """Headers of this size."""
-    reply.headers += [(f"X-Huge-{n}", "h" * size) for n in range(count)]
+    reply.headers += [(f"X-Huge-{n}", "h" * size) for n in range(times)]
 
 
 @TABLE.kind("reply")

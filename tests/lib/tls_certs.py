@@ -19,7 +19,6 @@ DAY = datetime.timedelta(days=1)
 VARIANTS = {
     "good": "signed by the CA, for our names, valid now",
     "wrong-name": "signed by the CA, for another name",
-    "no-san": "signed by the CA, our name only in the common name",
     "expired": "signed by the CA, expired yesterday",
     "not-yet-valid": "signed by the CA, valid from tomorrow",
     "self-signed": "signed by itself",
@@ -74,7 +73,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(common_name)
         signer = key if self_signed else self.key
-        builder = (
+        certificate = (
             x509.CertificateBuilder().subject_name(subject)
             .issuer_name(subject if self_signed else self.name)
             .public_key(key.public_key()).serial_number(x509.random_serial_number())
@@ -82,11 +81,9 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
-                           critical=False))
-        if names:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName([_san(n) for n in names]), critical=False)
-        certificate = builder.sign(signer, hashes.SHA256())
+                           critical=False)
+            .add_extension(x509.SubjectAlternativeName([_san(n) for n in names]), critical=False)
+            .sign(signer, hashes.SHA256()))
         return key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption()) + certificate.public_bytes(serialization.Encoding.PEM)
@@ -129,7 +126,6 @@ class ServerIdentity:
         make = {
             "good": lambda: issue(first, self.names, start, end),
             "wrong-name": lambda: issue("wrong.example", ["wrong.example"], start, end),
-            "no-san": lambda: issue(first, [], start, end),
             "expired": lambda: issue(first, self.names, now - 2 * DAY, now - DAY),
             "not-yet-valid": lambda: issue(first, self.names, now + DAY, end),
             "self-signed": lambda: issue(first, self.names, start, end, self_signed=True),
