@@ -93,6 +93,8 @@ def _log(run, name, case, journal):
     if case.outcome is None:
         return ("the machine stopped in this case\n" if case.started
                 else "not run: the machine stopped before\n") + _whole_log(run)
+    if not path.exists():
+        return "its log stayed in the machine\n" + _whole_log(run)
     with open(path, "a", encoding="utf-8") as log:
         log.write("\n".join(["--- the machine's journal", *journal, ""]))
     return _read(path)
