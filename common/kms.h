@@ -26,17 +26,15 @@ enum kms_flag {
 	KMS_PRIVILEGE = 1 << 4,   /* changes who may do what: a warning too */
 };
 
-/* The lists end in NULL. */
+/* The lists end in NULL. At most two keys and two contexts. CreateGrant's Constraints aren't a
+ * context: they limit what the grant is for, and the call itself uses none. */
 struct kms_action {
-	const char *name;           /* "Decrypt" */
-	const char *const *members; /* every top-level member */
-	const char *const *keys;    /* the members that name a key or an alias: at most two */
-	const char *const
-		*contexts;          /* the members that are an encryption context: at most two.
-				     * CreateGrant's Constraints aren't: they limit what the grant
-				     * is for, and no context is used in the call itself. */
-	const char *const *secrets; /* the members of its reply that hold a secret in clear */
-	unsigned flags;             /* enum kms_flag */
+	const char *name;            /* "Decrypt" */
+	const char *const *members;  /* every top-level member */
+	const char *const *keys;     /* the members that name a key or an alias */
+	const char *const *contexts; /* the members that are an encryption context */
+	const char *const *secrets;  /* the members of its reply that hold a secret in clear */
+	unsigned flags;              /* enum kms_flag */
 };
 
 /* Row `index` of the table; `index` < KMS_ACTIONS. */

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy_spec.h"
+
+#include <check.h>
+
+static char *copy(const char *s)
+{
+	char *p = strdup(s);
+
+	ck_assert_ptr_nonnull(p);
+	return p;
+}
+
+static void *array(size_t n, size_t size)
+{
+	void *p = calloc(n + 1, size);
+
+	ck_assert_ptr_nonnull(p);
+	return p;
+}
+
+static uint64_t actions_of(const char *names)
+{
+	_cleanup_(freep) char *text = copy(names);
+	char *rest = text;
+	uint64_t bits = 0;
+
+	for (char *name = strsep(&rest, " "); name; name = strsep(&rest, " ")) {
+		int i = kms_action_index(slice_from(name));
+
+		ck_assert_msg(i >= 0, "no action %s", name);
+		bits |= UINT64_C(1) << i;
+	}
+	return bits;
+}
+
+static void add_contexts(struct rule *rule, const struct spec *spec)
+{
+	rule->contexts = array(ELEMENTSOF(spec->contexts), sizeof(*rule->contexts));
+	for (size_t i = 0; i < ELEMENTSOF(spec->contexts) && spec->contexts[i].name; i++) {
+		struct rule_context *pair = &rule->contexts[rule->n_contexts++];
+
+		pair->name = copy(spec->contexts[i].name);
+		pair->values = array(ELEMENTSOF(spec->contexts[i].values), sizeof(char *));
+		for (size_t v = 0; v < ELEMENTSOF(spec->contexts[i].values); v++)
+			if (spec->contexts[i].values[v])
+				pair->values[pair->n_values++] =
+					copy(spec->contexts[i].values[v]);
+	}
+}
+
+struct rule make_rule(const struct spec *spec, unsigned line)
+{
+	struct rule rule = {.name = copy(spec->name),
+			    .line = line,
+			    .actions = actions_of(spec->actions),
+			    .endpoints = spec->endpoints ?: UINT64_MAX,
+			    .plaintext_allow = spec->plaintext_allow};
+
+	rule.keys = array(ELEMENTSOF(spec->keys), sizeof(char *));
+	for (size_t i = 0; i < ELEMENTSOF(spec->keys) && spec->keys[i]; i++)
+		if (strcmp(spec->keys[i], "any") == 0)
+			rule.any_key = true;
+		else
+			rule.keys[rule.n_keys++] = copy(spec->keys[i]);
+	add_contexts(&rule, spec);
+	return rule;
+}
+
+struct policy make_policy(const struct spec *specs, size_t n)
+{
+	struct policy policy = {.rules = array(n, sizeof(struct rule))};
+
+	for (; policy.n_rules < n && specs[policy.n_rules].name; policy.n_rules++)
+		policy.rules[policy.n_rules] =
+			make_rule(&specs[policy.n_rules], 10 * (unsigned)policy.n_rules + 10);
+	ck_assert_int_eq(policy_prepare(&policy), 0);
+	return policy;
+}
+
+static struct json_doc doc;
+
+struct kms_request make_request(const char *action, const char *body)
+{
+	static char *text;
+	struct kms_request request;
+	struct error error = {0};
+	size_t n = strlen(body);
+
+	free(text);
+	text = copy(body);
+	ck_assert_msg(json_read(text, n, &doc, &n, &error) == JSON_OK, "%s: %s", body,
+		      error.text);
+	ck_assert_msg(kms_read((unsigned)kms_action_index(slice_from(action)), &doc, &request,
+			       &error) == KMS_OK,
+		      "%s: %s", body, error.text);
+	return request;
+}

@@ -1,0 +1,723 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy.h"
+
+#include "policy_spec.h"
+
+#include <check.h>
+#include <stdio.h>
+
+#define ID "1234abcd-12ab-34cd-56ef-1234567890ab"
+#define ID2 "99999999-12ab-34cd-56ef-1234567890ab"
+#define ACCOUNT_EU "arn:aws:kms:eu-central-1:111122223333:"
+#define ACCOUNT_US "arn:aws:kms:us-east-1:111122223333:"
+#define KEY(k) "\"KeyId\":\"" k "\""
+#define RECIPIENT                                                                              \
+	"\"Recipient\":{\"AttestationDocument\":\"QUJD\","                                     \
+	"\"KeyEncryptionAlgorithm\":\"RSAES_OAEP_SHA_256\"}"
+
+/* Endpoint 0 is in eu-central-1, endpoint 1 in us-east-1. */
+static const struct policy_endpoint endpoints[] = {
+	{0, "eu-central-1"}, {1, "us-east-1"}, {POLICY_ENDPOINTS - 1, "eu-central-1"}};
+
+struct row {
+	const char *what;
+	const char *action, *body;
+	struct spec rules[4];
+	enum policy_stage stage;
+	int rule;                /* -1: none */
+	const char *explanation; /* NULL: the one of POLICY_ALLOWED */
+	unsigned endpoint;
+	int key, context, pair; /* one more than in the verdict, so that 0 is its -1 */
+};
+
+static const struct row rows[] = {
+	/* no rules, order */
+	{.what = "no rules",
+	 .action = "ListKeys",
+	 .body = "{}",
+	 .stage = POLICY_NO_RULES,
+	 .rule = -1,
+	 .explanation = "no rule allows action ListKeys: the enclave has none"},
+	{.what = "the first of two that match",
+	 .action = "ListKeys",
+	 .body = "{}",
+	 .rules = {{"a", "ListKeys", {"any"}}, {"b", "ListKeys", {"any"}}},
+	 .stage = POLICY_ALLOWED,
+	 .rule = 0},
+	{.what = "the first that matches, not the first",
+	 .action = "Decrypt",
+	 .body = "{" KEY("k2") "," RECIPIENT "}",
+	 .rules = {{"a", "Encrypt", {"any"}},
+		   {"b", "Decrypt", {"k1"}},
+		   {"c", "Decrypt", {"k2"}},
+		   {"d", "Decrypt", {"any"}}},
+	 .stage = POLICY_ALLOWED,
+	 .rule = 2},
+	{.what = "`keys: any` in front of a rule that lists the key",
+	 .action = "Decrypt",
+	 .body = "{" KEY("k2") "," RECIPIENT "}",
+	 .rules = {{"a", "Decrypt", {"any"}, .plaintext_allow = true},
+		   {"b", "Decrypt", {"k2"}}},
+	 .stage = POLICY_ALLOWED,
+	 .rule = 0},
+	{.what = "and behind it",
+	 .action = "Decrypt",
+	 .body = "{" KEY("k2") "," RECIPIENT "}",
+	 .rules = {{"a", "Decrypt", {"k2"}},
+		   {"b", "Decrypt", {"any"}, .plaintext_allow = true}},
+	 .stage = POLICY_ALLOWED,
+	 .rule = 0},
+	/* the furthest rule gives the reason */
+	{.what = "furthest: action over endpoint",
+	 .action = "ListKeys",
+	 .body = "{}",
+	 .rules = {{"a", "ListKeys", {"any"}, .endpoints = 2}, {"b", "Sign", {"any"}}},
+	 .stage = POLICY_ACTION,
+	 .rule = 1,
+	 .explanation = "no rule allows action ListKeys at this endpoint"},
+	{.what = "furthest: key over action",
+	 .action = "Sign",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "ListKeys", {"any"}}, {"b", "Sign", {"k1"}}, {"c", "Sign", {"k2"}}},
+	 .stage = POLICY_KEY,
+	 .rule = 1,
+	 .key = 1,
+	 .explanation = "rule \"b\" (line 20) does not allow key k as KeyId"},
+	{.what = "furthest: context over key",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "Encrypt", {"k1"}},
+		   {"b", "Encrypt", {"k"}, {{"app", {"x"}}}},
+		   {"c", "Encrypt", {"any"}, {{"app", {"y"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .rule = 1,
+	 .context = 1,
+	 .pair = 1,
+	 .explanation = "rule \"b\" (line 20) requires one of its values for \"app\" in "
+			"EncryptionContext"},
+	{.what = "furthest: recipient over context",
+	 .action = "Decrypt",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "Decrypt", {"k"}, {{"app", {"x"}}}},
+		   {"b", "Decrypt", {"k"}},
+		   {"c", "Decrypt", {"any"}}},
+	 .stage = POLICY_RECIPIENT,
+	 .rule = 1,
+	 .explanation = "rule \"b\" (line 20) has plaintext: refuse; Decrypt must have a "
+			"Recipient"},
+	{.what = "furthest: ties to the first, between `any` and a listed key",
+	 .action = "Decrypt",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "Decrypt", {"k1"}},
+		   {"b", "Decrypt", {"any"}},
+		   {"c", "Decrypt", {"k"}}},
+	 .stage = POLICY_RECIPIENT,
+	 .rule = 1,
+	 .explanation = "rule \"b\" (line 20) has plaintext: refuse; Decrypt must have a "
+			"Recipient"},
+	/* endpoint */
+	{.what = "endpoint of the rule",
+	 .action = "ListKeys",
+	 .body = "{}",
+	 .rules = {{"a", "ListKeys", {"any"}, .endpoints = 2}},
+	 .endpoint = 1,
+	 .stage = POLICY_ALLOWED},
+	{.what = "the last endpoint there can be",
+	 .action = "ListKeys",
+	 .body = "{}",
+	 .rules = {{"a", "ListKeys", {"any"}, .endpoints = UINT64_C(1) << 63}},
+	 .endpoint = 2,
+	 .stage = POLICY_ALLOWED},
+	{.what = "another endpoint",
+	 .action = "ListKeys",
+	 .body = "{}",
+	 .rules = {{"a", "ListKeys", {"any"}, .endpoints = 1},
+		   {"b", "ListKeys", {"any"}, .endpoints = 4}},
+	 .endpoint = 1,
+	 .stage = POLICY_ENDPOINT,
+	 .explanation = "no rule allows this endpoint"},
+	/* action */
+	{.what = "one action of several",
+	 .action = "VerifyMac",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "CancelKeyDeletion GenerateMac VerifyMac", {"k"}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "an action whose name begins like an allowed one",
+	 .action = "GenerateDataKeyPairWithoutPlaintext",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "GenerateDataKeyPair GenerateDataKey", {"k"}}},
+	 .stage = POLICY_ACTION,
+	 .explanation = "no rule allows action GenerateDataKeyPairWithoutPlaintext at this "
+			"endpoint"},
+	/* keys */
+	{.what = "an ARN",
+	 .action = "Sign",
+	 .body = "{" KEY(ACCOUNT_EU "key/" ID) "}",
+	 .rules = {{"a", "Sign", {"alias/x", ACCOUNT_EU "key/" ID2, ACCOUNT_EU "key/" ID}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "an id",
+	 .action = "Sign",
+	 .body = "{" KEY(ID) "}",
+	 .rules = {{"a", "Sign", {ID2, ID}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "the id of a listed ARN of the endpoint's region",
+	 .action = "Sign",
+	 .body = "{" KEY(ID) "}",
+	 .rules = {{"a", "Sign", {ACCOUNT_EU "key/" ID}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "the id of a listed ARN of another region",
+	 .action = "Sign",
+	 .body = "{" KEY(ID) "}",
+	 .rules = {{"a", "Sign", {ACCOUNT_EU "key/" ID}}},
+	 .endpoint = 1,
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key " ID " as KeyId"},
+	{.what = "a multi-region key's id, one rule a region",
+	 .action = "Sign",
+	 .body = "{" KEY("mrk-12") "}",
+	 .rules = {{"a", "Sign", {ACCOUNT_EU "key/mrk-12"}},
+		   {"b", "Sign", {ACCOUNT_US "key/mrk-12"}}},
+	 .endpoint = 1,
+	 .stage = POLICY_ALLOWED,
+	 .rule = 1},
+	{.what = "two regions in one rule",
+	 .action = "Sign",
+	 .body = "{" KEY("mrk-12") "}",
+	 .rules = {{"a", "Sign", {ACCOUNT_EU "key/mrk-12", ACCOUNT_US "key/mrk-12"}}},
+	 .endpoint = 1,
+	 .stage = POLICY_ALLOWED},
+	{.what = "a listed id is not its ARN",
+	 .action = "Sign",
+	 .body = "{" KEY(ACCOUNT_EU "key/" ID) "}",
+	 .rules = {{"a", "Sign", {ID}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation =
+		 "rule \"a\" (line 10) does not allow key " ACCOUNT_EU "key/" ID " as KeyId"},
+	{.what = "an ARN of another account",
+	 .action = "Sign",
+	 .body = "{" KEY("arn:aws:kms:eu-central-1:999922223333:key/" ID) "}",
+	 .rules = {{"a", "Sign", {ACCOUNT_EU "key/" ID}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key "
+			"arn:aws:kms:eu-central-1:999922223333:key/" ID " as KeyId"},
+	{.what = "an alias",
+	 .action = "Sign",
+	 .body = "{" KEY("alias/x") "}",
+	 .rules = {{"a", "Sign", {"alias/x"}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "an alias is not the ARN of that alias",
+	 .action = "Sign",
+	 .body = "{" KEY("alias/x") "}",
+	 .rules = {{"a", "Sign", {ACCOUNT_EU "alias/x"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key alias/x as KeyId"},
+	{.what = "nor the other way round",
+	 .action = "Sign",
+	 .body = "{" KEY(ACCOUNT_EU "alias/x") "}",
+	 .rules = {{"a", "Sign", {"alias/x", "x"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation =
+		 "rule \"a\" (line 10) does not allow key " ACCOUNT_EU "alias/x as KeyId"},
+	{.what = "other letters",
+	 .action = "Sign",
+	 .body = "{" KEY("Alias/x") "}",
+	 .rules = {{"a", "Sign", {"alias/x"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key Alias/x as KeyId"},
+	{.what = "the beginning of a key",
+	 .action = "Sign",
+	 .body = "{" KEY("alias/") "}",
+	 .rules = {{"a", "Sign", {"alias/x"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key alias/ as KeyId"},
+	{.what = "a key and more",
+	 .action = "Sign",
+	 .body = "{" KEY("alias/xy") "}",
+	 .rules = {{"a", "Sign", {"alias/x"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key alias/xy as KeyId"},
+	{.what = "a key with a NUL behind it",
+	 .action = "Sign",
+	 .body = "{" KEY("alias/x\\u0000") "}",
+	 .rules = {{"a", "Sign", {"alias/x"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key alias/x\\x5cu0000 as KeyId"},
+	{.what = "a key spelt with escapes",
+	 .action = "Sign",
+	 .body = "{" KEY("\\u0061lias\\/x") "}",
+	 .rules = {{"a", "Sign", {"alias/x"}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "`any` is no key",
+	 .action = "Sign",
+	 .body = "{" KEY("any") "}",
+	 .rules = {{"a", "Sign", {"alias/x"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key any as KeyId"},
+	{.what = "a rule without keys",
+	 .action = "Sign",
+	 .body = "{" KEY("alias/x") "}",
+	 .rules = {{"a", "Sign", {NULL}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key alias/x as KeyId"},
+	{.what = "bytes that a terminal would act on",
+	 .action = "Sign",
+	 .body = "{" KEY("\xc3\xa9\x7f") "}",
+	 .rules = {{"a", "Sign", {"alias/x"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key \\xc3\\xa9\\x7f as KeyId"},
+	{.what = "absent: Decrypt",
+	 .action = "Decrypt",
+	 .body = "{" RECIPIENT "}",
+	 .rules = {{"a", "Decrypt", {"k"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10): Decrypt must name KeyId"},
+	{.what = "absent: any key",
+	 .action = "Decrypt",
+	 .body = "{" RECIPIENT "}",
+	 .rules = {{"a", "Decrypt", {"k"}}, {"b", "Decrypt", {"any"}}},
+	 .stage = POLICY_ALLOWED,
+	 .rule = 1},
+	{.what = "absent: RetireGrant",
+	 .action = "RetireGrant",
+	 .body = "{\"GrantToken\":\"t\"}",
+	 .rules = {{"a", "RetireGrant", {"k"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10): RetireGrant must name KeyId"},
+	{.what = "absent: ListAliases",
+	 .action = "ListAliases",
+	 .body = "{}",
+	 .rules = {{"a", "ListAliases", {"k"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10): ListAliases must name KeyId"},
+	{.what = "ListAliases of a key",
+	 .action = "ListAliases",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "ListAliases", {"k"}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "ReEncrypt: both listed",
+	 .action = "ReEncrypt",
+	 .body = "{\"SourceKeyId\":\"s\",\"DestinationKeyId\":\"d\"}",
+	 .rules = {{"a", "ReEncrypt", {"d", "s"}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "ReEncrypt: one in each of two rules",
+	 .action = "ReEncrypt",
+	 .body = "{\"SourceKeyId\":\"s\",\"DestinationKeyId\":\"d\"}",
+	 .rules = {{"a", "ReEncrypt", {"d"}}, {"b", "ReEncrypt", {"s"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key s as SourceKeyId"},
+	{.what = "ReEncrypt: the source alone",
+	 .action = "ReEncrypt",
+	 .body = "{\"SourceKeyId\":\"s\",\"DestinationKeyId\":\"d\"}",
+	 .rules = {{"b", "ReEncrypt", {"s"}}},
+	 .stage = POLICY_KEY,
+	 .key = 2,
+	 .explanation = "rule \"b\" (line 10) does not allow key d as DestinationKeyId"},
+	{.what = "ReEncrypt: no source",
+	 .action = "ReEncrypt",
+	 .body = "{\"DestinationKeyId\":\"d\"}",
+	 .rules = {{"a", "ReEncrypt", {"d", "s"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10): ReEncrypt must name SourceKeyId"},
+	{.what = "ReEncrypt: no destination",
+	 .action = "ReEncrypt",
+	 .body = "{\"SourceKeyId\":\"s\"}",
+	 .rules = {{"a", "ReEncrypt", {"d", "s"}}},
+	 .stage = POLICY_KEY,
+	 .key = 2,
+	 .explanation = "rule \"a\" (line 10): ReEncrypt must name DestinationKeyId"},
+	{.what = "ReEncrypt: one key for both",
+	 .action = "ReEncrypt",
+	 .body = "{\"SourceKeyId\":\"" ID "\",\"DestinationKeyId\":\"" ACCOUNT_EU "key/" ID
+		 "\"}",
+	 .rules = {{"a", "ReEncrypt", {ACCOUNT_EU "key/" ID}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "CreateAlias: alias and key",
+	 .action = "CreateAlias",
+	 .body = "{\"AliasName\":\"alias/x\",\"TargetKeyId\":\"k\"}",
+	 .rules = {{"a", "CreateAlias", {"k", "alias/x"}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "CreateAlias: the key alone",
+	 .action = "CreateAlias",
+	 .body = "{\"AliasName\":\"alias/x\",\"TargetKeyId\":\"k\"}",
+	 .rules = {{"a", "CreateAlias", {"k"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key alias/x as AliasName"},
+	{.what = "UpdateAlias: the alias alone",
+	 .action = "UpdateAlias",
+	 .body = "{\"AliasName\":\"alias/x\",\"TargetKeyId\":\"k\"}",
+	 .rules = {{"a", "UpdateAlias", {"alias/x"}}},
+	 .stage = POLICY_KEY,
+	 .key = 2,
+	 .explanation = "rule \"a\" (line 10) does not allow key k as TargetKeyId"},
+	{.what = "DeleteAlias names the alias only",
+	 .action = "DeleteAlias",
+	 .body = "{\"AliasName\":\"alias/x\"}",
+	 .rules = {{"a", "DeleteAlias", {"alias/x"}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "DeleteAlias: another alias",
+	 .action = "DeleteAlias",
+	 .body = "{\"AliasName\":\"alias/y\"}",
+	 .rules = {{"a", "DeleteAlias", {"alias/x"}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key alias/y as AliasName"},
+	{.what = "keys, and an action that names none",
+	 .action = "ListKeys",
+	 .body = "{}",
+	 .rules = {{"a", "ListKeys", {"k"}}},
+	 .stage = POLICY_KEY,
+	 .explanation = "rule \"a\" (line 10) is limited to keys and ListKeys names none"},
+	/* encryption context */
+	{.what = "a pair",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"x\":\"y\",\"app\":\"pay\"}}",
+	 .rules = {{"a", "Encrypt", {"k"}, {{"app", {"pay"}}}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "one of several values",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"app\":\"pay\"}}",
+	 .rules = {{"a", "Encrypt", {"k"}, {{"app", {"x", "y", "pay"}}}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "two pairs",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"env\":\"\",\"app\":\"pay\"}}",
+	 .rules = {{"a", "Encrypt", {"k"}, {{"app", {"pay"}}, {"env", {""}}}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "the second of two pairs is missing",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"app\":\"pay\"}}",
+	 .rules = {{"a", "Encrypt", {"k"}, {{"app", {"pay"}}, {"env", {"prod"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .context = 1,
+	 .pair = 2,
+	 .explanation = "rule \"a\" (line 10) requires one of its values for \"env\" in "
+			"EncryptionContext"},
+	{.what = "no context",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "Encrypt", {"k"}, {{"app", {"pay"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .context = 1,
+	 .pair = 1,
+	 .explanation = "rule \"a\" (line 10) requires one of its values for \"app\" in "
+			"EncryptionContext"},
+	{.what = "another value",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"app\":\"pay \"}}",
+	 .rules = {{"a", "Encrypt", {"k"}, {{"app", {"pay"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .context = 1,
+	 .pair = 1,
+	 .explanation = "rule \"a\" (line 10) requires one of its values for \"app\" in "
+			"EncryptionContext"},
+	{.what = "other letters",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"App\":\"pay\",\"app\":\"Pay\"}}",
+	 .rules = {{"a", "Encrypt", {"k"}, {{"app", {"pay"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .context = 1,
+	 .pair = 1,
+	 .explanation = "rule \"a\" (line 10) requires one of its values for \"app\" in "
+			"EncryptionContext"},
+	{.what = "name and value swapped",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"pay\":\"app\"}}",
+	 .rules = {{"a", "Encrypt", {"k"}, {{"app", {"pay"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .context = 1,
+	 .pair = 1,
+	 .explanation = "rule \"a\" (line 10) requires one of its values for \"app\" in "
+			"EncryptionContext"},
+	{.what = "the value under another name",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"app\":\"x\",\"b\":\"pay\"}}",
+	 .rules = {{"a", "Encrypt", {"k"}, {{"app", {"pay"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .context = 1,
+	 .pair = 1,
+	 .explanation = "rule \"a\" (line 10) requires one of its values for \"app\" in "
+			"EncryptionContext"},
+	{.what = "canonical text is compared",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"\\u0061pp\":\"p\\\"\\u000a\\/\"}}",
+	 .rules = {{"a", "Encrypt", {"k"}, {{"app", {"p\\\"\\n/"}}}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "a rule without pairs needs none",
+	 .action = "Encrypt",
+	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"a\":\"b\"}}",
+	 .rules = {{"a", "Encrypt", {"k"}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "ReEncrypt: both contexts",
+	 .action = "ReEncrypt",
+	 .body = "{\"SourceKeyId\":\"k\",\"DestinationKeyId\":\"k\","
+		 "\"SourceEncryptionContext\":{\"app\":\"pay\"},"
+		 "\"DestinationEncryptionContext\":{\"app\":\"ship\"}}",
+	 .rules = {{"a", "ReEncrypt", {"k"}, {{"app", {"pay", "ship"}}}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "ReEncrypt: the source's context only",
+	 .action = "ReEncrypt",
+	 .body = "{\"SourceKeyId\":\"k\",\"DestinationKeyId\":\"k\","
+		 "\"SourceEncryptionContext\":{\"app\":\"pay\"}}",
+	 .rules = {{"a", "ReEncrypt", {"k"}, {{"app", {"pay"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .context = 2,
+	 .pair = 1,
+	 .explanation = "rule \"a\" (line 10) requires one of its values for \"app\" in "
+			"DestinationEncryptionContext"},
+	{.what = "ReEncrypt: the destination's context only",
+	 .action = "ReEncrypt",
+	 .body = "{\"SourceKeyId\":\"k\",\"DestinationKeyId\":\"k\","
+		 "\"SourceEncryptionContext\":{},"
+		 "\"DestinationEncryptionContext\":{\"app\":\"pay\"}}",
+	 .rules = {{"a", "ReEncrypt", {"k"}, {{"app", {"pay"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .context = 1,
+	 .pair = 1,
+	 .explanation = "rule \"a\" (line 10) requires one of its values for \"app\" in "
+			"SourceEncryptionContext"},
+	{.what = "an action that has no context",
+	 .action = "Sign",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "Sign", {"k"}, {{"app", {"pay"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .explanation =
+		 "rule \"a\" (line 10) requires an encryption context and Sign has none"},
+	{.what = "a grant's constraint is no context",
+	 .action = "CreateGrant",
+	 .body = "{" KEY(
+		 "k") ",\"Constraints\":{\"EncryptionContextEquals\":{\"app\":\"pay\"}}}",
+	 .rules = {{"a", "CreateGrant", {"k"}, {{"app", {"pay"}}}}},
+	 .stage = POLICY_CONTEXT,
+	 .explanation = "rule \"a\" (line 10) requires an encryption context and CreateGrant "
+			"has none"},
+	/* plaintext */
+	{.what = "a Recipient",
+	 .action = "Decrypt",
+	 .body = "{" KEY("k") "," RECIPIENT "}",
+	 .rules = {{"a", "Decrypt", {"k"}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "no Recipient",
+	 .action = "GenerateDataKey",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "GenerateDataKey", {"k"}}},
+	 .stage = POLICY_RECIPIENT,
+	 .explanation = "rule \"a\" (line 10) has plaintext: refuse; GenerateDataKey must have "
+			"a Recipient"},
+	{.what = "no Recipient, GenerateRandom",
+	 .action = "GenerateRandom",
+	 .body = "{}",
+	 .rules = {{"a", "GenerateRandom", {"any"}}},
+	 .stage = POLICY_RECIPIENT,
+	 .explanation =
+		 "rule \"a\" (line 10) has plaintext: refuse; GenerateRandom must have a "
+		 "Recipient"},
+	{.what = "an empty Recipient",
+	 .action = "Decrypt",
+	 .body = "{" KEY("k") ",\"Recipient\":{}}",
+	 .rules = {{"a", "Decrypt", {"k"}}},
+	 .stage = POLICY_RECIPIENT,
+	 .explanation = "rule \"a\" (line 10) has plaintext: refuse; the Recipient of Decrypt "
+			"must hold a base64 AttestationDocument and RSAES_OAEP_SHA_256"},
+	{.what = "plaintext: allow, no Recipient",
+	 .action = "Decrypt",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "Decrypt", {"k"}, .plaintext_allow = true}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "plaintext: allow, in the second rule only",
+	 .action = "Decrypt",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "Decrypt", {"k"}}, {"b", "Decrypt", {"k"}, .plaintext_allow = true}},
+	 .stage = POLICY_ALLOWED,
+	 .rule = 1},
+	{.what = "no Recipient is possible",
+	 .action = "Encapsulate",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "Encapsulate", {"k"}}},
+	 .stage = POLICY_RECIPIENT,
+	 .explanation = "rule \"a\" (line 10) has plaintext: refuse; Encapsulate answers a "
+			"secret in clear and takes no Recipient"},
+	{.what = "no Recipient is possible, plaintext: allow",
+	 .action = "Decapsulate",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "Decapsulate", {"k"}, .plaintext_allow = true}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "no secret in the reply",
+	 .action = "GenerateDataKeyWithoutPlaintext",
+	 .body = "{" KEY("k") "}",
+	 .rules = {{"a", "GenerateDataKeyWithoutPlaintext", {"k"}}},
+	 .stage = POLICY_ALLOWED},
+};
+
+START_TEST(decide)
+{
+	const struct row *row = &rows[_i];
+	struct policy policy = make_policy(row->rules, ELEMENTSOF(row->rules));
+	struct kms_request request = make_request(row->action, row->body);
+	struct verdict v = policy_decide(&policy, endpoints[row->endpoint], &request);
+	char text[512], allowed[128];
+
+	ck_assert_msg(v.stage == row->stage, "%s: stage %s", row->what,
+		      policy_stage_name(v.stage));
+	ck_assert_msg(v.rule == (row->rule < 0 ? NULL : &policy.rules[row->rule]),
+		      "%s: rule %s", row->what, v.rule ? v.rule->name : "none");
+	ck_assert_msg(v.key == row->key - 1, "%s: key %d", row->what, v.key);
+	ck_assert_msg(v.context == row->context - 1, "%s: context %d", row->what, v.context);
+	ck_assert_msg(v.pair == row->pair - 1, "%s: pair %d", row->what, v.pair);
+	snprintf(allowed, sizeof(allowed), "rule \"%s\" (line %d) allows %s",
+		 v.rule ? v.rule->name : "", 10 * row->rule + 10, row->action);
+	ck_assert_str_eq(verdict_explain(&v, &request, text, sizeof(text)),
+			 row->explanation ?: allowed);
+	policy_done(&policy);
+	ck_assert_ptr_null(policy.rules);
+}
+END_TEST
+
+/* plaintext: refuse holds for exactly the actions whose reply can hold a secret. */
+START_TEST(recipient_of_each_action)
+{
+	const char *action = kms_action((unsigned)_i)->name;
+	struct spec spec = {"a", action, {"any"}};
+	struct policy policy = make_policy(&spec, 1);
+	struct kms_request request = make_request(action, "{}");
+	bool secret = kms_action((unsigned)_i)->flags & KMS_SECRET_REPLY;
+	bool sealable = kms_action((unsigned)_i)->flags & KMS_RECIPIENT;
+
+	ck_assert_int_eq(policy_decide(&policy, endpoints[0], &request).stage,
+			 secret ? POLICY_RECIPIENT : POLICY_ALLOWED);
+	request.recipient = KMS_RECIPIENT_BAD;
+	ck_assert_int_eq(policy_decide(&policy, endpoints[0], &request).stage,
+			 secret ? POLICY_RECIPIENT : POLICY_ALLOWED);
+	request.recipient = KMS_RECIPIENT_PRESENT;
+	ck_assert_int_eq(policy_decide(&policy, endpoints[0], &request).stage,
+			 secret && !sealable ? POLICY_RECIPIENT : POLICY_ALLOWED);
+	policy_done(&policy);
+}
+END_TEST
+
+START_TEST(no_key_can_be_left_out)
+{
+	const struct kms_action *action = kms_action((unsigned)_i);
+	struct spec spec = {"a", action->name, {"k"}, .plaintext_allow = true};
+	struct policy policy = make_policy(&spec, 1);
+	struct kms_request request = make_request(action->name, "{}");
+	int n = 0;
+
+	for (; action->keys[n]; n++) {
+		struct verdict v = policy_decide(&policy, endpoints[0], &request);
+
+		ck_assert_int_eq(v.stage, POLICY_KEY);
+		ck_assert_int_eq(v.key, n);
+		request.keys[n] = SLICE("k");
+	}
+	ck_assert_int_eq(policy_decide(&policy, endpoints[0], &request).stage,
+			 n > 0 ? POLICY_ALLOWED : POLICY_KEY);
+	policy_done(&policy);
+}
+END_TEST
+
+START_TEST(unprepared_refuses)
+{
+	struct spec spec = {"a", "ListKeys", {"any"}};
+	struct policy policy = make_policy(&spec, 1);
+	struct policy unprepared = {.rules = policy.rules, .n_rules = policy.n_rules};
+	struct kms_request request = make_request("ListKeys", "{}");
+
+	ck_assert_int_eq(policy_decide(&policy, endpoints[0], &request).stage, POLICY_ALLOWED);
+	ck_assert_int_eq(policy_decide(&unprepared, endpoints[0], &request).stage,
+			 POLICY_NO_RULES);
+	policy_done(&policy);
+}
+END_TEST
+
+START_TEST(prepared_twice)
+{
+	struct spec spec = {"a", "Sign", {"k"}};
+	struct policy policy = make_policy(&spec, 1);
+	struct kms_request request = make_request("Sign", "{" KEY("k") "}");
+
+	ck_assert_int_eq(policy_prepare(&policy), 0);
+	ck_assert_int_eq(policy_decide(&policy, endpoints[0], &request).stage, POLICY_ALLOWED);
+	policy_done(&policy);
+	policy_done(&policy);
+}
+END_TEST
+
+START_TEST(stage_names)
+{
+	static const char *const names[] = {"no-rules",           "endpoint",  "action", "key",
+					    "encryption-context", "recipient", "allowed"};
+
+	for (unsigned i = 0; i < ELEMENTSOF(names); i++)
+		ck_assert_str_eq(policy_stage_name((enum policy_stage)i), names[i]);
+}
+END_TEST
+
+/* The longest values that the reader lets through: the sentence is cut, not overrun. */
+START_TEST(explanation_is_bounded)
+{
+	static char body[9000], name[301], text[512];
+	struct spec spec = {name, "ReEncrypt", {"k"}, {{name, {"x"}}}};
+	struct kms_request request;
+	struct policy policy;
+	struct verdict v;
+
+	memset(name, '\n', sizeof(name) - 1);
+	policy = make_policy(&spec, 1);
+	memcpy(body, "{\"SourceKeyId\":\"", 16);
+	memset(body + 16, 0x7f, 8000);
+	memcpy(body + 16 + 8000, "\"}", 3);
+	request = make_request("ReEncrypt", body);
+	v = policy_decide(&policy, endpoints[0], &request);
+	ck_assert_int_eq(v.stage, POLICY_KEY);
+	ck_assert_uint_lt(strlen(verdict_explain(&v, &request, text, sizeof(text))), 512);
+	ck_assert_ptr_nonnull(strstr(text, "... as SourceKeyId"));
+
+	request.keys[0] = request.keys[1] = SLICE("k");
+	v = policy_decide(&policy, endpoints[0], &request);
+	ck_assert_int_eq(v.stage, POLICY_CONTEXT);
+	ck_assert_ptr_nonnull(strstr(verdict_explain(&v, &request, text, sizeof(text)),
+				     "...\" in SourceEncryptionContext"));
+	policy_done(&policy);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tables = tcase_create("tables");
+	Suite *suite = suite_create("policy");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_loop_test(tables, decide, 0, ELEMENTSOF(rows));
+	tcase_add_loop_test(tables, recipient_of_each_action, 0, KMS_ACTIONS);
+	tcase_add_loop_test(tables, no_key_can_be_left_out, 0, KMS_ACTIONS);
+	tcase_add_test(tables, unprepared_refuses);
+	tcase_add_test(tables, prepared_twice);
+	tcase_add_test(tables, stage_names);
+	tcase_add_test(tables, explanation_is_bounded);
+	suite_add_tcase(suite, tables);
+
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
