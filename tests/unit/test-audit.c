@@ -125,25 +125,44 @@ START_TEST(a_journal_started_anew_loses_nothing)
 }
 END_TEST
 
+/* Fills the journal's socket; returns how many entries that took. */
+static unsigned fill_journal(void)
+{
+	const char *const fields[] = {"MESSAGE_ID=filler", "MESSAGE=x"};
+	unsigned n = 0;
+
+	while (log_write(LOG_INFO, fields, ELEMENTSOF(fields)) == 0)
+		n++;
+	return n;
+}
+
 /* The journal is there, but nobody reads. What the queue can't hold is lost; the rest comes, in
  * order, when the journal reads again, and one entry tells how many were lost. */
 START_TEST(a_stopped_journal_loses_what_the_queue_cannot_hold)
 {
 	enum { SUBMITTED = 3 * LIMIT_AUDIT_QUEUE };
-	unsigned long written = 0, lost = 0, losses = 0, last = 0;
+	unsigned long written = 0, lost = 0, last = 0;
 	struct fake_entry e;
+	unsigned fillers;
 
 	fake_journal_appear(&journal);
+	fillers = fill_journal();
+	ck_assert_uint_gt(fillers, 0);
 	for (unsigned i = 1; i <= SUBMITTED; i++)
 		submit(1, i);
-	ck_assert_uint_gt(audit_lost(audit), LIMIT_AUDIT_QUEUE);
-	ck_assert_uint_le(audit_lost(audit), 2 * LIMIT_AUDIT_QUEUE);
+	/* The writer may have taken one out of the queue. */
+	ck_assert_uint_le(audit_lost(audit), SUBMITTED - LIMIT_AUDIT_QUEUE);
+	ck_assert_uint_ge(audit_lost(audit), SUBMITTED - LIMIT_AUDIT_QUEUE - 1);
+
+	while (fillers--)
+		ck_assert(fake_journal_next(&journal, &e, SOON));
 	while (written + lost < SUBMITTED) {
 		ck_assert(fake_journal_next(&journal, &e, SOON));
 		if (is_loss(&e)) {
 			ck_assert_str_eq(fake_entry_get(&e, "PRIORITY"), "3");
-			lost += number_in(&e, "LOST");
-			losses++;
+			ck_assert_uint_eq(lost, 0); /* told once */
+			lost = number_in(&e, "LOST");
+			ck_assert_uint_eq(lost, audit_lost(audit));
 			continue;
 		}
 		ck_assert_uint_gt(number_in(&e, "KMS_KEY"), last);
@@ -151,8 +170,6 @@ START_TEST(a_stopped_journal_loses_what_the_queue_cannot_hold)
 		written++;
 	}
 	ck_assert_uint_eq(written + lost, SUBMITTED);
-	ck_assert_uint_eq(losses, 1);
-	ck_assert_uint_eq(audit_lost(audit), lost);
 	submit(1, SUBMITTED + 1);
 	ck_assert(fake_journal_next(&journal, &e, SOON));
 	ck_assert_uint_eq(number_in(&e, "KMS_KEY"), SUBMITTED + 1);
