@@ -148,7 +148,7 @@ class ControlServer(socketserver.ThreadingUnixStreamServer):
         self._path = pathlib.Path(folder, "control.sock")
         self._path.unlink(missing_ok=True)
         super().__init__(str(self._path), _Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self):
         self.shutdown()

@@ -9,7 +9,8 @@ import json
 import secrets
 
 from credential_store import CredentialStore
-from http_server import HttpServer, Reply
+from http_message import Reply
+from http_server import HttpServer
 from local_imds import FAULTS, credential_members
 from standin import Standin
 

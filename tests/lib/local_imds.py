@@ -7,7 +7,8 @@ import secrets
 
 from credential_store import CredentialStore
 from faults import Table
-from http_server import HttpServer, Reply, iso_time
+from http_message import Reply, iso_time
+from http_server import HttpServer
 from standin import Standin
 
 TOKEN_PATH = "/latest/api/token"

@@ -3,18 +3,21 @@
 """A local KMS: TLS, signatures checked, real cryptography, faults on request.
 
 The way of a request: http_server reads and records it, LocalKms.answer checks its shape, its
-signature (sigv4_check), its body (kms_model), and does it (kms_actions).
+signature (sigv4_check), its body (kms_model), and does it (kms_crypto_actions, kms_key_actions).
 """
 
 import copy
 import uuid
 
+import kms_crypto_actions   # noqa: F401  fills the table of actions
 import kms_faults
+import kms_key_actions      # noqa: F401  the same
 import kms_model
 import sigv4_check
 from credential_store import CredentialStore
-from http_server import HttpServer, Reply
-from kms_actions import ACTIONS, Call, wire
+from http_message import Reply
+from http_server import HttpServer
+from kms_call import ACTIONS, Call, wire
 from kms_errors import KmsError
 from kms_keys import KeyStore
 from standin import Standin

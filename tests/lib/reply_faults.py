@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The faults that every HTTP stand-in has: what goes wrong with a connection or an answer.
 
-A function of stage `reply` changes a Reply (http_server.py); one of stage `accept` or `read`
-changes a Connection.
+A function of stage `reply` changes a Reply (http_message.py); one of stage `accept` or `read`
+changes a Connection
+(http_connection.py).
 """
 
 import gzip as gzip_module
@@ -62,13 +63,13 @@ def close_before_read(connection):
 @TABLE.kind("reply")
 def delay(reply, seconds):
     """Waits before the answer."""
-    reply.delay += seconds
+    reply.wait(seconds)
 
 
 @TABLE.kind("reply")
 def hang(reply):
     """Never answers; when the fault is cleared the answer goes out."""
-    reply.delay = None
+    reply.wait(None)
 
 
 @TABLE.kind("reply")
@@ -105,8 +106,10 @@ def connection_close(reply, value="close"):
 
 
 @TABLE.kind("reply")
-def close_silently(reply):
-    """Answers well, then closes without having said so: the next request finds a dead connection."""
+def close_silently(reply, after=0):
+    """Answers well, then closes `after` seconds without having said so: the next request finds a
+    dead connection."""
+    reply.send_late(b"", after)
     reply.close = True
 
 
@@ -173,9 +176,12 @@ def close_delimited(reply):
 
 
 @TABLE.kind("reply")
-def trailing(reply, text="HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"):
-    """Bytes after the answer (by default a whole second answer)."""
-    reply.suffix += text.encode("latin-1")
+def trailing(reply, text="HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", after=None):
+    """Bytes after the answer (by default a whole second answer): at once, or `after` seconds."""
+    if after is None:
+        reply.suffix += text.encode("latin-1")
+    else:
+        reply.send_late(text.encode("latin-1"), after)
 
 
 @TABLE.kind("reply")

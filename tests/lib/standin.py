@@ -77,13 +77,13 @@ class Standin:
 
     @property
     def requests(self):
-        """The requests so far, oldest first (http_server.Request)."""
-        return list(self.server.requests)
+        """The requests so far, oldest first (http_message.Request)."""
+        return self.server.snapshot(self.server.requests)
 
     @property
     def connections(self):
-        """The connections so far, oldest first (http_server.Connection)."""
-        return list(self.server.connections)
+        """The connections so far, oldest first (http_connection.Connection)."""
+        return self.server.snapshot(self.server.connections)
 
     @property
     def resumptions(self):
