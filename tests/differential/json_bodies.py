@@ -53,8 +53,11 @@ TOKENS = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u", b"\\u0000", b
           b"\xc0\x80", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"\xf4\x90\x80\x80", b"\xef\xbb\xbf",
           b'"KeyId":1,', b'"KeyId":', b',"KeyId":{}', b"[[", b"]]", b"{}", b"[]", b"//", b"/**/"]
 
+STRING = rb'("(?:[^"\\]|\\.)*")'
+# A string, a fraction or power, or an integer.
+NUMBER = re.compile(STRING + rb"|(-?[0-9]+[.eE][-+.0-9eE]*)|-?[0-9]+", re.DOTALL)
 # A string, or what json-c could take for a number.
-ODD_NUMBER = re.compile(rb'("(?:[^"\\]|\\.)*")|-?[.0-9][-+.0-9eE]*', re.DOTALL)
+ODD_NUMBER = re.compile(STRING + rb"|-?[.0-9][-+.0-9eE]*", re.DOTALL)
 
 NUMBERS = ["0", "-0", "7", "-12", "1024", "1.5", "-0.25", "1e5", "1E+5", "2.5e-3", "0e0",
            "18446744073709551615", "18446744073709551616", "-9223372036854775809", "1e999"]
@@ -141,12 +144,12 @@ def expect(body, limits):
 
 def json_c_integer(text):
     """json-c holds integers in 64 bits and saturates; it has no -0."""
-    return Number(str(min(max(int(text), -(1 << 63)), (1 << 64) - 1)))
+    return b"%d" % min(max(int(text), -(1 << 63)), (1 << 64) - 1)
 
 
-def json_c_value(body):
-    return json.loads(body.decode(), object_pairs_hook=lambda pairs: Object(tuple(pairs)),
-                      parse_int=json_c_integer, parse_float=Number)
+def json_c_text(text):
+    """What json-c writes for our canonical text."""
+    return NUMBER.sub(lambda m: m[1] or m[2] or json_c_integer(m[0]), text)
 
 
 class Generator:
@@ -300,8 +303,7 @@ def compare(body, ours, json_c, limits):
     assert len(text) <= len(body), "it grew"
     assert load(text) == value, "another value"
     assert json_c[0], "json-c refuses this"
-    if json_c[1] != text: # only integers may differ
-        assert json_c_value(text) == load(json_c[1]), "json-c reads another value"
+    assert json_c[1] == json_c_text(text), "json-c writes something else"
     return None
 
 

@@ -107,7 +107,7 @@ static const struct {
 	{S("\"\\u0022\\u005c\\u002f\""), S("\"\\\"\\\\/\"")},
 	{S("\"\\u0008\\u000c\\u000a\\u000d\\u0009\""), S("\"\\b\\f\\n\\r\\t\"")},
 	{S("\"\\u000B\\u001F\\u000e\""), S("\"\\u000b\\u001f\\u000e\"")},
-	{S("\"\\u0041\\u007e\\u007f\""), S("\"A~\x7f\"")},
+	{S("\"\\u0020\\u0041\\u007e\\u007f\""), S("\" A~\x7f\"")},
 	{S("\"\\u0080\\u07ff\""), S("\"\xc2\x80\xdf\xbf\"")},
 	{S("\"\\u0800\\ud7ff\\ue000\\uffff\""),
 	 S("\"\xe0\xa0\x80\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf\"")},
@@ -291,6 +291,7 @@ static const struct {
 	{S("\"0123456789abcdef"), 17, NO_END},
 	{S("\"a\\\""), 4, NO_END},
 	{S("{\"a"), 3, NO_END},
+	{S("\"\\u0041"), 7, NO_END},
 	{S("\"\0\""), 1, CONTROL},
 	{S("\"a\nb\""), 2, CONTROL},
 	{S("\"a\tb\""), 2, CONTROL},
@@ -339,6 +340,7 @@ static const struct {
 	{S("\"\\ud800\\udbff\""), 1, LONE},
 	{S("\"\\ud800\\ue000\""), 1, LONE},
 	{S("\"\\udc00\\ud800\""), 1, LONE},
+	{S("\"\\udc00\\udc00\""), 1, LONE},
 	{S("\"\\ud800 \\udc00\""), 1, LONE},
 	{S("\"\\ud800\xed\xb0\x80\""), 1, LONE},
 	{S("{\"\\ud800\":1}"), 2, LONE},
@@ -356,6 +358,7 @@ static const struct {
 	{S("\"\xed\xa0\x80\xed\xb0\x80\""), 1, NOT_UTF8},
 	{S("\"\xf4\x90\x80\x80\""), 1, NOT_UTF8}, /* above U+10FFFF */
 	{S("\"\xf5\x80\x80\x80\""), 1, NOT_UTF8},
+	{S("\"\xf8\x84\x80\x80\x80\""), 1, NOT_UTF8}, /* five bytes and more */
 	{S("\"\xf8\x88\x80\x80\x80\""), 1, NOT_UTF8},
 	{S("\"\xfc\x84\x80\x80\x80\x80\""), 1, NOT_UTF8},
 	{S("\"\xfe\""), 1, NOT_UTF8},
@@ -368,6 +371,8 @@ static const struct {
 	{S("\"\xf0\x9f\x98"), 1, NOT_UTF8},
 	{S("\"\xc3\xa9\xa9\""), 3, NOT_UTF8},
 	{S("\"\xc3(\""), 1, NOT_UTF8},
+	{S("\"\xc3\xc3\""), 1, NOT_UTF8},
+	{S("\"\xe2\x82\xc3\""), 1, NOT_UTF8},
 	{S("\"\xe2(\xa1\""), 1, NOT_UTF8},
 	{S("\"\xe2\x82(\""), 1, NOT_UTF8},
 	{S("\"0123456789abcdef\xff\""), 17, NOT_UTF8},
@@ -421,7 +426,9 @@ START_TEST(special_bytes_at_every_place)
 		for (size_t at = 1; at <= n; at++) {
 			memcpy(text, plain, n + 1);
 			text[n + 1] = '"';
-			text[at] = '\n';
+			text[at] = '\0';
+			assert_refused(in, at, CONTROL);
+			text[at] = '\x1f';
 			assert_refused(in, at, CONTROL);
 			text[at] = '\\'; /* the next is A, or the closing quote: then no end */
 			assert_refused(in, at < n ? at : n + 2, at < n ? ESCAPE : NO_END);
@@ -639,6 +646,7 @@ static const struct {
 	{S("{}"), S("a"), -1},
 	{S("[\"a\"]"), S("a"), -1},
 	{S("[{\"a\":1}]"), S("a"), -1},
+	{S("[1]"), S(""), -1}, /* an element has no name, not an empty one */
 	{S("\"a\""), S("a"), -1},
 	{S("null"), S("a"), -1},
 };
