@@ -23,6 +23,7 @@ enum client_hello_result {
 enum tls_alert {
 	TLS_ALERT_DECODE_ERROR = 50,
 	TLS_ALERT_PROTOCOL_VERSION = 70,
+	TLS_ALERT_INTERNAL_ERROR = 80,
 	TLS_ALERT_UNRECOGNIZED_NAME = 112,
 };
 

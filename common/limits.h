@@ -36,6 +36,9 @@
 /* A tunnel. */
 #define LIMIT_HELLO (16 * KIB) /* ClientHello with its record headers: 2 KiB with a post-quantum key */
 
+#define LIMIT_TUNNEL_CONNECT (10 * USEC_PER_SEC) /* to look its host up and connect, together */
+#define LIMIT_TUNNEL_STALL (30 * USEC_PER_SEC)   /* bytes that one end doesn't take, not one of them */
+
 /* An upstream's reply. */
 #define LIMIT_REPLY_HEAD (16 * KIB) /* KMS sends under 1 KiB */
 #define LIMIT_REPLY_FIELDS 64

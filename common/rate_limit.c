@@ -47,6 +47,28 @@ bool rate_limit_take(struct rate_limit *limit, struct rate rate, usec_t now, use
 	return taken;
 }
 
+void rate_limit_spend(struct rate_limit *limit, struct rate rate, uint64_t n, usec_t now)
+{
+	usec_t cost = capacity(MIN(rate.interval, LONGEST), (uint32_t)MIN(n, (uint64_t)UINT32_MAX));
+	usec_t empty = now + capacity(rate.interval, rate.burst);
+	int64_t old = atomic_load_explicit(&limit->full_at, memory_order_relaxed);
+	int64_t next;
+
+	do {
+		next = MAX(old, now) + cost;
+		next = MIN(next, empty + LONGEST);
+	} while (!atomic_compare_exchange_weak_explicit(
+		&limit->full_at, &old, next, memory_order_relaxed, memory_order_relaxed));
+}
+
+usec_t rate_limit_wait(const struct rate_limit *limit, struct rate rate, usec_t now)
+{
+	usec_t empty = now + capacity(rate.interval, rate.burst);
+	int64_t full_at = atomic_load_explicit(&limit->full_at, memory_order_relaxed);
+
+	return full_at > empty ? full_at - empty : 0;
+}
+
 bool gauge_take(struct gauge *gauge, uint64_t n, uint64_t max)
 {
 	uint64_t held = atomic_load_explicit(&gauge->held, memory_order_relaxed);

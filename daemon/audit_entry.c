@@ -113,7 +113,13 @@ static void say_connection(struct audit_entry *e, const struct audit_record *r,
 static void say_tunnel_open(struct audit_entry *e, const struct audit_record *r,
 			    const char *peer)
 {
-	add(e, "MESSAGE=%s: tunnel to %s opened", peer, r->endpoint);
+	char why[512];
+
+	if (r->allowed)
+		add(e, "MESSAGE=%s: tunnel to %s opened", peer, r->endpoint);
+	else
+		add(e, "MESSAGE=%s: tunnel to %s refused%s", peer, r->endpoint,
+		    why_text(r, why, sizeof(why)));
 }
 
 static void say_tunnel_end(struct audit_entry *e, const struct audit_record *r,

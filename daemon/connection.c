@@ -3,6 +3,7 @@
 
 #include "audit.h"
 #include "request.h"
+#include "tunnel.h"
 #include "worker.h"
 
 #include <assert.h>
@@ -37,7 +38,7 @@ static void become_idle(struct connection *c, usec_t now)
 
 /* ---- the buffer of an unfinished head ---- */
 
-static void drop_input(struct connection *c)
+void connection_drop_input(struct connection *c)
 {
 	buf_done(&c->in);
 	if (c->in_charged)
@@ -64,7 +65,7 @@ static bool keep_rest(struct connection *c, struct slice rest)
 		return keep_input(c, rest);
 	buf_consume(&c->in, c->in.n - rest.n);
 	if (c->in.n == 0)
-		drop_input(c);
+		connection_drop_input(c);
 	return true;
 }
 
@@ -98,7 +99,7 @@ static void connection_free(struct connection *c)
 	event_del(&c->read_event);
 	event_del(&c->write_event);
 	close(c->fd);
-	drop_input(c);
+	connection_drop_input(c);
 	gauge_return(&c->identity.enclave->connections, 1);
 	generation_unref(c->generation);
 	free(c);
@@ -116,6 +117,8 @@ void connection_close(struct connection *c, const char *why)
 	if (c->request)
 		request_end(c->request, why, written(c), clock_monotonic());
 	c->request = NULL;
+	if (c->tunnel)
+		tunnel_free(c->tunnel, why);
 	connection_free(c);
 }
 
@@ -214,7 +217,7 @@ static void next_request(struct connection *c, usec_t now)
 {
 	if (c->close || c->retired || c->worker->draining) {
 		c->unread |= c->in.n > 0;
-		drop_input(c);
+		connection_drop_input(c);
 		shutdown(c->fd, SHUT_WR);
 		set_state(c, CONNECTION_LINGER, now + LIMIT_LINGER_TIME);
 		linger(c);
@@ -237,6 +240,13 @@ static void answer_written(struct connection *c, usec_t now)
 	c->request = NULL;
 	c->out_n = 0;
 	request_end(r, NULL, n, now);
+	next_request(c, now);
+}
+
+void connection_finish(struct connection *c, struct slice bytes, usec_t now)
+{
+	(void)!send(c->fd, bytes.p, bytes.n, MSG_NOSIGNAL); /* no room: then it isn't told */
+	c->close = c->unread = true;
 	next_request(c, now);
 }
 
@@ -363,14 +373,34 @@ static void head_done(struct connection *c, struct slice rest, usec_t now)
 	read_body(c, now);
 }
 
+/* Step 2, the other branches: from now on the connection is a tunnel's. */
+static void start_tunnel(struct connection *c, struct slice bytes, bool by_connect, usec_t now)
+{
+	int r;
+
+	c->had_request = true;
+	set_state(c, CONNECTION_TUNNEL, 0);
+	r = by_connect ? tunnel_new_connect(c, &c->head, bytes, now) :
+			 tunnel_new_tls(c, bytes, now);
+	if (r < 0)
+		end_without_request(c, "memory", "its share of memory is used up", now);
+}
+
 /* Reads on in a head; `bytes` are all of it so far, in `in` or in the worker's scratch. True: it
  * wants more; false: something else happened, and the connection may be gone. */
 static bool take_head(struct connection *c, struct slice bytes, usec_t now)
 {
-	struct http_head_options options = {.body_max = config_of(c)->limits.body};
+	bool has_tunnel = config_of(c)->tunnel.n_hosts > 0;
+	struct http_head_options options = {.body_max = config_of(c)->limits.body,
+					    .allow_connect = has_tunnel};
+	struct slice rest;
 
 	if (bytes.p[0] == TLS_HANDSHAKE) {
-		end_without_request(c, "tls", "it speaks TLS, and the enclave has no tunnel", now);
+		if (has_tunnel)
+			start_tunnel(c, bytes, false, now);
+		else
+			end_without_request(c, "tls", "it speaks TLS, and the enclave has no tunnel",
+					    now);
 		return false;
 	}
 	switch (http_head_read(&c->head, bytes, &options)) {
@@ -383,8 +413,11 @@ static bool take_head(struct connection *c, struct slice bytes, usec_t now)
 		head_refused(c, now);
 		return false;
 	case HEAD_DONE:
-		head_done(c, (struct slice){bytes.p + c->head.length, bytes.n - c->head.length},
-			  now);
+		rest = (struct slice){bytes.p + c->head.length, bytes.n - c->head.length};
+		if (c->head.kind == HEAD_CONNECT)
+			start_tunnel(c, rest, true, now);
+		else
+			head_done(c, rest, now);
 		return false;
 	}
 	return false;
@@ -397,7 +430,7 @@ static bool read_head(struct connection *c, usec_t now)
 	bool more;
 	ssize_t n;
 
-	n = connection_recv(c, w->scratch, sizeof(w->scratch) - MIN(c->in.n, (size_t)LIMIT_HEAD));
+	n = connection_recv(c, w->scratch, LIMIT_HEAD + 1 - MIN(c->in.n, (size_t)LIMIT_HEAD));
 	if (n == -EAGAIN)
 		return false;
 	if (n <= 0) {
@@ -433,6 +466,7 @@ static void connection_read(struct connection *c, usec_t now)
 		return;
 	case CONNECTION_WAIT:
 	case CONNECTION_WRITE:
+	case CONNECTION_TUNNEL:
 	case CONNECTION_CLOSED:
 		return;
 	}
@@ -440,12 +474,13 @@ static void connection_read(struct connection *c, usec_t now)
 
 void connection_turn(struct connection *c, usec_t now)
 {
-	if (take_head(c, buf_slice(&c->in), now))
+	if (c->tunnel)
+		tunnel_io(c->tunnel, 0, now);
+	else if (take_head(c, buf_slice(&c->in), now))
 		connection_read(c, now);
 }
 
-/* Whether nobody is there any more to read the answer; half-closed is not gone. */
-static bool peer_is_gone(const struct connection *c)
+bool connection_peer_is_gone(const struct connection *c)
 {
 	struct pollfd p = {.fd = c->fd};
 
@@ -465,12 +500,15 @@ static void on_io(evutil_socket_t fd, short what, void *userdata)
 		connection_read(c, now);
 		return;
 	case CONNECTION_WAIT:
-		if (peer_is_gone(c))
+		if (connection_peer_is_gone(c))
 			connection_close(c, "client-gone");
 		return;
 	case CONNECTION_WRITE:
 		if (what & EV_WRITE)
 			connection_write(c, now);
+		return;
+	case CONNECTION_TUNNEL:
+		tunnel_io(c->tunnel, what, now);
 		return;
 	case CONNECTION_CLOSED:
 		return;
@@ -520,6 +558,10 @@ static void head_too_slow(struct connection *c, usec_t now)
 
 void connection_sweep(struct connection *c, usec_t now)
 {
+	if (c->tunnel) {
+		tunnel_sweep(c->tunnel, now);
+		return;
+	}
 	if (c->deadline == 0 || c->deadline > now)
 		return;
 	switch (c->state) {
@@ -541,6 +583,7 @@ void connection_sweep(struct connection *c, usec_t now)
 		connection_free(c);
 		return;
 	case CONNECTION_WAIT: /* its upstream has the deadline */
+	case CONNECTION_TUNNEL:
 	case CONNECTION_CLOSED:
 		return;
 	}
@@ -558,6 +601,10 @@ void connection_reload(struct connection *c, struct generation *generation)
 
 	if (c->retired)
 		return;
+	if (c->tunnel) {
+		tunnel_reload(c->tunnel, generation, enclave);
+		return;
+	}
 	if (enclave >= 0 && generation_same(c->generation, generation, &c->identity)) {
 		generation_unref(c->generation);
 		c->generation = generation_ref(generation);

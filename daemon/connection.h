@@ -16,6 +16,7 @@
 #include <sys/queue.h>
 
 struct request;
+struct tunnel;
 struct worker;
 
 enum connection_state {
@@ -23,6 +24,7 @@ enum connection_state {
 	CONNECTION_BODY,   /* reading a body, or dropping that of a refused request */
 	CONNECTION_WAIT,   /* the request is being decided or is upstream: nothing is read */
 	CONNECTION_WRITE,  /* writing an answer */
+	CONNECTION_TUNNEL, /* passed through: `tunnel` has the say */
 	CONNECTION_LINGER, /* dropping what the peer still sends, so that it can read the answer */
 	CONNECTION_CLOSED, /* freed at the end of the call that closed it */
 };
@@ -44,6 +46,7 @@ struct connection {
 	bool in_charged; /* `in` is charged to the enclave's share of memory */
 	struct http_head head;
 	struct request *request; /* from the head's end until its answer is written */
+	struct tunnel *tunnel;
 	struct slice out[2];     /* what is left of the answer; the request owns the bytes */
 	size_t out_n;            /* the whole of it */
 	bool close;              /* after this answer */
@@ -58,7 +61,7 @@ struct connection {
 _must_check_ int connection_new(struct worker *w, int fd, const struct identity *identity,
 				usec_t now, struct connection **ret_connection);
 
-/* Closes at once; a request in flight is cancelled and recorded. Frees the connection. */
+/* Closes at once; a request in flight or a tunnel ends and is recorded. Frees the connection. */
 void connection_close(struct connection *c, const char *why);
 
 /* Reads on where bytes are waiting: a turn, see worker_queue_turn(). May free the connection. */
@@ -68,6 +71,16 @@ void connection_turn(struct connection *c, usec_t now);
  * the connection. */
 void connection_answer(struct connection *c, struct slice head, struct slice body, bool close,
 		       usec_t now);
+
+/* Sends what there is room for of `bytes` (an alert, a short answer), drops what still comes for a
+ * moment, and closes. There is no request, and the tunnel is gone. */
+void connection_finish(struct connection *c, struct slice bytes, usec_t now);
+
+/* Frees what was read ahead of a request. */
+void connection_drop_input(struct connection *c);
+
+/* Whether nobody is there any more to read an answer; half-closed is not gone. */
+bool connection_peer_is_gone(const struct connection *c);
 
 /* Applies the deadline. May free the connection. */
 void connection_sweep(struct connection *c, usec_t now);

@@ -4,6 +4,7 @@
 #include "address.h"
 #include "curl_loop.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
@@ -23,6 +24,13 @@ struct connector {
 	void *userdata;
 	char error[CURL_ERROR_SIZE];
 };
+
+bool connector_is_literal(const char *host)
+{
+	unsigned char bytes[16];
+
+	return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
+}
 
 int connector_fd(const struct connector *c)
 {

@@ -29,6 +29,9 @@ struct connector_options {
 	usec_t timeout;
 };
 
+/* Whether a place to connect to is an IP address, which needs no lookup. */
+bool connector_is_literal(const char *host);
+
 /* Called once, when the connection stands (`why` is NULL) or failed (`why` says in one phrase). The
  * connector may be freed in it. */
 typedef void (*connector_cb)(struct connector *c, const char *why, void *userdata);

@@ -32,6 +32,7 @@ struct enclave {
 	unsigned id; /* dense, from 0: the index of per-worker tables */
 	char name[LIMIT_NAME + 1];
 	struct rate_limit requests;
+	struct rate_limit bandwidth; /* of its tunnels */
 	struct gauge in_flight, connections, memory, tunnels;
 	struct flood flood; /* of audit records */
 	_Atomic uint64_t counters[_COUNTER_MAX];

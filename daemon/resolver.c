@@ -27,8 +27,16 @@ struct job {
 	char host[];
 };
 
+/* The last good answer for a name; names come from the configuration only, so they are few. */
+struct known {
+	STAILQ_ENTRY(known) link;
+	char *addresses;
+	char host[];
+};
+
 struct resolver {
 	pthread_mutex_t mutex; /* guards all of it */
+	STAILQ_HEAD(, known) known;
 	STAILQ_HEAD(, job) jobs;
 	unsigned threads;
 	bool closed; /* freed when the last thread has left */
@@ -42,6 +50,7 @@ int resolver_new(struct resolver **ret_resolver)
 		return -ENOMEM;
 	pthread_mutex_init(&r->mutex, NULL);
 	STAILQ_INIT(&r->jobs);
+	STAILQ_INIT(&r->known);
 	*ret_resolver = r;
 	return 0;
 }
@@ -59,11 +68,17 @@ static void job_free(struct job *job)
 
 static void resolver_destroy(struct resolver *r)
 {
+	struct known *known;
 	struct job *job;
 
 	while ((job = STAILQ_FIRST(&r->jobs))) {
 		STAILQ_REMOVE_HEAD(&r->jobs, link);
 		job_free(job);
+	}
+	while ((known = STAILQ_FIRST(&r->known))) {
+		STAILQ_REMOVE_HEAD(&r->known, link);
+		free(known->addresses);
+		free(known);
 	}
 	pthread_mutex_destroy(&r->mutex);
 	free(r);
@@ -118,6 +133,34 @@ static void job_answer(struct job *job, int code, const char *addresses)
 	}
 }
 
+/* Keeps a good answer; in place of a bad one gives what is kept. Returns what to answer with, which
+ * the caller owns, or NULL. Called with the mutex held. */
+static char *remember(struct resolver *r, const char *host, char *addresses)
+{
+	size_t n = strlen(host) + 1;
+	struct known *k;
+	char *copy;
+
+	STAILQ_FOREACH (k, &r->known, link)
+		if (strcmp(k->host, host) == 0)
+			break;
+	if (!addresses)
+		return k && k->addresses ? strdup(k->addresses) : NULL;
+	if (!k) {
+		k = calloc(1, sizeof(*k) + n);
+		if (!k)
+			return addresses;
+		memcpy(k->host, host, n);
+		STAILQ_INSERT_TAIL(&r->known, k, link);
+	}
+	copy = strdup(addresses);
+	if (copy) {
+		free(k->addresses);
+		k->addresses = copy;
+	}
+	return addresses;
+}
+
 static void job_run(struct resolver *r, struct job *job)
 {
 	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
@@ -135,6 +178,7 @@ static void job_run(struct resolver *r, struct job *job)
 
 	pthread_mutex_lock(&r->mutex);
 	STAILQ_REMOVE(&r->jobs, job, job, link);
+	addresses = remember(r, job->host, addresses);
 	if (!r->closed) /* else the mailboxes may be gone */
 		job_answer(job, code, addresses);
 	pthread_mutex_unlock(&r->mutex);

@@ -16,7 +16,7 @@ _must_check_ int resolver_new(struct resolver **ret_resolver);
 struct resolver *resolver_free(struct resolver *r);
 DEFINE_CLEANUP(struct resolver *, resolver_free)
 
-/* Any thread. A MESSAGE_ADDRESSES with `id` comes to `mailbox`: addresses as "192.0.2.1,[2001:db8::1]"
+/* Any thread. While lookups of a name fail, its last good addresses serve. A MESSAGE_ADDRESSES with `id` comes to `mailbox`: addresses as "192.0.2.1,[2001:db8::1]"
  * in the resolver's order, or NULL and the EAI_ code in `number`. -ENOMEM, -EAGAIN (no thread). */
 _must_check_ int resolver_lookup(struct resolver *r, const char *host, struct mailbox *mailbox,
 				 uint64_t id);

@@ -5,7 +5,6 @@
 #include "limits.h"
 #include "log.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <event2/event_struct.h>
@@ -628,14 +627,6 @@ unsigned upstream_calls(const struct upstream *u)
 
 /* ---- the whole ---- */
 
-static bool is_literal(const char *host)
-{
-	unsigned char bytes[16];
-
-	return host[0] == '[' || inet_pton(AF_INET, host, bytes) == 1 ||
-	       inet_pton(AF_INET6, host, bytes) == 1;
-}
-
 /* An enclave gets at most the pool less one for each other enclave of this endpoint. */
 static unsigned largest_share(const struct config *config, unsigned endpoint)
 {
@@ -659,7 +650,7 @@ int upstream_new(const struct upstream_environment *environment,
 	u->env = *environment;
 	u->config = &config->endpoints[endpoint];
 	u->store = generation->stores[endpoint];
-	u->literal = is_literal(connect_host(u));
+	u->literal = connector_is_literal(connect_host(u));
 	u->share_max = largest_share(config, endpoint);
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		TAILQ_INIT(&u->connections[i]);

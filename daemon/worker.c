@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker.h"
 
+#include "tunnel.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -223,14 +225,19 @@ static void take_credentials(struct worker *w, struct credentials *credentials)
 
 static void take_addresses(struct worker *w, struct message *m)
 {
+	usec_t now = clock_monotonic();
 	struct upstream_set *set;
+	struct connection *c;
 
 	LIST_FOREACH (set, &w->sets, link)
 		for (size_t i = 0; i < set->generation->config->n_endpoints; i++)
-			if (set->upstreams[i] &&
-			    upstream_addresses(set->upstreams[i], m->id, m->addresses, m->number,
-					       clock_monotonic()))
+			if (set->upstreams[i] && upstream_addresses(set->upstreams[i], m->id,
+								    m->addresses, m->number, now))
 				return;
+	LIST_FOREACH (c, &w->connections, link)
+		if (c->tunnel &&
+		    tunnel_addresses(c->tunnel, m->id, m->addresses, m->number, now))
+			break;
 	free(m->addresses);
 }
 

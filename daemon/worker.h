@@ -10,6 +10,7 @@
 #include "generation.h"
 #include "json.h"
 #include "mailbox.h"
+#include "pump.h"
 #include "request.h"
 #include "resolver.h"
 #include "sigv4.h"
@@ -56,7 +57,7 @@ struct worker {
 	uint64_t next_lookup;
 	bool draining, drained;
 	struct json_doc doc;         /* scratch of the body being read */
-	char scratch[LIMIT_HEAD + 1]; /* scratch of the read being done */
+	char scratch[PUMP_READ];     /* scratch of the read being done */
 	/* read by the control thread */
 	_Atomic unsigned n_connections; /* control adds when it hands one over */
 	_Atomic uint64_t beat; /* bumped by each sweep: the watchdog's proof of life */

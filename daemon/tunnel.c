@@ -1,0 +1,676 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tunnel.h"
+
+#include "audit.h"
+#include "client_hello.h"
+#include "connection.h"
+#include "connector.h"
+#include "limits.h"
+#include "log.h"
+#include "pump.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#define TURN_BYTES (512 * KIB) /* copied in one turn of the loop */
+
+enum tunnel_state {
+	TUNNEL_HELLO,   /* reading the ClientHello: the first thing, or that inside a CONNECT */
+	TUNNEL_LOOKUP,  /* of the host's name */
+	TUNNEL_CONNECT, /* to the host */
+	TUNNEL_OPEN,
+};
+
+struct tunnel {
+	struct connection *connection;
+	struct worker *worker;
+	enum tunnel_state state;
+	bool by_connect;          /* CONNECT: connected before the hello comes */
+	struct tunnel_host *host; /* of the connection's generation; NULL until it is known */
+	char name[SERVER_NAME_SIZE + 8]; /* host:port, for records */
+	bool counted;                   /* in the enclave's gauge of tunnels */
+	size_t charged;                 /* of its share of memory */
+	struct buf early;               /* from the enclave, until the tunnel is open */
+	uint64_t lookup;
+	struct connector *connector;
+	struct event host_event;
+	bool watched;
+	struct pump pump;
+	struct event *refill; /* waits for the bandwidth */
+	usec_t deadline, started, moved;
+	uint64_t moved_bytes;
+	int first_ended; /* the end that closed first; -1: none yet */
+};
+
+/* ---- records ---- */
+
+static void record(struct tunnel *t, enum event_kind event, bool allowed, const char *reason,
+		   const char *detail, int status)
+{
+	struct connection *c = t->connection;
+	struct audit_record r;
+
+	audit_record_init(&r, event);
+	snprintf(r.enclave, sizeof(r.enclave), "%s", c->identity.enclave->name);
+	r.has_cid = c->identity.has_cid;
+	r.cid = c->identity.cid;
+	r.allowed = allowed;
+	r.reason = reason;
+	r.status = status;
+	snprintf(r.endpoint, sizeof(r.endpoint), "%.*s", LIMIT_LOG_VALUE, t->name);
+	snprintf(r.detail, sizeof(r.detail), "%s", detail ?: "");
+	if (event == EVENT_TUNNEL_END) {
+		r.bytes_in = (int64_t)t->pump.ways[0].bytes;
+		r.bytes_out = (int64_t)t->pump.ways[1].bytes;
+		r.duration = clock_monotonic() - t->started;
+		enclave_count(c->identity.enclave, COUNTER_BYTES_IN, t->pump.ways[0].bytes);
+		enclave_count(c->identity.enclave, COUNTER_BYTES_OUT, t->pump.ways[1].bytes);
+	}
+	if (!allowed && !flood_admit(&c->identity.enclave->flood, clock_monotonic()))
+		return;
+	audit_submit(c->worker->env.audit, &r);
+}
+
+/* ---- the share of memory ---- */
+
+/* Charges what is held now; false: the share is used up. */
+static bool recharge(struct tunnel *t, size_t held)
+{
+	struct enclave *e = t->connection->identity.enclave;
+
+	if (held > t->charged &&
+	    !gauge_take(&e->memory, held - t->charged, t->connection->generation->memory_share))
+		return false;
+	if (held < t->charged)
+		gauge_return(&e->memory, t->charged - held);
+	t->charged = held;
+	return true;
+}
+
+/* ---- the end ---- */
+
+struct tunnel *tunnel_free(struct tunnel *t, const char *why)
+{
+	struct enclave *e = t->connection->identity.enclave;
+
+	if (t->state == TUNNEL_OPEN)
+		record(t, EVENT_TUNNEL_END, true, why, NULL, 0);
+	else if (why)
+		record(t, EVENT_TUNNEL_OPEN, false, why, NULL, 0);
+	t->connection->tunnel = NULL;
+	(void)!recharge(t, 0);
+	if (t->counted)
+		gauge_return(&e->tunnels, 1);
+	if (t->watched)
+		event_del(&t->host_event);
+	if (t->refill)
+		event_free(t->refill);
+	pump_done(&t->pump);
+	buf_done(&t->early);
+	connector_free(t->connector);
+	free(t);
+	return NULL;
+}
+
+/* Ends an open tunnel, or one that nobody waits for. Nothing may follow a call of this. */
+static void tunnel_end(struct tunnel *t, const char *why)
+{
+	connection_close(t->connection, why);
+}
+
+/* ---- answers to what is refused ---- */
+
+enum tunnel_refusal {
+	TUNNEL_NO_NAME,
+	TUNNEL_BAD_HELLO,
+	TUNNEL_HOST,
+	TUNNEL_NAME_DIFFERS,
+	TUNNEL_RATE,
+	TUNNEL_CONNECTIONS,
+	TUNNEL_MEMORY,
+	TUNNEL_NO_HOST,
+	TUNNEL_TIMEOUT,
+	TUNNEL_TOO_SLOW,
+};
+
+static const struct {
+	const char *reason; /* of the record */
+	int status;         /* to a CONNECT */
+	enum tls_alert alert;
+} refusals[] = {
+	[TUNNEL_NO_NAME] = {"no-server-name", 403, TLS_ALERT_UNRECOGNIZED_NAME},
+	[TUNNEL_BAD_HELLO] = {"client-hello", 403, TLS_ALERT_DECODE_ERROR},
+	[TUNNEL_HOST] = {"tunnel-host", 403, TLS_ALERT_UNRECOGNIZED_NAME},
+	[TUNNEL_NAME_DIFFERS] = {"server-name", 403, TLS_ALERT_UNRECOGNIZED_NAME},
+	[TUNNEL_RATE] = {"rate", 403, TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_CONNECTIONS] = {"tunnel-connections", 403, TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_MEMORY] = {"memory", 502, TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_NO_HOST] = {"no-upstream", 502, TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_TIMEOUT] = {"upstream-timeout", 504, TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_TOO_SLOW] = {"too-slow", 403, TLS_ALERT_INTERNAL_ERROR},
+};
+
+/* An enclave that sent CONNECT is answered in HTTP until it got its 200, else in TLS. `alert`
+ * overrides the row's. Nothing may follow a call of this. */
+static void refuse_alert(struct tunnel *t, enum tunnel_refusal refusal, enum tls_alert alert,
+			 const char *detail, usec_t now)
+{
+	struct connection *c = t->connection;
+	int status = t->by_connect && !t->watched ? refusals[refusal].status : 0;
+	char text[512], bytes[TLS_ALERT_SIZE];
+	struct slice answer;
+	int n;
+
+	/* What is refused before its host is known costs a token all the same. */
+	if (!t->host)
+		(void)!rate_limit_take(&c->identity.enclave->requests,
+				       c->generation->config->enclaves[c->enclave].limits.requests,
+				       now, NULL);
+	record(t, EVENT_TUNNEL_OPEN, false, refusals[refusal].reason, detail, status);
+	enclave_count(c->identity.enclave, COUNTER_CONNECTIONS_REFUSED, 1);
+	if (status) {
+		n = snprintf(text, sizeof(text),
+			     "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\n"
+			     "Content-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
+			     status, http_reason_phrase(status), strlen(detail) + 1, detail);
+		answer = (struct slice){text, (size_t)n};
+	} else {
+		answer = tls_alert_write(alert, bytes);
+	}
+	tunnel_free(t, NULL);
+	connection_finish(c, answer, now);
+}
+
+static void refuse(struct tunnel *t, enum tunnel_refusal refusal, const char *detail, usec_t now)
+{
+	refuse_alert(t, refusal, refusals[refusal].alert, detail, now);
+}
+
+/* ---- copying ---- */
+
+static struct rate bandwidth_rate(uint64_t bandwidth)
+{
+	/* A token is 1 KiB; a quarter of a second may come at once, but a whole read at least. */
+	return (struct rate){
+		.interval = MAX((usec_t)(KIB * USEC_PER_SEC / bandwidth), (usec_t)1),
+		.burst = (uint32_t)MAX(bandwidth / KIB / 4, (uint64_t)(PUMP_READ / KIB)),
+	};
+}
+
+static const struct tunnel_config *tunnel_config(const struct tunnel *t)
+{
+	const struct connection *c = t->connection;
+
+	return &c->generation->config->enclaves[c->enclave].tunnel;
+}
+
+/* How long the bandwidth makes this tunnel wait; 0: it may read. */
+static usec_t bandwidth_wait(struct tunnel *t, usec_t now)
+{
+	uint64_t bandwidth = tunnel_config(t)->bandwidth;
+
+	return bandwidth ? rate_limit_wait(&t->connection->identity.enclave->bandwidth,
+					   bandwidth_rate(bandwidth), now) :
+			   0;
+}
+
+static void bandwidth_spend(struct tunnel *t, size_t bytes, usec_t now)
+{
+	uint64_t bandwidth = tunnel_config(t)->bandwidth;
+
+	if (bandwidth && bytes)
+		rate_limit_spend(&t->connection->identity.enclave->bandwidth,
+				 bandwidth_rate(bandwidth), (bytes + KIB - 1) / KIB, now);
+}
+
+/* What a tunnel waits for is decided here: room at the enclave's end (its socket is watched for
+ * reading only, see struct connection), the bandwidth, or its next turn. Nothing may follow. */
+static void wait_for_more(struct tunnel *t, bool again, usec_t now)
+{
+	struct connection *c = t->connection;
+	usec_t wait = again ? bandwidth_wait(t, now) : 0;
+	struct timeval tv = {wait / USEC_PER_SEC, wait % USEC_PER_SEC};
+	int r = 0;
+
+	if (t->pump.ways[1].held.n && !t->pump.ends[0].writable)
+		r = event_add(&c->write_event, NULL);
+	if (r == 0 && wait)
+		r = event_add(t->refill, &tv);
+	else if (again)
+		worker_queue_turn(t->worker, c);
+	if (r < 0)
+		tunnel_end(t, "memory");
+}
+
+static const char *why_done(const struct tunnel *t)
+{
+	return t->first_ended == 0 ? "closed-by-enclave" : "closed-by-host";
+}
+
+static void note_progress(struct tunnel *t, usec_t now)
+{
+	uint64_t bytes = t->pump.ways[0].bytes + t->pump.ways[1].bytes;
+
+	if (bytes != t->moved_bytes)
+		t->moved = now;
+	t->moved_bytes = bytes;
+	for (int i = 0; i < 2; i++)
+		if (t->first_ended < 0 && t->pump.ways[i].ended)
+			t->first_ended = i;
+}
+
+/* Copies for one turn. Nothing may follow a call of this. */
+static void copy(struct tunnel *t, usec_t now)
+{
+	usec_t wait = bandwidth_wait(t, now);
+	size_t allowed = wait ? 0 : tunnel_config(t)->bandwidth ? PUMP_READ : TURN_BYTES;
+	size_t budget = allowed;
+	enum pump_result result;
+	unsigned end = 0;
+
+	result = pump_run(&t->pump, t->worker->scratch, &budget, now, &end);
+	explicit_bzero(t->worker->scratch, MIN(allowed - budget, sizeof(t->worker->scratch)));
+	bandwidth_spend(t, allowed - budget, now);
+	note_progress(t, now);
+	if (result >= PUMP_DONE && !recharge(t, pump_held(&t->pump)))
+		result = PUMP_NO_MEMORY;
+
+	switch (result) {
+	case PUMP_BROKEN:
+		tunnel_end(t, end == 0 ? "reset-by-enclave" : "reset-by-host");
+		return;
+	case PUMP_NO_MEMORY:
+		tunnel_end(t, "memory");
+		return;
+	case PUMP_DONE:
+		tunnel_end(t, why_done(t));
+		return;
+	case PUMP_AGAIN:
+	case PUMP_WAIT:
+		wait_for_more(t, result == PUMP_AGAIN, now);
+		return;
+	}
+}
+
+static void on_refill(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	copy(userdata, clock_monotonic());
+}
+
+static void on_host(evutil_socket_t fd, short what, void *userdata)
+{
+	struct tunnel *t = userdata;
+
+	(void)fd;
+	t->pump.ends[1].readable |= (what & (EV_READ | EV_CLOSED)) != 0;
+	t->pump.ends[1].writable |= (what & EV_WRITE) != 0;
+	if (t->state == TUNNEL_OPEN)
+		copy(t, clock_monotonic());
+}
+
+/* The host was allowed, the connection stands, the hello is checked: from now on bytes pass. */
+static void open_tunnel(struct tunnel *t, usec_t now)
+{
+	t->state = TUNNEL_OPEN;
+	t->moved = now;
+	record(t, EVENT_TUNNEL_OPEN, true, "allowed", NULL, t->by_connect ? 200 : 0);
+	enclave_count(t->connection->identity.enclave, COUNTER_TUNNELS, 1);
+	if (pump_prepend(&t->pump, 0, buf_slice(&t->early)) < 0) {
+		tunnel_end(t, "memory");
+		return;
+	}
+	buf_done(&t->early);
+	copy(t, now);
+}
+
+/* ---- the ClientHello ---- */
+
+static struct tunnel_host *find_host(const struct tunnel *t, struct slice name, unsigned port)
+{
+	const struct tunnel_config *config = tunnel_config(t);
+
+	for (size_t i = 0; i < config->n_hosts; i++)
+		if (slice_eq_nocase(name, slice_from(config->hosts[i].host)) &&
+		    (port == 0 || port == config->hosts[i].port))
+			return &config->hosts[i];
+	return NULL;
+}
+
+static void start_connecting(struct tunnel *t, usec_t now);
+
+static void hello_done(struct tunnel *t, const struct client_hello *hello, usec_t now)
+{
+	char detail[LIMIT_LOG_VALUE];
+
+	if (!hello->server_name[0]) {
+		refuse(t, TUNNEL_NO_NAME, "the ClientHello names no server", now);
+		return;
+	}
+	if (t->by_connect) {
+		if (strcasecmp(hello->server_name, t->host->host) == 0) {
+			open_tunnel(t, now);
+			return;
+		}
+		snprintf(detail, sizeof(detail), "the ClientHello is for %.100s",
+			 hello->server_name);
+		refuse(t, TUNNEL_NAME_DIFFERS, detail, now);
+		return;
+	}
+	snprintf(t->name, sizeof(t->name), "%s", hello->server_name);
+	t->host = find_host(t, slice_from(hello->server_name), 0);
+	if (!t->host) {
+		refuse(t, TUNNEL_HOST, "the server name is not in tunnel.hosts of this enclave",
+		       now);
+		return;
+	}
+	start_connecting(t, now);
+}
+
+/* True: nothing has happened, more bytes are needed. */
+static bool check_hello(struct tunnel *t, usec_t now)
+{
+	struct client_hello_fault fault;
+	struct client_hello hello;
+
+	if (t->early.n == 0)
+		return true;
+	switch (client_hello_read(buf_slice(&t->early), &hello, &fault)) {
+	case CLIENT_HELLO_NEED_MORE:
+		return true;
+	case CLIENT_HELLO_BAD:
+		refuse_alert(t, TUNNEL_BAD_HELLO, fault.alert, fault.text, now);
+		return false;
+	case CLIENT_HELLO_DONE:
+		hello_done(t, &hello, now);
+		return false;
+	}
+	return false;
+}
+
+static void read_hello(struct tunnel *t, usec_t now)
+{
+	while (check_hello(t, now)) {
+		int r = buf_reserve(&t->early, 4 * KIB);
+		ssize_t n;
+
+		/* Full: the reader has said so already, unless memory ran out. */
+		if (r < 0 && t->early.n == t->early.cap) {
+			tunnel_end(t, "memory");
+			return;
+		}
+		n = recv(t->connection->fd, t->early.p + t->early.n, t->early.cap - t->early.n, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0) {
+			tunnel_end(t, "cut-off");
+			return;
+		}
+		t->early.n += (size_t)n;
+	}
+}
+
+/* ---- connecting ---- */
+
+/* A CONNECT is told of the connection; then its ClientHello is due. */
+static void answer_connect(struct tunnel *t, usec_t now)
+{
+	static const char text[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+
+	if (send(t->connection->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) != sizeof(text) - 1) {
+		tunnel_end(t, "client-gone");
+		return;
+	}
+	t->state = TUNNEL_HELLO;
+	t->deadline = now + LIMIT_HEAD_TIME;
+	read_hello(t, now);
+}
+
+static void on_connected(struct connector *connector, const char *why, void *userdata)
+{
+	struct tunnel *t = userdata;
+	usec_t now = clock_monotonic();
+	char detail[LIMIT_LOG_VALUE];
+	int fd = connector_fd(connector);
+
+	if (why) {
+		slice_escape(slice_from(why), detail, sizeof(detail));
+		refuse(t, TUNNEL_NO_HOST, detail, now);
+		return;
+	}
+	event_assign(&t->host_event, t->worker->base, fd,
+		     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_host, t);
+	if (event_add(&t->host_event, NULL) < 0) {
+		refuse(t, TUNNEL_MEMORY, "out of memory", now);
+		return;
+	}
+	t->watched = true;
+	pump_init(&t->pump, t->connection->fd, fd);
+	if (t->by_connect)
+		answer_connect(t, now);
+	else
+		open_tunnel(t, now);
+}
+
+static void connect_host(struct tunnel *t, const char *addresses, usec_t now)
+{
+	struct connector_options options = {
+		.host = t->host->host,
+		.port = t->host->port,
+		.connect_host = t->host->connect_to ?: t->host->host,
+		.connect_port = t->host->connect_to ? t->host->connect_port : t->host->port,
+		.addresses = addresses,
+		.any_address = t->host->connect_to != NULL,
+		.timeout = MAX(t->deadline - now, USEC_PER_MSEC),
+	};
+
+	t->state = TUNNEL_CONNECT;
+	if (connector_new(t->worker->base, &options, on_connected, t, &t->connector) < 0)
+		refuse(t, TUNNEL_MEMORY, "out of memory", now);
+}
+
+/* Rate, number and memory; false: refused, and the tunnel may be gone. */
+static bool take_limits(struct tunnel *t, usec_t now)
+{
+	struct connection *c = t->connection;
+	struct enclave *e = c->identity.enclave;
+	const struct enclave_config *config = &c->generation->config->enclaves[c->enclave];
+	bool counted;
+
+	if (!rate_limit_take(&e->requests, config->limits.requests, now, NULL)) {
+		refuse(t, TUNNEL_RATE, "limits.requests of the enclave is used up", now);
+		return false;
+	}
+	t->counted = counted = gauge_take(&e->tunnels, 1, config->tunnel.connections);
+	if (!counted)
+		refuse(t, TUNNEL_CONNECTIONS, "tunnel.connections of the enclave is reached", now);
+	return counted;
+}
+
+static void start_connecting(struct tunnel *t, usec_t now)
+{
+	const char *name = t->host->connect_to ?: t->host->host;
+	int r;
+
+	snprintf(t->name, sizeof(t->name), "%s:%u", t->host->host, t->host->port);
+	if (!take_limits(t, now))
+		return;
+	t->deadline = now + LIMIT_TUNNEL_CONNECT;
+	if (connector_is_literal(name)) {
+		connect_host(t, NULL, now);
+		return;
+	}
+	t->state = TUNNEL_LOOKUP;
+	t->lookup = ++t->worker->next_lookup;
+	r = resolver_lookup(t->worker->env.resolver, name, t->worker->mailbox, t->lookup);
+	if (r < 0)
+		refuse(t, TUNNEL_NO_HOST, strerrordesc_np(-r), now);
+}
+
+bool tunnel_addresses(struct tunnel *t, uint64_t id, const char *addresses, int code, usec_t now)
+{
+	if (t->state != TUNNEL_LOOKUP || t->lookup != id)
+		return false;
+	t->lookup = 0;
+	if (addresses)
+		connect_host(t, addresses, now);
+	else
+		refuse(t, TUNNEL_NO_HOST, gai_strerror(code), now);
+	return true;
+}
+
+/* ---- what the connection tells ---- */
+
+void tunnel_io(struct tunnel *t, short what, usec_t now)
+{
+	switch (t->state) {
+	case TUNNEL_HELLO:
+		read_hello(t, now);
+		return;
+	case TUNNEL_LOOKUP:
+	case TUNNEL_CONNECT:
+		if (connection_peer_is_gone(t->connection))
+			tunnel_end(t, "client-gone");
+		return;
+	case TUNNEL_OPEN:
+		t->pump.ends[0].readable |= (what & (EV_READ | EV_CLOSED)) != 0;
+		t->pump.ends[0].writable |= (what & EV_WRITE) != 0;
+		copy(t, now);
+		return;
+	}
+}
+
+/* A peer that takes no byte of what waits for it, and a tunnel that nobody uses. */
+static void sweep_open(struct tunnel *t, usec_t now)
+{
+	bool draining = t->worker->draining;
+
+	for (unsigned i = 0; i < ELEMENTSOF(t->pump.ways); i++) {
+		usec_t since = t->pump.ways[i].held_since;
+
+		if (since && now - since > LIMIT_TUNNEL_STALL) {
+			tunnel_end(t, i == 0 ? "host-too-slow" : "client-too-slow");
+			return;
+		}
+	}
+	if (now - t->moved > (draining ? USEC_PER_SEC : tunnel_config(t)->idle))
+		tunnel_end(t, draining ? "shutting-down" : "idle");
+}
+
+void tunnel_sweep(struct tunnel *t, usec_t now)
+{
+	switch (t->state) {
+	case TUNNEL_OPEN:
+		sweep_open(t, now);
+		return;
+	case TUNNEL_HELLO:
+		if (t->deadline <= now)
+			refuse(t, TUNNEL_TOO_SLOW, "the ClientHello did not come in time", now);
+		return;
+	case TUNNEL_LOOKUP:
+	case TUNNEL_CONNECT:
+		if (t->deadline <= now)
+			refuse(t, TUNNEL_TIMEOUT,
+			       t->state == TUNNEL_LOOKUP ? "the name was not found in time" :
+							   "connecting took too long",
+			       now);
+		return;
+	}
+}
+
+/* Whether the new configuration still leads to the same place. */
+static bool host_equal(const struct tunnel_host *a, const struct tunnel_host *b)
+{
+	const char *to_a = a->connect_to ?: a->host, *to_b = b->connect_to ?: b->host;
+
+	return strcmp(to_a, to_b) == 0 && a->port == b->port && a->connect_port == b->connect_port;
+}
+
+void tunnel_reload(struct tunnel *t, struct generation *generation, int enclave)
+{
+	struct connection *c = t->connection;
+	const struct tunnel_config *config;
+	struct tunnel_host *host = NULL;
+
+	if (enclave >= 0) {
+		config = &generation->config->enclaves[enclave].tunnel;
+		for (size_t i = 0; i < config->n_hosts && !host; i++)
+			if (!t->host || host_equal(t->host, &config->hosts[i]))
+				host = &config->hosts[i];
+	}
+	if (!host) {
+		tunnel_end(t, "no-longer-allowed");
+		return;
+	}
+	if (t->host)
+		t->host = host;
+	generation_ref(generation);
+	generation_unref(c->generation);
+	c->generation = generation;
+	c->enclave = (unsigned)enclave;
+}
+
+/* ---- the beginning ---- */
+
+static struct tunnel *tunnel_alloc(struct connection *c, struct slice bytes, usec_t now)
+{
+	struct tunnel *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	t->connection = c;
+	t->worker = c->worker;
+	t->first_ended = -1;
+	t->started = t->moved = now;
+	t->deadline = now + LIMIT_HEAD_TIME;
+	/* Room for a whole hello and what a read may bring behind it. */
+	t->early = BUF_INIT(2 * LIMIT_HELLO);
+	snprintf(t->name, sizeof(t->name), "?");
+	c->tunnel = t;
+	t->refill = evtimer_new(c->worker->base, on_refill, t);
+	if (!t->refill || !recharge(t, 2 * LIMIT_HELLO) || buf_append(&t->early, bytes) < 0) {
+		tunnel_free(t, NULL);
+		return NULL;
+	}
+	return t;
+}
+
+int tunnel_new_tls(struct connection *c, struct slice bytes, usec_t now)
+{
+	struct tunnel *t = tunnel_alloc(c, bytes, now);
+
+	if (!t)
+		return -ENOMEM;
+	connection_drop_input(c); /* `bytes` may have been in it */
+	read_hello(t, now);
+	return 0;
+}
+
+int tunnel_new_connect(struct connection *c, const struct http_head *head, struct slice rest,
+		       usec_t now)
+{
+	char host[SERVER_NAME_SIZE];
+	struct tunnel *t = tunnel_alloc(c, rest, now);
+
+	if (!t)
+		return -ENOMEM;
+	t->by_connect = true;
+	slice_escape(head->host, host, sizeof(host));
+	snprintf(t->name, sizeof(t->name), "%s:%u", host, head->port);
+	t->host = find_host(t, head->host, head->port);
+	connection_drop_input(c); /* the head may have been in it */
+	if (t->host)
+		start_connecting(t, now);
+	else
+		refuse(t, TUNNEL_HOST, "the host and port are not in tunnel.hosts of this enclave",
+		       now);
+	return 0;
+}
