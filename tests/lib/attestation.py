@@ -118,12 +118,13 @@ def _check_fields(fields):
 
 
 def verify(document, root, now=None):
-    """Verifies the chain to `root` (DER) and the signature, at `now` (seconds; default: the present)."""
+    """Verifies the chain to `root` (DER) and the signature, at `now` (seconds; default: now)."""
     when = datetime.datetime.utcfromtimestamp(time.time() if now is None else now)
     if document.cabundle[0] != root:
         raise AttestationError("the chain doesn't begin with the expected root")
     try:
-        chain = [x509.load_der_x509_certificate(c) for c in document.cabundle + [document.certificate]]
+        chain = [x509.load_der_x509_certificate(c)
+                 for c in (*document.cabundle, document.certificate)]
     except ValueError as error:
         raise AttestationError("a certificate can't be read") from error
     for depth, certificate in enumerate(chain):
@@ -145,10 +146,12 @@ def _verify_certificate(certificate, issuer, when, authorities_below):
         if constraints.ca or not usage.digital_signature:
             raise AttestationError("the signing certificate isn't one for signatures")
     else:
-        too_long = constraints.path_length is not None and constraints.path_length < authorities_below
+        length = constraints.path_length
+        too_long = length is not None and length < authorities_below
         if not constraints.ca or not usage.key_cert_sign or too_long:
             raise AttestationError(f"certificate {name} may not issue this chain")
-    _verify_ecdsa(issuer.public_key(), certificate.signature, certificate.tbs_certificate_bytes, name)
+    _verify_ecdsa(issuer.public_key(), certificate.signature,
+                  certificate.tbs_certificate_bytes, name)
 
 
 def _verify_ecdsa(key, signature, data, name):
@@ -166,15 +169,17 @@ def open_ciphertext_for_recipient(private_key, blob):
 
 
 def spki(key):
-    """The DER SubjectPublicKeyInfo of a private or public key: what a document's public_key holds."""
+    """The DER SubjectPublicKeyInfo of a private or public key, as a document's public_key."""
     public = key.public_key() if hasattr(key, "public_key") else key
     return public.public_bytes(ENCODING_DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 class AttestationAuthority:
-    """A root with a chain below it as a Nitro hypervisor has: root, region, zone, instance, leaf."""
+    """A root and a chain below it, as a Nitro hypervisor has: region, zone, instance, leaf."""
 
-    LEVELS = (("aws.nitro-enclaves.local", 10950), ("region", 365), ("zone", 365), ("instance", 365))
+    # Longer lived than AWS's: a saved chain stays usable.
+    LEVELS = (("aws.nitro-enclaves.local", 10950), ("region", 365), ("zone", 365),
+              ("instance", 365))
 
     def __init__(self, instance_id=INSTANCE_ID):
         self.instance_id = instance_id

@@ -99,7 +99,8 @@ def _read(data, at, depth=0):
 
 def _expect(items, *tags):
     if [tag for tag, _ in items] != list(tags):
-        raise ValueError(f"BER items {[hex(t) for t, _ in items]}, expected {[hex(t) for t in tags]}")
+        raise ValueError(f"BER items {[hex(t) for t, _ in items]}, "
+                         f"expected {[hex(t) for t in tags]}")
     return [content for _, content in items]
 
 

@@ -48,7 +48,8 @@ def connections(standin, _):
 @command
 def wait(standin, how):
     """{"requests": n, "action": ..., "timeout": s}: until so many requests were read."""
-    found = standin.wait_for_requests(how.get("requests", 1), how.get("action"), how.get("timeout", 10))
+    found = standin.wait_for_requests(how.get("requests", 1), how.get("action"),
+                                      how.get("timeout", 10))
     return {"requests": [r.as_dict() for r in found]}
 
 
@@ -101,7 +102,7 @@ def drop_connections(standin, _):
 
 @command
 def ciphertext(standin, how):
-    """{"key": ..., "plaintext": base64, "context": {...}, "size": n}: a blob as Encrypt makes it."""
+    """{"key", "plaintext": base64, "context": {...}, "size": n}: a blob as Encrypt makes it."""
     blob = standin.make_ciphertext(how["key"], base64.b64decode(how["plaintext"]),
                                    how.get("context"), how.get("size"))
     return {"ciphertext": base64.b64encode(blob).decode()}

@@ -29,7 +29,8 @@ class Credentials:
 
 
 def make_credentials(lifetime=DEFAULT_LIFETIME, token_length=None, now=None):
-    """Fresh temporary credentials; real tokens are 700 to 1400 characters (facts: they have no limit)."""
+    """Fresh temporary credentials. Tokens seen from AWS have 700 to 1400 characters; no limit is
+    documented."""
     now = time.time() if now is None else now
     length = token_length or 700 + secrets.randbelow(701)
     token = "IQoJb3JpZ2luX2VjE" + secrets.token_urlsafe(length).replace("-", "+").replace("_", "/")

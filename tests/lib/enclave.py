@@ -26,8 +26,9 @@ class Enclave:
 
     def recipient(self, **how):
         """The Recipient member; how: as AttestationAuthority.document takes it."""
+        document = self.authority.document(self.key, **how)
         return {"KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256",
-                "AttestationDocument": base64.b64encode(self.authority.document(self.key, **how)).decode()}
+                "AttestationDocument": base64.b64encode(document).decode()}
 
     def open(self, answer):
         """The plaintext of an answer (its parsed JSON) that holds CiphertextForRecipient."""
@@ -35,8 +36,10 @@ class Enclave:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--connect", default="127.0.0.1:8000", help="HOST:PORT, unix:PATH or vsock:CID:PORT")
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--connect", default="127.0.0.1:8000",
+                        help="HOST:PORT, unix:PATH or vsock:CID:PORT")
     parser.add_argument("--host", default="localhost", help="the Host header")
     parser.add_argument("--attestation", required=True, metavar="DIR")
     parser.add_argument("--no-recipient", action="store_true", help="leave the Recipient out")

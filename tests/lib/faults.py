@@ -19,6 +19,7 @@ import inspect
 import itertools
 import threading
 
+RESERVED = ("kind", "count", "action", "path", "body_contains")
 STAGES = ("accept", "read", "error", "answer", "reply")
 
 
@@ -30,7 +31,7 @@ class Kind:
         self.stage = stage
         self.function = function
         self.signature = inspect.signature(function)
-        assert not {"kind", "count", "action", "path", "body_contains"} & set(self.signature.parameters)
+        assert not set(RESERVED) & set(self.signature.parameters)
 
     def bind(self, params):
         """Refuses parameters that the function doesn't have, so that no typo passes."""

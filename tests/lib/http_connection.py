@@ -81,7 +81,8 @@ class Connection:
     def _handshake(self):
         if self.server.identity is None:
             return
-        context = self.server.identity.context(self.certificate, self.tls_version or self.server.tls)
+        version = self.tls_version or self.server.tls
+        context = self.server.identity.context(self.certificate, version)
         self.sock.settimeout(10)
         self.sock = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
         try:

@@ -50,7 +50,8 @@ class Request:
         }
 
     def __repr__(self):
-        return f"<{self.number} {self.method} {self.target} {self.action}: {self.verdict} {self.status}>"
+        return (f"<{self.number} {self.method} {self.target} {self.action}: "
+                f"{self.verdict} {self.status}>")
 
 
 class Reply:
@@ -74,7 +75,7 @@ class Reply:
         self.close = False
         self.fault = None           # the one that is being applied
         self.waits = []             # before the answer: (seconds, fault)
-        self.cuts = []              # (where, "stall" | "reset" | "close" | "truncate", seconds, fault)
+        self.cuts = []              # (where, what, seconds, fault)
         self.late = []              # after the answer: (bytes, seconds, fault)
         self.piece, self.interval = None, 0
 
@@ -88,7 +89,8 @@ class Reply:
         self.waits.append((seconds, self.fault))
 
     def cut(self, where, what, seconds=None):
-        """What happens after some bytes of the answer: a number, or the middle of "head" or "body"."""
+        """After some bytes of the answer (a number, or the middle of "head" or "body") comes a
+        "stall", "reset", "close" or "truncate"."""
         self.cuts.append((where, what, seconds, self.fault))
 
     def send_late(self, data, seconds):
@@ -105,14 +107,17 @@ class Reply:
             date = email.utils.formatdate(clock() + self.date_offset, usegmt=True)
             lines.append(f"Date: {self.date_text or date}")
         if self.framing == "length":
-            lines.append(f"Content-Length: {self.length if self.length is not None else len(self.body)}")
+            length = len(self.body) if self.length is None else self.length
+            lines.append(f"Content-Length: {length}")
         lines += self.bad_lines
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
     def render(self, clock, with_body=True):
         """The bytes of the answer and the offsets of its cuts, in order."""
         head = self.prefix + self._head(clock)
-        data = self.raw if self.raw is not None else head + (self.body if with_body else b"") + self.suffix
+        data = head + (self.body if with_body else b"") + self.suffix
+        if self.raw is not None:
+            data = self.raw
         named = {"head": len(head) // 2, "body": len(head) + len(self.body) // 2}
         cuts = [(min(named.get(where, where), len(data)), *rest) for where, *rest in self.cuts]
         return data, sorted(cuts, key=lambda cut: cut[0])
@@ -120,4 +125,5 @@ class Reply:
 
 def iso_time(seconds):
     """2026-01-02T03:04:05Z"""
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    when = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -139,4 +139,5 @@ class HttpServer:
         """Waits until condition() is true; it is tried at every request, answer and connection."""
         with self._changed:
             if not self._changed.wait_for(condition, timeout):
-                raise TimeoutError(f"nothing of the kind within {timeout} s; requests: {list(self.requests)}")
+                raise TimeoutError(f"nothing of the kind within {timeout} s; "
+                                   f"requests: {list(self.requests)}")

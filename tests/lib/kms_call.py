@@ -49,7 +49,8 @@ class Call:
         key = self.key(member, "ENCRYPT_DECRYPT")
         if key.spec != "SYMMETRIC_DEFAULT":
             raise KmsError("InvalidKeyUsageException",
-                           f"{key.arn} key spec is {key.spec} which is not valid for {self.action}.")
+                           f"{key.arn} key spec is {key.spec} which is not valid for "
+                           f"{self.action}.")
         return key
 
     def dry_run(self):

@@ -143,7 +143,8 @@ def _plain(value):
     return value
 
 
-def request(action, params=None, *, host="localhost", headers=(), body=None, method="POST", target="/"):
+def request(action, params=None, *, host="localhost", headers=(), body=None, method="POST",
+            target="/"):
     """The bytes of an unsigned KMS request, as an enclave sends it. headers: more lines, (name,
     value); one with value None leaves a standard header out."""
     if body is None:

@@ -64,7 +64,8 @@ def Decrypt(call):
                              "to satisfy constraint: Member must not be null")
         call.key(usage="ENCRYPT_DECRYPT")
         call.dry_run()
-    key, plaintext = _decrypt(call, p["CiphertextBlob"], "KeyId", p.get("EncryptionContext"), algorithm)
+    key, plaintext = _decrypt(call, p["CiphertextBlob"], "KeyId", p.get("EncryptionContext"),
+                              algorithm)
     answer = {"KeyId": key.arn, **call.secret("Plaintext", plaintext),
               "EncryptionAlgorithm": algorithm}
     call.dry_run()
@@ -173,8 +174,9 @@ def GetPublicKey(call):
         raise KmsError("UnsupportedOperationException", f"{key.arn} key spec is {key.spec} which "
                        "is not valid for GetPublicKey.")
     member, algorithms = key.algorithms()
-    return {"KeyId": key.arn, "PublicKey": public_der(key.material), "CustomerMasterKeySpec": key.spec,
-            "KeySpec": key.spec, "KeyUsage": key.usage, member: algorithms}
+    return {"KeyId": key.arn, "PublicKey": public_der(key.material),
+            "CustomerMasterKeySpec": key.spec, "KeySpec": key.spec, "KeyUsage": key.usage,
+            member: algorithms}
 
 
 @action

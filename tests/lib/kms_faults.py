@@ -46,7 +46,7 @@ def unrecognized_client(request):
 
 @TABLE.kind("error")
 def invalid_signature(request):
-    """InvalidSignatureException that echoes the canonical string with the session token, as AWS does."""
+    """InvalidSignatureException that echoes the session token, as AWS does."""
     token = request.header("X-Amz-Security-Token")
     raise KmsError(
         "InvalidSignatureException",

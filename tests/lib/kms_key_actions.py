@@ -63,7 +63,8 @@ def DescribeKey(call):
 
 @action
 def ListKeys(call):
-    return _page(call, "Keys", [{"KeyId": k.id, "KeyArn": k.arn} for k in call.keys.keys(call.region)])
+    keys = call.keys.keys(call.region)
+    return _page(call, "Keys", [{"KeyId": k.id, "KeyArn": k.arn} for k in keys])
 
 
 @action
@@ -135,10 +136,11 @@ def GetKeyPolicy(call):
     key = call.key(usable=False, aliases=False)
     if call.p.get("PolicyName", "default") != "default":
         raise KmsError("NotFoundException", "No such policy exists")
-    return {"Policy": key.policy or json.dumps({"Version": "2012-10-17", "Id": "key-default-1", "Statement": [{
+    default = {"Version": "2012-10-17", "Id": "key-default-1", "Statement": [{
         "Sid": "Enable IAM User Permissions", "Effect": "Allow",
         "Principal": {"AWS": f"arn:{call.keys.partition}:iam::{key.account}:root"},
-        "Action": "kms:*", "Resource": "*"}]}, indent=2), "PolicyName": "default"}
+        "Action": "kms:*", "Resource": "*"}]}
+    return {"Policy": key.policy or json.dumps(default, indent=2), "PolicyName": "default"}
 
 
 @action

@@ -32,6 +32,7 @@ CURVE_SIGNING = {"ECC_NIST_P256": "ECDSA_SHA_256", "ECC_NIST_P384": "ECDSA_SHA_3
 RSA_ENCRYPTION = ["RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"]
 
 CIPHERTEXT_MAX = 6144
+KEY_ID = re.compile(r"[0-9a-f-]{36}|mrk-[0-9a-f]{32}")
 MAGIC = b"\x01\x02\x02\x00"     # begins a ciphertext blob of ours, as of KMS's
 
 
@@ -261,9 +262,10 @@ class KeyStore:
         with self._lock:
             key = self._keys.get((region, resource.removeprefix("key/")))
         if key is None:
-            if not name.startswith("arn:") and not re.fullmatch(r"[0-9a-f-]{36}|mrk-[0-9a-f]{32}", name):
+            if not name.startswith("arn:") and not KEY_ID.fullmatch(name):
                 raise KmsError("NotFoundException", f"Invalid keyId '{name}'")
-            raise KmsError("NotFoundException", f"Key '{self.arn(region, resource)}' does not exist")
+            raise KmsError("NotFoundException",
+                           f"Key '{self.arn(region, resource)}' does not exist")
         return key
 
     def _local(self, region, arn, action):
@@ -274,11 +276,11 @@ class KeyStore:
         if parts[3] != region:
             raise KmsError("NotFoundException", f"Invalid arn {parts[3]}")
         if parts[4] != self.account:
-            raise KmsError("AccessDeniedException", "User: "
-                           f"arn:{self.partition}:sts::{self.account}:assumed-role/enclave-parent/i-0 "
-                           f"is not authorized to perform: kms:{action} on resource: {arn} because the "
-                           "resource does not exist in this Region, no resource-based policies allow "
-                           "access, or a resource-based policy explicitly denies access")
+            user = f"arn:{self.partition}:sts::{self.account}:assumed-role/enclave-parent/i-0"
+            raise KmsError("AccessDeniedException", f"User: {user} is not authorized to perform: "
+                           f"kms:{action} on resource: {arn} because the resource does not exist "
+                           "in this Region, no resource-based policies allow access, or a "
+                           "resource-based policy explicitly denies access")
         return parts[5]
 
     def of_ciphertext(self, region, blob):
@@ -300,4 +302,5 @@ def _check_usage(spec, usage):
     if spec not in allowed:
         raise KmsError("UnsupportedOperationException", f"KeySpec {spec} is not supported here.")
     if usage not in allowed[spec]:
-        raise KmsError("ValidationException", f"KeyUsage {usage} is not compatible with KeySpec {spec}")
+        raise KmsError("ValidationException",
+                       f"KeyUsage {usage} is not compatible with KeySpec {spec}")

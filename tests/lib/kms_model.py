@@ -183,7 +183,8 @@ def _map_of(shape, value, path, problems):
     if not isinstance(value, dict):
         raise _mistyped(value, "a map")
     _check_length(shape, len(value), value, path, problems)
-    return {_read(shape.key, k, path, problems): _read(shape.value, v, f"{path}.{k}.member", problems)
+    return {_read(shape.key, k, path, problems):
+            _read(shape.value, v, f"{path}.{k}.member", problems)
             for k, v in value.items() if v is not None}
 
 

@@ -44,7 +44,8 @@ class LocalContainer(Standin):
         refusal = self._refusal(request)
         if refusal:
             status, text = refusal
-            reply = Reply(status, json.dumps({"code": text, "message": text}).encode(), "application/json")
+            body = json.dumps({"code": text, "message": text}).encode()
+            reply = Reply(status, body, "application/json")
             reply.verdict = text
             return reply
         members = credential_members(self.credentials.current, self.clock())

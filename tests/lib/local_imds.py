@@ -165,7 +165,8 @@ class LocalImds(Standin):
         members = credential_members(current, self.clock())
         self._apply("answer", request, members)
         members.pop("_now", None)
-        return Reply(200, json.dumps(members, indent=2, separators=(",", " : ")).encode(), "text/plain")
+        text = json.dumps(members, indent=2, separators=(",", " : "))
+        return Reply(200, text.encode(), "text/plain")
 
     def _identity(self):
         return json.dumps({"accountId": self.account, "instanceId": self.instance_id,

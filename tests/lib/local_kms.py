@@ -38,8 +38,8 @@ DEFAULT_KEYS = (
      "aliases": ["alias/rsa-encrypt"]},
     {"id": "00000003-0000-4000-8000-000000000003", "spec": "ECC_NIST_P256", "usage": "SIGN_VERIFY",
      "aliases": ["alias/ecc-sign"]},
-    {"id": "00000004-0000-4000-8000-000000000004", "spec": "ECC_NIST_P256", "usage": "KEY_AGREEMENT",
-     "aliases": ["alias/ecdh"]},
+    {"id": "00000004-0000-4000-8000-000000000004", "spec": "ECC_NIST_P256",
+     "usage": "KEY_AGREEMENT", "aliases": ["alias/ecdh"]},
     {"id": "00000005-0000-4000-8000-000000000005", "spec": "HMAC_256", "aliases": ["alias/hmac"]},
 )
 
@@ -100,11 +100,11 @@ class LocalKms(Standin):
 
     def state(self):
         """For the state file of the program."""
-        region = self.keys.regions[0]
-        return {**super().state(), "hosts": self.hosts, "account": self.keys.account, "region": region,
-                "keys": [{"id": k.id, "arn": k.arn, "spec": k.spec, "usage": k.usage, "region": k.region,
-                          "aliases": [a for a, i in self.keys.aliases(k.region).items() if i == k.id]}
-                         for r in self.keys.regions for k in self.keys.keys(r)]}
+        keys = [{"id": k.id, "arn": k.arn, "spec": k.spec, "usage": k.usage, "region": r,
+                 "aliases": [a for a, i in self.keys.aliases(r).items() if i == k.id]}
+                for r in self.keys.regions for k in self.keys.keys(r)]
+        return {**super().state(), "hosts": self.hosts, "account": self.keys.account,
+                "region": self.keys.regions[0], "keys": keys}
 
     def region_of(self, host):
         """The region that a Host header belongs to, None for a host that isn't ours."""
@@ -167,7 +167,7 @@ class LocalKms(Standin):
         return answer.body()
 
     def make_ciphertext(self, key_id, plaintext, context=None, size=None, region=None):
-        """A ciphertext blob as Encrypt gives it, optionally of exactly `size` bytes (up to 6144)."""
+        """A ciphertext blob as Encrypt gives it; size: of exactly so many bytes (up to 6144)."""
         region = region or self.keys.regions[0]
         return self.keys.find(region, key_id, "Encrypt").seal(plaintext, context, size)
 

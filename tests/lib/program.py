@@ -28,17 +28,21 @@ from local_kms import DEFAULT_ACCOUNT, DEFAULT_KEYS, DEFAULT_REGION, LocalKms
 
 
 def _parser(names):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
     add = parser.add_argument
-    add("--dir", required=True, type=pathlib.Path, help="folder for state, certificate and control socket")
-    add("--credentials", type=pathlib.Path, help="file of the access keys (default: DIR/credentials.json)")
+    add("--dir", required=True, type=pathlib.Path, help="folder for all that is listed above")
+    add("--credentials", type=pathlib.Path,
+        help="file of the access keys (default: DIR/credentials.json)")
     add("--account", default=DEFAULT_ACCOUNT)
-    add("--region", action="append", help=f"may be repeated; the first is the default ({DEFAULT_REGION})")
+    add("--region", action="append",
+        help=f"may be repeated; the first is that of `localhost` (default: {DEFAULT_REGION})")
     for name in names:
         add("--listen" if len(names) == 1 else f"--{name}-listen", dest=f"{name}_listen",
             default="127.0.0.1:0", metavar="HOST:PORT", help=f"where {name} listens")
     if "kms" in names:
-        add("--host", action="append", default=[], metavar="NAME=REGION", help="another name of the KMS")
+        add("--host", action="append", default=[], metavar="NAME=REGION",
+            help="another name of the KMS")
         add("--keys", type=pathlib.Path, help="JSON file: a list of keys as LocalKms takes them")
         add("--tls", choices=("1.2", "1.3"), help="the only TLS version (default: both)")
         add("--attestation", action="store_true",
@@ -78,7 +82,8 @@ def _make_imds(options, credentials):
 
 
 def _make_container(options, credentials):
-    container = LocalContainer(credentials, account=options.account, **_split(options.container_listen))
+    container = LocalContainer(credentials, account=options.account,
+                               **_split(options.container_listen))
     _write_private(options.dir / "container-token", container.token)
     return container
 

@@ -74,7 +74,7 @@ def hang(reply):
 
 @TABLE.kind("reply")
 def stall(reply, after="body", seconds=None):
-    """Stops after `after` bytes (or mid-`head`, mid-`body`), goes on after `seconds` (None: never)."""
+    """Stops after `after` bytes, or mid-`head` or mid-`body`, for `seconds` (None: until clear)."""
     reply.cut(after, "stall", seconds)
 
 
@@ -88,7 +88,7 @@ def drip(reply, piece=1, interval=0.01):
 
 @TABLE.kind("reply")
 def reset(reply, after=0):
-    """Resets after `after` bytes of the answer (0: read, but not answered), or mid-`head`, mid-`body`."""
+    """Resets after `after` bytes of the answer (0: none), mid-`head` or mid-`body`."""
     reply.cut(after, "reset")
 
 
@@ -158,7 +158,7 @@ def _chunks(body, size_of_chunk=100, size=b"%x"):
 
 @TABLE.kind("reply")
 def chunked(reply, variant="good", coding="chunked", with_length=False):
-    """A chunked answer: a variant of CHUNKED, another coding, or with a Content-Length beside it."""
+    """A chunked answer: a variant of CHUNKED, another coding, a Content-Length beside it."""
     reply.headers.append(("Transfer-Encoding", coding))
     if with_length:
         reply.headers.append(("Content-Length", str(len(reply.body))))

@@ -116,7 +116,7 @@ def _check_scope(scope, stamp, region, service):
 
 def _check_headers(request, signed):
     present = {n.lower() for n, _ in request.headers}
-    if signed != sorted(signed) or len(set(signed)) != len(signed) or signed != [s.lower() for s in signed]:
+    if signed != sorted({name.lower() for name in signed}):
         raise AuthError("IncompleteSignatureException",
                         "SignedHeaders must be sorted, in lower case, each once")
     if "host" not in signed:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every HTTP stand-in offers to a test: start and stop, records, faults, waiting."""
 
-import time
-
 
 class Standin:
     """A context manager; started by `with` or start(), and again after stop() on the same port."""
@@ -114,4 +112,4 @@ class Standin:
         self.wait(lambda: self.server.open_connections() == 0, timeout)
 
     def state(self):
-        return {"url": self.url, "host": self.server.host, "port": self.port, "started": time.time()}
+        return {"url": self.url, "host": self.server.host, "port": self.port}

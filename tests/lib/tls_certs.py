@@ -90,7 +90,7 @@ class Authority:
 
 
 class ServerIdentity:
-    """The TLS contexts of one server: one for each certificate variant and TLS version asked for."""
+    """The TLS contexts of one server: one for each certificate variant and TLS version."""
 
     def __init__(self, names, authority=None):
         self.names = list(names)
