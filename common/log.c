@@ -106,7 +106,7 @@ int log_open_journal(const char *path)
 		if (strlen(path) >= sizeof(address.sun_path))
 			return -ENAMETOOLONG;
 		memcpy(address.sun_path, path, strlen(path));
-		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 		if (fd < 0)
 			return -errno;
 	}
