@@ -81,13 +81,17 @@ def parse(data):
             outer = outer.value
         protected, unprotected, payload, signature = outer
         fields = cbor.decode(payload)
+        if protected != ES384 or unprotected != {} or len(signature) != 96:
+            raise ValueError("not signed with ES384")
+        _check_fields(fields)
     except (ValueError, TypeError) as error:
         raise AttestationError(f"not a COSE_Sign1 of a CBOR map: {error}") from None
-    if protected != ES384 or unprotected != {} or len(signature) != 96:
-        raise AttestationError("not signed with ES384")
-    _check_fields(fields)
-    pcrs = fields.pop("pcrs", None) or fields.pop("nitrotpm_pcrs")
+    pcrs = fields.pop(_pcrs_name(fields))
     return Document(pcrs=pcrs, signed=_sig_structure(payload), signature=signature, **fields)
+
+
+def _pcrs_name(fields):
+    return "nitrotpm_pcrs" if "nitrotpm_pcrs" in fields else "pcrs"
 
 
 def _check_fields(fields):
@@ -95,20 +99,21 @@ def _check_fields(fields):
     as large as KMS takes (DOCUMENT_MAX) can only be made with a large user_data."""
     if not isinstance(fields, dict):
         raise AttestationError("the payload isn't a map")
-    names = set(fields) - {"pcrs", "nitrotpm_pcrs"}
+    names = set(fields) - {_pcrs_name(fields)}
     if names != {f.name for f in dataclasses.fields(Document)} - {"pcrs", "signed", "signature"}:
         raise AttestationError(f"unexpected fields {sorted(names)}")
-    pcrs = fields.get("pcrs", fields.get("nitrotpm_pcrs"))
+    pcrs = fields.get(_pcrs_name(fields))
     optional = (bytes, type(None))
     rules = (
         isinstance(fields["module_id"], str) and fields["module_id"],
         fields["digest"] == "SHA384",
         isinstance(fields["timestamp"], int) and fields["timestamp"] > 0,
         isinstance(pcrs, dict) and 1 <= len(pcrs) <= 32,
-        isinstance(pcrs, dict) and all(i in range(32) and len(v) in (32, 48, 64)
+        isinstance(pcrs, dict) and all(i in range(32) and isinstance(v, bytes) and len(v) in (32, 48, 64)
                                        for i, v in pcrs.items()),
         isinstance(fields["certificate"], bytes) and 1 <= len(fields["certificate"]) <= 1024,
-        isinstance(fields["cabundle"], list) and fields["cabundle"],
+        isinstance(fields["cabundle"], list) and fields["cabundle"]
+        and all(isinstance(c, bytes) and 1 <= len(c) <= 1024 for c in fields["cabundle"]),
         all(isinstance(fields[n], optional) for n in ("public_key", "user_data", "nonce")),
         len(fields["public_key"] or b"") <= 1024,
     )

@@ -87,9 +87,12 @@ class Bridge:
         self._listener = None
         if self.family == socket.AF_UNIX:
             os.unlink(self.listen_address)
-        for passage in self.passages:
-            passage.abort()
-        self.wait(lambda: not any(p.open for p in self.passages))
+        with self._changed:
+            while any(p.open for p in self.passages):
+                # More than once: one may just be connecting to the target.
+                for passage in self.passages:
+                    passage.abort()
+                self._changed.wait(0.05)
 
     @property
     def port(self):

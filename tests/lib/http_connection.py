@@ -212,23 +212,29 @@ class Connection:
         """Waits for the time, the fault's end or the peer's; the last raises Gone."""
         until = None if seconds is None else time.monotonic() + seconds
         poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
+        poll.register(self.sock, select.POLLIN | select.POLLRDHUP)
         while until is None or time.monotonic() < until:
             if fault.cleared.is_set():
                 return
             if self.server.stopping.is_set():
                 raise Gone
             left = 0.02 if until is None else max(0, min(0.02, until - time.monotonic()))
-            if poll.poll(left * 1000):
-                self._held += self._receive_waiting()
+            for _, event in poll.poll(left * 1000):
+                self._notice(event)
 
-    def _receive_waiting(self):
-        """Bytes that came while we waited; a TLS record without data is none."""
+    def _notice(self, event):
+        """Something came while we waited: keeps it for later, or finds that the peer is gone."""
+        if self.server.identity is not None and self.tls is None:
+            # Before TLS its bytes aren't ours to take.
+            if event != select.POLLIN:
+                raise Gone
+            self.server.stopping.wait(0.02)
+            return
         self.sock.settimeout(0)
         try:
-            return self._receive(Gone)
+            self._held += self._receive(Gone)
         except (ssl.SSLWantReadError, BlockingIOError):
-            return b""
+            pass    # a TLS record without data
         finally:
             self.sock.settimeout(None)
 

@@ -19,7 +19,9 @@ from http_connection import Connection
 from http_message import Reply, Request
 from reply_faults import TABLE as REPLY_FAULTS
 
-RECORDS_MAX = 50000             # a benchmark must not eat the machine
+# A benchmark must not eat the machine: the oldest records go.
+RECORDS_MAX = 50000
+RECORDED_BYTES_MAX = 128 << 20
 
 
 class HttpServer:
@@ -34,7 +36,8 @@ class HttpServer:
         self.clock_offset = 0
         self.faults = FaultBoard(REPLY_FAULTS, *tables)
         self.stopping = threading.Event()
-        self.requests = collections.deque(maxlen=RECORDS_MAX)
+        self.requests = collections.deque()
+        self._recorded_bytes = 0
         self.connections = collections.deque(maxlen=RECORDS_MAX)
         self.request_count = self.connection_count = 0
         self._live = set()
@@ -74,10 +77,14 @@ class HttpServer:
     def drop_connections(self):
         """Ends all connections; waits until their threads are done."""
         with self._changed:
-            for connection in self._live:
-                connection.abort()
-            if not self._changed.wait_for(lambda: not self._live, 10):
-                raise TimeoutError("a connection's thread doesn't end")
+            deadline = time.monotonic() + 10
+            while self._live:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("a connection's thread doesn't end")
+                # More than once: one that is about to start TLS is changing its socket.
+                for connection in self._live:
+                    connection.abort()
+                self._changed.wait(0.05)
 
     def _accept(self, listener):
         while True:
@@ -105,7 +112,15 @@ class HttpServer:
     def record(self, request):
         with self._changed:
             self.requests.append(request)
+            self._recorded_bytes += len(request.body)
+            while len(self.requests) > RECORDS_MAX or self._recorded_bytes > RECORDED_BYTES_MAX:
+                self._recorded_bytes -= len(self.requests.popleft().body)
             self._changed.notify_all()
+
+    def forget_requests(self):
+        with self._changed:
+            self.requests.clear()
+            self._recorded_bytes = 0
 
     def completed(self, request, status):
         with self._changed:

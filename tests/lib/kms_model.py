@@ -127,7 +127,10 @@ def _no_constant(text):
 def parse(body):
     """The JSON value of a body; an empty body is an empty object, as AWS takes it."""
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_no_constant) if body else {}
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant) if body else {}
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()      # no lone surrogates
+        return value
     except (ValueError, RecursionError):
         raise _serialization() from None
 

@@ -94,7 +94,7 @@ class Standin:
 
     def forget_requests(self):
         """Empties the record, between the parts of a test."""
-        self.server.requests.clear()
+        self.server.forget_requests()
 
     def wait(self, condition, timeout=10):
         """Waits until condition() is true; raises TimeoutError."""
