@@ -58,7 +58,8 @@ struct scan {
 	unsigned depth;
 	unsigned items[DOCUMENT_DEPTH + 1]; /* of the collections that are open */
 	bool is_map[DOCUMENT_DEPTH + 1];
-	bool unreadable;
+	bool unreadable; /* no tree can be made that means what the file says */
+	bool stopped;    /* and going on would lead nowhere */
 };
 
 static void refuse(struct scan *s, const yaml_event_t *event, const char *what)
@@ -66,22 +67,28 @@ static void refuse(struct scan *s, const yaml_event_t *event, const char *what)
 	findings_add(s->findings, false, mark_place(event->start_mark), "%s", what);
 }
 
-static void stop(struct scan *s, const yaml_event_t *event, const char *what)
+static void refuse_tree(struct scan *s, const yaml_event_t *event, const char *what)
 {
 	refuse(s, event, what);
 	s->unreadable = true;
+}
+
+static void stop(struct scan *s, const yaml_event_t *event, const char *what)
+{
+	refuse_tree(s, event, what);
+	s->stopped = true;
 }
 
 static void scan_node(struct scan *s, const yaml_event_t *event, const yaml_char_t *anchor,
 		      const yaml_char_t *tag)
 {
 	if (anchor)
-		stop(s, event,
-		     "YAML anchors are not supported; write the value where it is used");
+		refuse_tree(s, event,
+			    "YAML anchors are not supported; write the value where it is used");
 	if (tag)
 		refuse(s, event, "YAML tags are not supported; write the bare value");
 	if (++s->items[s->depth] == DOCUMENT_ITEMS * (s->is_map[s->depth] ? 2 : 1) + 1)
-		stop(s, event, "a list or mapping has more than 1024 entries");
+		refuse_tree(s, event, "a list or mapping has more than 1024 entries");
 }
 
 static void scan_open(struct scan *s, const yaml_event_t *event, bool is_map)
@@ -103,7 +110,7 @@ static void scan_event(struct scan *s, const yaml_event_t *event)
 			stop(s, event, "a second YAML document; the file must hold one");
 		break;
 	case YAML_ALIAS_EVENT:
-		stop(s, event, "YAML aliases are not supported; write the value out");
+		refuse_tree(s, event, "YAML aliases are not supported; write the value out");
 		break;
 	case YAML_SCALAR_EVENT:
 		scan_node(s, event, event->data.scalar.anchor, event->data.scalar.tag);
@@ -137,7 +144,7 @@ static int scan_text(struct slice text, struct findings *findings)
 	int r = parser_init(&parser, text);
 	bool end = false;
 
-	while (r == 0 && !end && !scan.unreadable) {
+	while (r == 0 && !end && !scan.stopped) {
 		yaml_event_t event;
 
 		if (!yaml_parser_parse(&parser, &event))
@@ -197,6 +204,10 @@ int document_init(struct document *d, struct slice text, struct findings *findin
 			     "the file is larger than 1MiB");
 		return -EINVAL;
 	}
+	if (slice_starts(
+		    text,
+		    SLICE("\xef\xbb\xbf"))) /* a BOM: libyaml takes it only if it may guess */
+		text = (struct slice){text.p + 3, text.n - 3};
 	r = scan_text(text, findings);
 	if (r < 0)
 		return r;

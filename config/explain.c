@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "explain.h"
 
+#include "findings.h"
+#include "similar.h"
+
 #include <errno.h>
 
 /* What is asked and what was found out so far. */
@@ -164,19 +167,38 @@ static int explain_body(const struct explanation *x, unsigned action, char *body
 	return explain_request(x, &request);
 }
 
+static int unknown_enclave(const struct config *config, const char *name, struct error *error)
+{
+	struct similar similar;
+
+	similar_init(&similar, slice_from(name));
+	for (size_t i = 0; i < config->n_enclaves; i++)
+		similar_offer(&similar, config->enclaves[i].name);
+	return error_set(error, "there is no enclave \"%s\"%s", CLIPPED(slice_from(name)),
+			 SIMILAR_PHRASE(&similar));
+}
+
+static int unknown_action(const char *name, struct error *error)
+{
+	const char *similar = kms_action_similar(slice_from(name));
+
+	if (similar)
+		return error_set(error, "KMS has no action \"%s\"; did you mean \"%s\"?",
+				 CLIPPED(slice_from(name)), similar);
+	return error_set(error, "KMS has no action \"%s\"", CLIPPED(slice_from(name)));
+}
+
 int config_explain(const struct config *config, const char *enclave, const char *action,
 		   const char *host, char *body, size_t n, FILE *f, struct error *error)
 {
-	struct explanation x = {.config = config, .f = f};
 	int e = config_find_enclave(config, enclave), a = kms_action_index(slice_from(action));
-	const char *similar = kms_action_similar(slice_from(action));
+	struct explanation x = {.config = config, .f = f};
 	int i, r;
 
 	if (e < 0)
-		return error_set(error, "there is no enclave \"%s\"", enclave);
+		return unknown_enclave(config, enclave, error);
 	if (a < 0)
-		return error_set(error, "KMS has no action \"%s\"%s%s", action,
-				 similar ? "; did you mean " : "", similar ?: "");
+		return unknown_action(action, error);
 	x.enclave = &config->enclaves[e];
 	i = config_pick_endpoint(config, x.enclave, slice_from(host ?: "localhost"));
 	if (i < 0)

@@ -34,10 +34,14 @@ static void refuse_scalar(struct reader *r, const struct option *o, const yaml_n
 	similar_init(&similar, node_text(node));
 	for (const char *const *word = o->words; word && *word; word++)
 		similar_offer(&similar, *word);
-	reader_error(r, node, "%s: %s\"%s\"%s; expected %s%s", o->name,
-		     out_of_range ? "" : "found ", CLIPPED(node_text(node)),
-		     out_of_range ? " is out of range" : "", expected,
-		     SIMILAR_PHRASE(&similar));
+	if (out_of_range)
+		reader_error(r, node, "%s: %s is out of range; expected %s", o->name,
+			     CLIPPED(node_text(node)), expected);
+	else
+		reader_error(r, node, "%s: found \"%s\"%s; expected %s%s", o->name,
+			     CLIPPED(node_text(node)),
+			     value_is_bare(o) && !node_is_plain(node) ? " in quotes" : "",
+			     expected, SIMILAR_PHRASE(&similar));
 }
 
 static void read_scalar(struct reader *r, const struct option *o, const yaml_node_t *node,

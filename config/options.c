@@ -21,7 +21,8 @@ static const struct option root[] = {
 	 COUNT(config, n_listeners), .section = SECTION_LISTENER,
 	 .help = "sockets that enclaves connect to"},
 	{"endpoints", OPTION_MAP, AT(config, endpoints), COUNT(config, n_endpoints),
-	 .section = SECTION_ENDPOINT, .help = "the allow-list of KMS hosts, by name"},
+	 SPAN(1, POLICY_ENDPOINTS), .section = SECTION_ENDPOINT,
+	 .help = "the allow-list of KMS hosts, by name"},
 	{"credentials", OPTION_SECTION, AT(config, credentials), .section = SECTION_CREDENTIALS,
 	 .help = "where the AWS credentials come from"},
 	{"limits", OPTION_SECTION, AT(config, limits), .section = SECTION_LIMITS,
@@ -50,10 +51,10 @@ static const struct option listener[] = {
 	{"enclave", OPTION_ENCLAVE, .restart = true, AT(listener_config, enclave),
 	 .help = "the enclave that connects to a Unix socket"},
 	{"mode", OPTION_MODE, .restart = true, AT(listener_config, mode), SPAN(1, 0777),
-	 .fallback = "0600", .help = "access mode of a Unix socket"},
+	 .fallback = "0600", .help = "the access mode of a Unix socket"},
 	{"group", OPTION_TEXT, .restart = true, AT(listener_config, group),
 	 .syntax = syntax_group, .expected = "the name or number of a group",
-	 .help = "group of a Unix socket"},
+	 .help = "the group of a Unix socket"},
 };
 
 static const struct option endpoint[] = {
@@ -148,7 +149,7 @@ static const struct option enclave[] = {
 static const struct option rule[] = {
 	{"name", OPTION_TEXT, .required = true, AT(rule, name), .syntax = syntax_name,
 	 .expected = "1 to 64 letters, digits, dots, dashes and underscores",
-	 .help = "stands in audit records"},
+	 .help = "what audit records call it"},
 	{"actions", OPTION_ACTIONS, .required = true, .help = "KMS actions by exact name"},
 	{"endpoints", OPTION_SUBSET, .help = "endpoints of the enclave that it is for"},
 	{"keys", OPTION_KEYS, .required = true, .help = "the keys it is for, or any"},

@@ -57,12 +57,13 @@ struct option {
 	const char *name;
 	enum option_type type;
 	bool required;
-	bool restart;             /* a reload reports a change of it and does not apply it */
-	size_t offset;            /* in the section's struct */
-	size_t second;            /* of a value that takes two fields */
-	uint64_t min, max;        /* both allowed; of a rate: the interval of a token in usec */
-	const char *fallback;     /* the default as one would write it; NULL: none */
-	const char *const *words; /* NULL-terminated, by value */
+	bool restart;  /* a reload reports a change of it and does not apply it */
+	size_t offset; /* in the section's struct */
+	size_t second; /* of a value that takes two fields */
+	uint64_t min,
+		max; /* both allowed; of a rate: the interval in usec; of a map: entries */
+	const char *fallback;              /* the default as one would write it; NULL: none */
+	const char *const *words;          /* NULL-terminated, by value */
 	bool (*syntax)(struct slice text); /* OPTION_TEXT */
 	const char *expected;              /* what `syntax` accepts, for messages */
 	enum section_id section;           /* what stands within */

@@ -5,26 +5,34 @@
 
 #include <stdio.h>
 
-/* Levenshtein's distance, a row at a time. Both are at most LIMIT_NAME long. */
+static char fold(char c)
+{
+	return (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
+/* How many letters must be changed, added, dropped or swapped with the next. Case is free. Both
+ * are at most LIMIT_NAME long; rows[0] is the current row, behind it the two before. */
 static unsigned distance(struct slice a, struct slice b)
 {
-	unsigned row[LIMIT_NAME + 1];
+	unsigned rows[3][LIMIT_NAME + 1];
 
 	for (size_t j = 0; j <= b.n; j++)
-		row[j] = (unsigned)j;
-	for (size_t i = 0; i < a.n; i++) {
-		unsigned diagonal = row[0];
+		rows[0][j] = (unsigned)j;
+	for (size_t i = 1; i <= a.n; i++) {
+		memmove(rows[1], rows[0], 2 * sizeof(rows[0]));
+		rows[0][0] = (unsigned)i;
+		for (size_t j = 1; j <= b.n; j++) {
+			bool differs = fold(a.p[i - 1]) != fold(b.p[j - 1]);
+			unsigned change = rows[1][j - 1] + differs;
+			unsigned add = MIN(rows[0][j - 1], rows[1][j]) + 1;
 
-		row[0] = (unsigned)i + 1;
-		for (size_t j = 0; j < b.n; j++) {
-			unsigned change = diagonal + (a.p[i] != b.p[j]);
-			unsigned insert = MIN(row[j], row[j + 1]) + 1;
-
-			diagonal = row[j + 1];
-			row[j + 1] = MIN(change, insert);
+			rows[0][j] = MIN(change, add);
+			if (i > 1 && j > 1 && differs && fold(a.p[i - 1]) == fold(b.p[j - 2]) &&
+			    fold(a.p[i - 2]) == fold(b.p[j - 1]) && rows[2][j - 2] < rows[0][j])
+				rows[0][j] = rows[2][j - 2] + 1;
 		}
 	}
-	return row[b.n];
+	return rows[0][b.n];
 }
 
 void similar_init(struct similar *s, struct slice wanted)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "syntax.h"
 
+#include "authority.h"
 #include "limits.h"
 
 #include <arpa/inet.h>
@@ -137,54 +138,28 @@ bool syntax_is_ip(struct slice s)
 	return pton(AF_INET, s) || pton(AF_INET6, s);
 }
 
-static bool is_host_or_ip4(struct slice s)
+static bool is_authority(struct slice s, struct authority *ret_authority)
 {
-	return syntax_host(s) || pton(AF_INET, s);
-}
-
-/* HOST, HOST:PORT, or the same with [IPV6]. *ret_port is 0 where there is none. */
-static bool authority(struct slice s, struct slice *ret_host, unsigned *ret_port)
-{
-	const char *colon = s.n && s.p[s.n - 1] != ']' ? memrchr(s.p, ':', s.n) : NULL;
-	unsigned long long port = 0;
-
-	if (colon) {
-		struct slice digits = {colon + 1, (size_t)(s.p + s.n - colon) - 1};
-
-		if (!slice_to_u64(digits, 65535, &port) || port == 0)
-			return false;
-		s.n = (size_t)(colon - s.p);
-	}
-	if (s.n > 2 && s.p[0] == '[' && s.p[s.n - 1] == ']') {
-		s = (struct slice){s.p + 1, s.n - 2};
-		if (!pton(AF_INET6, s))
-			return false;
-	} else if (!is_host_or_ip4(s)) {
-		return false;
-	}
-	*ret_host = s;
-	*ret_port = (unsigned)port;
-	return true;
+	return !authority_parse(s, ret_authority) &&
+	       (ret_authority->is_address || syntax_host(ret_authority->host));
 }
 
 bool syntax_host_port(struct slice s, struct slice *ret_host, unsigned *ret_port)
 {
-	struct slice host;
-	unsigned port;
+	struct authority a;
 
-	if (!authority(s, &host, &port) || port == 0)
+	if (!is_authority(s, &a) || a.port == 0)
 		return false;
-	*ret_host = host;
-	*ret_port = port;
+	*ret_host = a.host;
+	*ret_port = a.port;
 	return true;
 }
 
 bool syntax_imds_endpoint(struct slice s)
 {
-	struct slice host;
-	unsigned port;
+	struct authority a;
 
-	return skip(&s, "http://") && authority(s, &host, &port);
+	return skip(&s, "http://") && is_authority(s, &a);
 }
 
 /* Where the SDKs send a token without TLS: nowhere beyond this host and its own services. */
@@ -202,15 +177,14 @@ static bool is_local(struct slice host)
 bool syntax_container_uri(struct slice s)
 {
 	bool tls = skip(&s, "https://");
-	struct slice host;
-	unsigned port;
+	struct authority a;
 
 	if (!tls && !skip(&s, "http://"))
 		return false;
 	for (size_t i = 0; i < s.n; i++)
 		if (s.p[i] <= 0x20 || s.p[i] > 0x7e || s.p[i] == '#')
 			return false;
-	return authority(cut(&s, '/'), &host, &port) && (tls || is_local(host));
+	return is_authority(cut(&s, '/'), &a) && (tls || is_local(a.host));
 }
 
 static bool is_uuid(struct slice s)

@@ -42,7 +42,7 @@ static void check_listener_enclave(struct reader *r, const yaml_node_t *node,
 			r, node,
 			"listen lacks \"enclave\": a Unix socket has no CID, so the listener "
 			"names the enclave");
-	if (!name || name->type != YAML_SCALAR_NODE)
+	if (!name || name->type != YAML_SCALAR_NODE || node_is_null(name))
 		return;
 	if (listener->kind == LISTENER_VSOCK) {
 		reader_error(r, name,
@@ -177,7 +177,7 @@ static void check_endpoint_use(struct reader *r, const yaml_node_t *key,
 	const struct endpoint_config *endpoint = &r->config->endpoints[i];
 	unsigned users = count_users(r->config, i);
 
-	if (users == 0)
+	if (users == 0 && r->findings->n_errors == 0) /* else it may be due to one of them */
 		reader_warning(r, key, "endpoints: no enclave uses \"%s\"", endpoint->name);
 	/* The pool keeps one connection for each of the other enclaves. */
 	if (endpoint->connections && users > endpoint->connections)
@@ -197,8 +197,14 @@ static void check_endpoints(struct reader *r, const yaml_node_t *map)
 			make_host(r, node, endpoint);
 		if (endpoint->host)
 			make_host_header(r, endpoint);
-		check_endpoint_use(r, reader_pair_key(r, map, i), node, i);
 	}
+}
+
+static void check_endpoint_uses(struct reader *r, const yaml_node_t *map)
+{
+	for (unsigned i = 0; i < r->config->n_endpoints; i++)
+		check_endpoint_use(r, reader_pair_key(r, map, i), reader_pair_value(r, map, i),
+				   i);
 }
 
 /* The rest. */
@@ -245,4 +251,5 @@ void reader_validate(struct reader *r)
 	check_credentials(r, reader_member(r, root, "credentials"));
 	reader_validate_enclaves(r, reader_member(r, root, "enclaves"));
 	check_memory(r, root);
+	check_endpoint_uses(r, reader_member(r, root, "endpoints"));
 }

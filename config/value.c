@@ -34,12 +34,12 @@ static const struct spelling {
 	const struct unit *units; /* NULL: not a number */
 	const char *title;
 } spellings[_OPTION_TYPE_MAX] = {
-	[OPTION_NUMBER] = {no_units, "a whole number without quotes"},
+	[OPTION_NUMBER] = {no_units, "a whole number"},
 	[OPTION_SIZE] = {sizes, "a size in B, KiB or MiB"},
 	[OPTION_TIME] = {times, "a time in ms, s, m or h"},
 	[OPTION_BANDWIDTH] = {bandwidths, "none, or a bandwidth in B/s, KiB/s or MiB/s"},
 	[OPTION_RATE] = {rates, "a rate such as 200/s, 50/m or 10/h"},
-	[OPTION_MODE] = {NULL, "an octal mode such as 0660"},
+	[OPTION_MODE] = {NULL, "an octal mode from 0001 to 0777"},
 	[OPTION_BOOL] = {NULL, "one of"},
 	[OPTION_WORD] = {NULL, "one of"},
 	[OPTION_TEXT] = {NULL, NULL},
@@ -48,6 +48,11 @@ static const struct spelling {
 bool value_is_scalar(const struct option *option)
 {
 	return spellings[option->type].title || option->type == OPTION_TEXT;
+}
+
+bool value_is_bare(const struct option *option)
+{
+	return option->type == OPTION_NUMBER || (option->type == OPTION_BOOL && !option->words);
 }
 
 static const char *const *words_of(const struct option *option)
@@ -182,10 +187,7 @@ static enum value_result read_text(const struct option *option, struct slice tex
 enum value_result value_read(const struct option *option, struct slice text, bool plain,
 			     void *field)
 {
-	bool is_bare = option->type == OPTION_NUMBER ||
-		       (option->type == OPTION_BOOL && !option->words);
-
-	if (is_bare && !plain)
+	if (value_is_bare(option) && !plain)
 		return VALUE_BAD;
 	if (option->type == OPTION_RATE)
 		return read_rate(option, text, field);

@@ -20,6 +20,9 @@ enum value_result {
 /* Whether the option is one scalar; the other functions are for such ones only. */
 bool value_is_scalar(const struct option *option);
 
+/* Whether the text may not be in quotes: a quoted number is a text to every reader of YAML. */
+bool value_is_bare(const struct option *option);
+
 /* `plain`: the text has no quotes. `field` is written on VALUE_OK only; a text that was there
  * is freed. Numbers are decimal, without sign, leading zero or point. */
 _must_check_ enum value_result value_read(const struct option *option, struct slice text,

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "explain.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ID "1234abcd-12ab-34cd-56ef-1234567890ab"
+#define ARN_EU "arn:aws:kms:eu-central-1:111122223333:key/" ID
+#define ARN_US "arn:aws:kms:us-east-1:111122223333:key/" ID
+
+static const char text[] = "listen: [{vsock: 8000}]\n"
+			   "endpoints:\n"
+			   "  eu: {region: eu-central-1}\n"
+			   "  us: {region: us-east-1}\n"
+			   "enclaves:\n"
+			   "  payments:\n"
+			   "    cid: 16\n"
+			   "    endpoints: [eu, us]\n"
+			   "    limits: {body: 1KiB}\n"
+			   "    allow:\n"
+			   "      - name: unwrap\n"
+			   "        actions: [Decrypt]\n"
+			   "        keys: [\"" ARN_EU "\"]\n"
+			   "        encryption_context: {app: payments}\n"
+			   "      - name: debug\n"
+			   "        actions: [Decrypt, ReEncrypt]\n"
+			   "        endpoints: [us]\n"
+			   "        keys: any\n"
+			   "        plaintext: allow\n"
+			   "  tunnel-only:\n"
+			   "    cid: 17\n"
+			   "    tunnel: {hosts: [\"h:443\"]}\n";
+
+#define RECIPIENT                                                                              \
+	"\"Recipient\":{\"AttestationDocument\":\"aGVsbG8=\",\"KeyEncryptionAlgorithm\":"      \
+	"\"RSAES_OAEP_SHA_256\"}"
+#define CONTEXT "\"EncryptionContext\":{\"app\":\"payments\"}"
+
+/* The whole answer where it is short; else the lines that must be in it, in this order. */
+static const struct {
+	const char *enclave, *action, *host, *body;
+	int r;
+	const char *lines[9]; /* ends in NULL */
+} rows[] = {
+	{"payments",
+	 "Decrypt",
+	 NULL,
+	 "{\"KeyId\":\"" ID "\"," CONTEXT "," RECIPIENT "}",
+	 0,
+	 {"verdict:    allowed\n", "enclave:    payments (test.yaml:6)\n",
+	  "rule:       unwrap (test.yaml:11)\n",
+	  "plaintext:  refuse: a reply with a secret in clear is not relayed\n",
+	  "endpoint:   eu (kms.eu-central-1.amazonaws.com, region eu-central-1)\n",
+	  "action:     Decrypt\n", "key:        KeyId " ID "\n",
+	  "context:    EncryptionContext \"app\"=\"payments\"\nrecipient:  present\n"
+	  "rules, in the order they are tried:\n"
+	  "  test.yaml:11: rule \"unwrap\" (line 11) allows Decrypt\n"}},
+	{"payments",
+	 "Decrypt",
+	 NULL,
+	 "{\"KeyId\":\"" ID "\"," CONTEXT "}",
+	 1,
+	 {"verdict:    refused\n",
+	  "reason:     recipient: rule \"unwrap\" (line 11) has plaintext: "
+	  "refuse; Decrypt must have a Recipient\n",
+	  "recipient:  none\n", "  test.yaml:15: rule \"debug\" is not for endpoint eu\n"}},
+	{"payments",
+	 "Decrypt",
+	 NULL,
+	 "{" RECIPIENT "," CONTEXT "}",
+	 1,
+	 {"verdict:    refused\n",
+	  "reason:     key: rule \"unwrap\" (line 11): Decrypt must name "
+	  "KeyId\n",
+	  "key:        KeyId is not given\n"}},
+	{"payments",
+	 "Decrypt",
+	 NULL,
+	 "{\"KeyId\":\"alias/\\u001b[0m\"}",
+	 1,
+	 {"reason:     key: ", "key:        KeyId alias/\\x5cu001b[0m\n",
+	  "context:    EncryptionContext is not given\n"}},
+	{"payments",
+	 "Decrypt",
+	 "kms.us-east-1.amazonaws.com",
+	 "{\"KeyId\":\"alias/x\"}",
+	 0,
+	 {"verdict:    allowed\n", "rule:       debug (test.yaml:15)\n",
+	  "plaintext:  allow: a secret in clear passes\n",
+	  "endpoint:   us (kms.us-east-1.amazonaws.com, region us-east-1)\n",
+	  "  test.yaml:11: rule \"unwrap\" (line 11) does not allow key alias/x as KeyId\n",
+	  "  test.yaml:15: rule \"debug\" (line 15) allows Decrypt\n"}},
+	{"payments", "Decrypt", "127.0.0.1", "{}", 1, {"endpoint:   eu ("}},
+	{"payments",
+	 "Sign",
+	 NULL,
+	 "{\"KeyId\":\"" ID "\",\"Message\":\"x\",\"SigningAlgorithm\":"
+	 "\"RSASSA_PSS_SHA_256\"}",
+	 1,
+	 {"reason:     action: no rule allows action Sign at this endpoint\n",
+	  "action:     Sign\n", "  test.yaml:11: rule \"unwrap\" does not list Sign\n",
+	  "  test.yaml:15: rule \"debug\" is not for endpoint eu\n"}},
+	{"payments",
+	 "ReEncrypt",
+	 "kms.us-east-1.amazonaws.com",
+	 "{\"SourceKeyId\":\"alias/a\",\"DestinationKeyId\":\"" ARN_US
+	 "\",\"SourceEncryptionContext\":{\"a\":\"\\u001b\",\"b\":\"\"}}",
+	 0,
+	 {"rule:       debug", "key:        SourceKeyId alias/a\n",
+	  "key:        DestinationKeyId "
+	  "" ARN_US "\n",
+	  "context:    SourceEncryptionContext \"a\"=\"\\x5cu001b\" \"b\"=\"\"\n",
+	  "context:    DestinationEncryptionContext is not given\nrules"}},
+	{"payments",
+	 "Decrypt",
+	 "kms.eu-west-1.amazonaws.com",
+	 "{}",
+	 1,
+	 {"verdict:    refused\nenclave:    payments (test.yaml:6)\nhost:       picks none of "
+	  "the "
+	  "enclave's endpoints\n"}},
+	{"tunnel-only",
+	 "Decrypt",
+	 NULL,
+	 "{}",
+	 1,
+	 {"verdict:    refused\nenclave:    tunnel-only (test.yaml:20)\nhost:       picks "
+	  "none"}},
+	{"payments",
+	 "Decrypt",
+	 NULL,
+	 "{\"KeyId\":1}",
+	 1,
+	 {"verdict:    refused\nenclave:    payments (test.yaml:6)\nbody:       KeyId must be "
+	  "a "
+	  "string\n"}},
+	{"payments",
+	 "Decrypt",
+	 NULL,
+	 "{\"KeyId\":\"a\",\"KeyId\":\"a\"}",
+	 1,
+	 {"verdict:    refused\n", "body:       not strict JSON: "}},
+	{"payments",
+	 "Decrypt",
+	 NULL,
+	 "{\"Unknown\":1}",
+	 1,
+	 {"verdict:    refused\n", "body:       Decrypt has no member \"Unknown\"\n"}},
+	{"payments", "Decrypt", NULL, "", 1, {"body:       not strict JSON: "}},
+};
+
+static struct config *load(void)
+{
+	_cleanup_(findings_done) struct findings findings = {0};
+	struct config *config = NULL;
+
+	ck_assert_int_eq(config_parse(text, strlen(text), "test.yaml", &config, &findings), 0);
+	return config;
+}
+
+/* The body is given in an allocation of its own size, since it is rewritten in place. */
+static int explain(const char *enclave, const char *action, const char *host, const char *body,
+		   size_t n, char **ret_output, struct error *error)
+{
+	_cleanup_(config_unrefp) struct config *config = load();
+	_cleanup_(freep) char *copy = malloc(MAX(n, (size_t)1));
+	size_t size;
+	FILE *f = open_memstream(ret_output, &size);
+	int r;
+
+	memcpy(copy, body, n);
+	r = config_explain(config, enclave, action, host, copy, n, f, error);
+	ck_assert_int_eq(fclose(f), 0);
+	return r;
+}
+
+START_TEST(verdict)
+{
+	_cleanup_(freep) char *output = NULL;
+	struct error error = {0};
+	const char *at;
+	int r = explain(rows[_i].enclave, rows[_i].action, rows[_i].host, rows[_i].body,
+			strlen(rows[_i].body), &output, &error);
+
+	ck_assert_msg(r == rows[_i].r, "row %d: %d\n%s", _i, r, output);
+	ck_assert_str_eq(error.text, "");
+	at = output;
+	for (const char *const *line = rows[_i].lines; *line; line++) {
+		at = strstr(at, *line);
+		ck_assert_msg(at != NULL, "row %d lacks %s in\n%s", _i, *line, output);
+		at += strlen(*line);
+	}
+	for (const char *p = output; *p; p++)
+		ck_assert(*p == '\n' || (*p >= 0x20 && *p <= 0x7e));
+}
+END_TEST
+
+/* The enclave's limit of 1 KiB. */
+START_TEST(limit_of_the_body)
+{
+	for (size_t n = 1024; n <= 1025; n++) {
+		_cleanup_(freep) char *output = NULL;
+		struct error error = {0};
+		char body[1025];
+
+		memset(body, ' ', sizeof(body));
+		memcpy(body, "{}", 2);
+		ck_assert_int_eq(explain("payments", "Decrypt", NULL, body, n, &output, &error),
+				 1);
+		ck_assert_int_eq(strstr(output, "larger than the enclave's limit") != NULL,
+				 n == 1025);
+	}
+}
+END_TEST
+
+START_TEST(unknown_names)
+{
+	static const struct {
+		const char *enclave, *action, *text;
+	} names[] = {
+		{"payment", "Decrypt",
+		 "there is no enclave \"payment\"; did you mean \"payments\"?"},
+		{"x", "Decrypt", "there is no enclave \"x\""},
+		{"payments", "decrypt",
+		 "KMS has no action \"decrypt\"; did you mean \"Decrypt\"?"},
+		{"payments", "Launch", "KMS has no action \"Launch\""},
+		{"pay\nments", "Decrypt",
+		 "there is no enclave \"pay\\x0aments\"; did you mean \"payments\"?"},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+		_cleanup_(freep) char *output = NULL;
+		struct error error = {0};
+
+		ck_assert_int_eq(explain(names[i].enclave, names[i].action, NULL, "{}", 2,
+					 &output, &error),
+				 -EINVAL);
+		ck_assert_str_eq(error.text, names[i].text);
+		ck_assert_str_eq(output, "");
+	}
+}
+END_TEST
+
+int main(void)
+{
+	TCase *tcase = tcase_create("explain");
+	Suite *suite = suite_create("explain");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_loop_test(tcase, verdict, 0, ELEMENTSOF(rows));
+	tcase_add_test(tcase, limit_of_the_body);
+	tcase_add_test(tcase, unknown_names);
+	suite_add_tcase(suite, tcase);
+
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
