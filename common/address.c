@@ -14,18 +14,21 @@ struct prefix {
 };
 
 /* IPv4 prefixes are compared in their mapped form, so that one table serves both. */
-#define V4(a, b, bits4) {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, (a), (b), 0, 0}, 96 + (bits4)}
+#define V4(a, b, bits4)                                                                        \
+	{                                                                                      \
+		{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, (a), (b), 0, 0}, 96 + (bits4)       \
+	}
 
 static const struct prefix refused[] = {
-	V4(0, 0, 8),             /* this host */
-	V4(127, 0, 8),           /* loopback */
-	V4(169, 254, 16),        /* link-local: IMDS, the resolver, container credentials */
-	V4(224, 0, 4),           /* multicast */
-	V4(240, 0, 4),           /* reserved, broadcast */
-	{{0}, 96},               /* ::, ::1 and the IPv4-compatible forms */
-	{{0xfe, 0x80}, 10},      /* link-local */
+	V4(0, 0, 8),        /* this host */
+	V4(127, 0, 8),      /* loopback */
+	V4(169, 254, 16),   /* link-local: IMDS, the resolver, container credentials */
+	V4(224, 0, 4),      /* multicast */
+	V4(240, 0, 4),      /* reserved, broadcast */
+	{{0}, 96},          /* ::, ::1 and the IPv4-compatible forms */
+	{{0xfe, 0x80}, 10}, /* link-local */
 	{{0xfd, 0x00, 0x0e, 0xc2}, 32}, /* IMDS and the other services of an instance */
-	{{0xff}, 8},             /* multicast */
+	{{0xff}, 8},                    /* multicast */
 };
 
 /* An address behind a NAT64 gateway holds an IPv4 address in its last bytes (RFC 6052). */

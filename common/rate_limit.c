@@ -49,7 +49,8 @@ bool rate_limit_take(struct rate_limit *limit, struct rate rate, usec_t now, use
 
 void rate_limit_spend(struct rate_limit *limit, struct rate rate, uint64_t n, usec_t now)
 {
-	usec_t cost = capacity(MIN(rate.interval, LONGEST), (uint32_t)MIN(n, (uint64_t)UINT32_MAX));
+	usec_t cost =
+		capacity(MIN(rate.interval, LONGEST), (uint32_t)MIN(n, (uint64_t)UINT32_MAX));
 	usec_t empty = now + capacity(rate.interval, rate.burst);
 	int64_t old = atomic_load_explicit(&limit->full_at, memory_order_relaxed);
 	int64_t next;

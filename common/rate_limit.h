@@ -27,8 +27,8 @@ struct rate_limit {
 _must_check_ bool rate_limit_take(struct rate_limit *limit, struct rate rate, usec_t now,
 				  usec_t *ret_wait);
 
-/* For what is only known after it was used (bytes): takes `n` tokens whether they are there or not.
- * Whoever asks rate_limit_wait() first goes into debt by one use at most. */
+/* For what is only known after it was used (bytes): takes `n` tokens whether they are there or
+ * not. Whoever asks rate_limit_wait() first goes into debt by one use at most. */
 void rate_limit_spend(struct rate_limit *limit, struct rate rate, uint64_t n, usec_t now);
 
 /* The time until a debt is paid back; 0: there is none. */

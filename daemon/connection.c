@@ -17,7 +17,6 @@
 
 #define TLS_HANDSHAKE 0x16 /* the first byte of a TLS client */
 
-
 static struct enclave_config *config_of(const struct connection *c)
 {
 	return &c->generation->config->enclaves[c->enclave];
@@ -122,13 +121,13 @@ void connection_close(struct connection *c, const char *why)
 	connection_free(c);
 }
 
-/* A connection that ends without a request costs a token, as a request does: opening and closing
- * them is no way round the rate. */
+/* A connection that ends without a request costs a token, as a request does: opening and
+ * closing them is no way round the rate. */
 static void end_without_request(struct connection *c, const char *reason, const char *detail,
 				usec_t now)
 {
-	(void)!rate_limit_take(&c->identity.enclave->requests, config_of(c)->limits.requests, now,
-			      NULL);
+	(void)!rate_limit_take(&c->identity.enclave->requests, config_of(c)->limits.requests,
+			       now, NULL);
 	record_connection(c, reason, detail);
 	connection_free(c);
 }
@@ -177,8 +176,8 @@ static void out_of_memory(struct connection *c, usec_t now)
 	head_refused(c, now);
 }
 
-/* Reads and drops what the peer still sends: closing with unread bytes would reset the connection
- * and take the answer with it. */
+/* Reads and drops what the peer still sends: closing with unread bytes would reset the
+ * connection and take the answer with it. */
 static void linger(struct connection *c)
 {
 	ssize_t n = 0;
@@ -338,7 +337,8 @@ static bool send_continue(struct connection *c)
 {
 	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
 
-	/* A fresh connection's buffer has room for 25 bytes; one that hasn't is not worth more. */
+	/* A fresh connection's buffer has room for 25 bytes; one that hasn't is not worth more.
+	 */
 	return send(c->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) == sizeof(text) - 1;
 }
 
@@ -380,14 +380,14 @@ static void start_tunnel(struct connection *c, struct slice bytes, bool by_conne
 
 	c->had_request = true;
 	set_state(c, CONNECTION_TUNNEL, 0);
-	r = by_connect ? tunnel_new_connect(c, &c->head, bytes, now) :
-			 tunnel_new_tls(c, bytes, now);
+	r = by_connect ? tunnel_new_connect(c, &c->head, bytes, now)
+		       : tunnel_new_tls(c, bytes, now);
 	if (r < 0)
 		end_without_request(c, "memory", "its share of memory is used up", now);
 }
 
-/* Reads on in a head; `bytes` are all of it so far, in `in` or in the worker's scratch. True: it
- * wants more; false: something else happened, and the connection may be gone. */
+/* Reads on in a head; `bytes` are all of it so far, in `in` or in the worker's scratch. True:
+ * it wants more; false: something else happened, and the connection may be gone. */
 static bool take_head(struct connection *c, struct slice bytes, usec_t now)
 {
 	bool has_tunnel = config_of(c)->tunnel.n_hosts > 0;
@@ -399,8 +399,8 @@ static bool take_head(struct connection *c, struct slice bytes, usec_t now)
 		if (has_tunnel)
 			start_tunnel(c, bytes, false, now);
 		else
-			end_without_request(c, "tls", "it speaks TLS, and the enclave has no tunnel",
-					    now);
+			end_without_request(
+				c, "tls", "it speaks TLS, and the enclave has no tunnel", now);
 		return false;
 	}
 	switch (http_head_read(&c->head, bytes, &options)) {
@@ -537,8 +537,8 @@ int connection_new(struct worker *w, int fd, const struct identity *identity, us
 	c->in = BUF_INIT(2 * LIMIT_HEAD + 2); /* a head that is refused for its length, whole */
 	LIST_INSERT_HEAD(&w->connections, c, link);
 	become_idle(c, now);
-	event_assign(&c->read_event, w->base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_io,
-		     c);
+	event_assign(&c->read_event, w->base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST,
+		     on_io, c);
 	event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_ET, on_io, c);
 	if (event_add(&c->read_event, NULL) < 0) {
 		connection_free(c);

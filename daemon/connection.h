@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* One accepted socket of an enclave: reads heads and bodies, hands each request to request.c, writes
- * the answer. It decides nothing about a request. Sockets are watched edge-triggered, once for
- * their whole life, so that a request costs no epoll_ctl(). */
+/* One accepted socket of an enclave: reads heads and bodies, hands each request to request.c,
+ * writes the answer. It decides nothing about a request. Sockets are watched edge-triggered,
+ * once for their whole life, so that a request costs no epoll_ctl(). */
 
 #include "buf.h"
 #include "clock.h"
@@ -25,7 +25,8 @@ enum connection_state {
 	CONNECTION_WAIT,   /* the request is being decided or is upstream: nothing is read */
 	CONNECTION_WRITE,  /* writing an answer */
 	CONNECTION_TUNNEL, /* passed through: `tunnel` has the say */
-	CONNECTION_LINGER, /* dropping what the peer still sends, so that it can read the answer */
+	CONNECTION_LINGER, /* dropping what the peer still sends, so that it can read the answer
+			    */
 	CONNECTION_CLOSED, /* freed at the end of the call that closed it */
 };
 
@@ -42,38 +43,40 @@ struct connection {
 	struct event write_event; /* only added while an answer doesn't fit the socket */
 	enum connection_state state;
 	usec_t deadline;
-	struct buf in;  /* an unfinished head, or bytes behind a request; freed while idle */
+	struct buf in;   /* an unfinished head, or bytes behind a request; freed while idle */
 	bool in_charged; /* `in` is charged to the enclave's share of memory */
 	struct http_head head;
 	struct request *request; /* from the head's end until its answer is written */
 	struct tunnel *tunnel;
-	struct slice out[2];     /* what is left of the answer; the request owns the bytes */
-	size_t out_n;            /* the whole of it */
-	bool close;              /* after this answer */
-	bool unread;             /* bytes may still come that nobody will read */
-	bool retired;            /* its enclave changed: closes when no request is in flight */
+	struct slice out[2]; /* what is left of the answer; the request owns the bytes */
+	size_t out_n;        /* the whole of it */
+	bool close;          /* after this answer */
+	bool unread;         /* bytes may still come that nobody will read */
+	bool retired;        /* its enclave changed: closes when no request is in flight */
 	bool had_request;
 	size_t lingered; /* bytes dropped */
 };
 
-/* Takes over the descriptor (also on failure, then it is closed). The enclave's `connections` gauge
- * was taken by the caller and is returned when the connection ends. */
+/* Takes over the descriptor (also on failure, then it is closed). The enclave's `connections`
+ * gauge was taken by the caller and is returned when the connection ends. */
 _must_check_ int connection_new(struct worker *w, int fd, const struct identity *identity,
 				usec_t now, struct connection **ret_connection);
 
-/* Closes at once; a request in flight or a tunnel ends and is recorded. Frees the connection. */
+/* Closes at once; a request in flight or a tunnel ends and is recorded. Frees the connection.
+ */
 void connection_close(struct connection *c, const char *why);
 
-/* Reads on where bytes are waiting: a turn, see worker_queue_turn(). May free the connection. */
+/* Reads on where bytes are waiting: a turn, see worker_queue_turn(). May free the connection.
+ */
 void connection_turn(struct connection *c, usec_t now);
 
-/* Writes the answer of the current request; both slices stay valid until request_end(). May free
- * the connection. */
+/* Writes the answer of the current request; both slices stay valid until request_end(). May
+ * free the connection. */
 void connection_answer(struct connection *c, struct slice head, struct slice body, bool close,
 		       usec_t now);
 
-/* Sends what there is room for of `bytes` (an alert, a short answer), drops what still comes for a
- * moment, and closes. There is no request, and the tunnel is gone. */
+/* Sends what there is room for of `bytes` (an alert, a short answer), drops what still comes
+ * for a moment, and closes. There is no request, and the tunnel is gone. */
 void connection_finish(struct connection *c, struct slice bytes, usec_t now);
 
 /* Frees what was read ahead of a request. */

@@ -107,7 +107,8 @@ static CURLcode set_target(struct connector *c, const struct connector_options *
 	char text[1600];
 	CURLcode e;
 
-	snprintf(text, sizeof(text), "%s://%s:%u/", o->tls ? "https" : "http", o->host, o->port);
+	snprintf(text, sizeof(text), "%s://%s:%u/", o->tls ? "https" : "http", o->host,
+		 o->port);
 	e = curl_easy_setopt(c->easy, CURLOPT_URL, text);
 
 	snprintf(text, sizeof(text), "%s:%u:%s%s%s:%u", o->host, o->port, v6 ? "[" : "",
@@ -121,8 +122,10 @@ static CURLcode set_target(struct connector *c, const struct connector_options *
 		c->resolve = curl_slist_append(NULL, text);
 		e = e ?: curl_easy_setopt(c->easy, CURLOPT_RESOLVE, c->resolve);
 	}
-	return e ?: (c->connect_to && (c->resolve || !o->addresses) ? CURLE_OK :
-								     CURLE_OUT_OF_MEMORY);
+	return e
+		       ?: (c->connect_to && (c->resolve || !o->addresses)
+				   ? CURLE_OK
+				   : CURLE_OUT_OF_MEMORY);
 }
 
 static CURLcode set_options(struct connector *c, const struct connector_options *o)
@@ -139,8 +142,9 @@ static CURLcode set_options(struct connector *c, const struct connector_options 
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_NOPROXY, "*");
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_BUFFERSIZE, 1024L);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS,
-				  (long)(o->timeout / USEC_PER_MSEC));
+	e = e
+		    ?: curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS,
+					(long)(o->timeout / USEC_PER_MSEC));
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->error);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_cb);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETDATA, c);
@@ -170,7 +174,8 @@ struct connector *connector_free(struct connector *c)
 {
 	if (!c)
 		return NULL;
-	/* The loop's multi handle owns the connection: it is closed before the easy handle goes. */
+	/* The loop's multi handle owns the connection: it is closed before the easy handle
+	 * goes. */
 	curl_loop_free(c->loop);
 	curl_easy_cleanup(c->easy);
 	curl_slist_free_all(c->resolve);

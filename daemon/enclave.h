@@ -46,8 +46,8 @@ static inline void enclave_count(struct enclave *e, enum counter counter, uint64
 /* The journal field of a counter, e.g. "REQUESTS". */
 const char *counter_name(enum counter counter);
 
-/* All enclaves this process has known, the control thread's; an enclave is never freed before the
- * table, so that a worker's pointer stays good. */
+/* All enclaves this process has known, the control thread's; an enclave is never freed before
+ * the table, so that a worker's pointer stays good. */
 struct enclave_table;
 
 _must_check_ int enclave_table_new(struct enclave_table **ret_table);

@@ -131,30 +131,37 @@ static void on_done(CURLcode code, void *userdata)
 	buf_done(&reply.body);
 }
 
+static int copy_headers(struct fetch *f, const char *const *headers)
+{
+	for (; *headers; headers++) {
+		struct curl_slist *more = curl_slist_append(f->headers, *headers);
+
+		if (!more)
+			return -ENOMEM;
+		f->headers = more;
+	}
+	return 0;
+}
+
 static CURLcode set_request(struct fetch *f, const struct fetch_request *request)
 {
-	CURLcode e = curl_easy_setopt(f->easy, CURLOPT_URL, request->url);
+	const char *protocols = request->allow_https ? "http,https" : "http";
+	long timeout = (long)(request->timeout / USEC_PER_MSEC);
+	CURL *c = f->easy;
+	CURLcode e;
 
-	e = e ?: curl_easy_setopt(f->easy, CURLOPT_PATH_AS_IS, 1L);
-	for (size_t i = 0; request->headers[i]; i++) {
-		struct curl_slist *headers = curl_slist_append(f->headers, request->headers[i]);
-
-		if (!headers)
-			return CURLE_OUT_OF_MEMORY;
-		f->headers = headers;
-	}
-	e = e ?: curl_easy_setopt(f->easy, CURLOPT_HTTPHEADER, f->headers);
-	e = e
-		    ?: curl_easy_setopt(f->easy, CURLOPT_PROTOCOLS_STR,
-					request->allow_https ? "http,https" : "http");
-	e = e
-		    ?: curl_easy_setopt(f->easy, CURLOPT_TIMEOUT_MS,
-					(long)(request->timeout / USEC_PER_MSEC));
-	if (request->put) {
-		e = e ?: curl_easy_setopt(f->easy, CURLOPT_UPLOAD, 1L);
-		e = e ?: curl_easy_setopt(f->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)0);
-		e = e ?: curl_easy_setopt(f->easy, CURLOPT_READFUNCTION, on_upload);
-	}
+	if (copy_headers(f, request->headers) < 0)
+		return CURLE_OUT_OF_MEMORY;
+	e = curl_easy_setopt(c, CURLOPT_URL, request->url);
+	e = e ?: curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
+	e = e ?: curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, protocols);
+	e = e ?: curl_easy_setopt(c, CURLOPT_HTTPHEADER, f->headers);
+	e = e ?: curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, timeout);
+	if (!request->put)
+		return e;
+	e = e ?: curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
+	e = e ?: curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)0);
+	e = e ?: curl_easy_setopt(c, CURLOPT_READFUNCTION, on_upload);
 	return e;
 }
 
@@ -162,19 +169,18 @@ static CURLcode set_request(struct fetch *f, const struct fetch_request *request
  * decoding, HTTP/0.9) isn't listed. */
 static CURLcode set_options(struct fetch *f)
 {
+	long connect_timeout = (long)(CONNECT_TIMEOUT / USEC_PER_MSEC);
 	CURL *c = f->easy;
 	CURLcode e = curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
 
 	e = e ?: curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L); /* a hung lookup must not block */
 	e = e ?: curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	e = e ?: curl_easy_setopt(c, CURLOPT_PROXY, ""); /* not even one from the environment */
+	e = e ?: curl_easy_setopt(c, CURLOPT_PROXY, ""); /* not even the environment's */
 	e = e ?: curl_easy_setopt(c, CURLOPT_NOPROXY, "*");
 	e = e ?: curl_easy_setopt(c, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
 	e = e ?: curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	e = e ?: curl_easy_setopt(c, CURLOPT_FORBID_REUSE, 1L); /* the next comes in an hour */
-	e = e
-		    ?: curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS,
-					(long)(CONNECT_TIMEOUT / USEC_PER_MSEC));
+	e = e ?: curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, connect_timeout);
 	e = e ?: curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
 	e = e ?: curl_easy_setopt(c, CURLOPT_WRITEDATA, f);
 	e = e ?: curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_head);
@@ -191,11 +197,9 @@ int fetch_start(struct fetch *f, const struct fetch_request *request, fetch_cb d
 	f->userdata = userdata;
 	f->head_n = 0;
 	f->too_large = false;
+	f->reply_header = request->reply_header;
 	f->easy = curl_easy_init();
-	if (request->reply_header)
-		f->reply_header = strdup(request->reply_header);
-	if (f->easy && (f->reply_header || !request->reply_header) &&
-	    set_options(f) == CURLE_OK && set_request(f, request) == CURLE_OK)
+	if (f->easy && set_options(f) == CURLE_OK && set_request(f, request) == CURLE_OK)
 		r = curl_loop_new(f->base, f->easy, on_done, f, &f->loop);
 	if (r < 0)
 		fetch_cancel(f);

@@ -23,8 +23,8 @@ static const char *system_bundle(void)
 	return system_bundles[0]; /* the error names it */
 }
 
-/* The bundle is parsed once and shared by every connection: libcurl's default parses it for each
- * one and blocks the loop for 32 ms (measured). */
+/* The bundle is parsed once and shared by every connection: libcurl's default parses it for
+ * each one and blocks the loop for 32 ms (measured). */
 static int load_store(const char *path, X509_STORE **ret_store, struct error *error)
 {
 	X509_STORE *store = X509_STORE_new();
@@ -34,9 +34,11 @@ static int load_store(const char *path, X509_STORE **ret_store, struct error *er
 	if (X509_STORE_load_file(store, path) != 1) {
 		ERR_clear_error();
 		X509_STORE_free(store);
-		return error_set(error, "%s: no CA certificate can be read from this file", path);
+		return error_set(error, "%s: no CA certificate can be read from this file",
+				 path);
 	}
-	/* As libcurl sets them where it loads the file itself: a listed intermediate is trusted. */
+	/* As libcurl sets them where it loads the file itself: a listed intermediate is
+	 * trusted. */
 	X509_STORE_set_flags(store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
 	*ret_store = store;
 	return 0;
@@ -117,8 +119,8 @@ struct generation *generation_unref(struct generation *g)
 
 int generation_find(const struct generation *g, const struct identity *id)
 {
-	int i = id->has_cid ? config_find_cid(g->config, id->cid) :
-			      config_find_enclave(g->config, id->enclave->name);
+	int i = id->has_cid ? config_find_cid(g->config, id->cid)
+			    : config_find_enclave(g->config, id->enclave->name);
 
 	return i >= 0 && g->enclaves[i] == id->enclave ? i : -1;
 }

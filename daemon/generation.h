@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* One configuration as it is in force: the parsed file, the running state of its enclaves, and the
- * CA certificates of its endpoints. Immutable and counted; the control thread publishes a new one
- * at each reload, and a request keeps the one it began under. */
+/* One configuration as it is in force: the parsed file, the running state of its enclaves, and
+ * the CA certificates of its endpoints. Immutable and counted; the control thread publishes a
+ * new one at each reload, and a request keeps the one it began under. */
 
 #include "config.h"
 #include "enclave.h"
@@ -28,18 +28,19 @@ struct generation *generation_ref(struct generation *g);
 struct generation *generation_unref(struct generation *g); /* returns NULL */
 DEFINE_CLEANUP(struct generation *, generation_unref)
 
-/* Who is at the other end of a connection: what the kernel or the listener says, never the peer. */
+/* Who is at the other end of a connection: what the kernel or the listener says, never the
+ * peer. */
 struct identity {
 	bool has_cid;
 	uint32_t cid;
 	struct enclave *enclave;
 };
 
-/* The index of the enclave that this identity has in `g`, or -1 if it has none any more: its CID is
- * another enclave's now, or it is no longer configured. */
+/* The index of the enclave that this identity has in `g`, or -1 if it has none any more: its
+ * CID is another enclave's now, or it is no longer configured. */
 int generation_find(const struct generation *g, const struct identity *identity);
 
-/* Whether a connection may live on from `old` to `g`: its identity has the same enclave, and nothing
- * of that enclave or its endpoints changed. */
+/* Whether a connection may live on from `old` to `g`: its identity has the same enclave, and
+ * nothing of that enclave or its endpoints changed. */
 bool generation_same(const struct generation *old, const struct generation *g,
 		     const struct identity *identity);

@@ -13,10 +13,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 1024      /* what comes while the loop is busy; more is reset by the kernel */
-#define ACCEPTS 64        /* a turn of the loop: signals and timers want theirs */
+#define BACKLOG 1024 /* what comes while the loop is busy; more is reset by the kernel */
+#define ACCEPTS 64   /* a turn of the loop: signals and timers want theirs */
 #define FIRST_ENCLAVE_CID 4
-#define PAUSE_MSEC 100    /* after accept() ran out of descriptors or memory */
+#define PAUSE_MSEC 100 /* after accept() ran out of descriptors or memory */
 
 struct listener {
 	int fd;
@@ -128,9 +128,10 @@ static int bind_vsock(struct listener *l, unsigned port, struct error *error)
 	if (bind(l->fd, (struct sockaddr *)&vm, sizeof(vm)) < 0) {
 		e = -errno;
 		return error_set_errno(error, e, "%s: cannot bind%s", l->name,
-				       e == -EADDRINUSE ? " (another process, or "
-							  "kms-vsock-proxy.socket, has the port)" :
-							  "");
+				       e == -EADDRINUSE
+					       ? " (another process, or "
+						 "kms-vsock-proxy.socket, has the port)"
+					       : "");
 	}
 	return 0;
 }
@@ -214,10 +215,10 @@ static int take_handed(const struct listener_config *config, struct handed_socke
 {
 	for (size_t i = 0; i < handed->n; i++) {
 		struct handed_socket *s = &handed->list[i];
-		bool fits = config->kind == LISTENER_SYSTEMD ?
-				    strcmp(s->name, config->fd_name) == 0 :
-				    config->kind == LISTENER_VSOCK && s->family == AF_VSOCK &&
-					    s->port == config->port;
+		bool fits = config->kind == LISTENER_SYSTEMD
+				    ? strcmp(s->name, config->fd_name) == 0
+				    : config->kind == LISTENER_VSOCK && s->family == AF_VSOCK &&
+					      s->port == config->port;
 
 		if (s->fd < 0 || !fits)
 			continue;
@@ -237,13 +238,14 @@ static int open_socket(struct listener *l, const struct listener_config *config,
 	if (l->fd >= 0) {
 		if ((family == AF_UNIX) == (l->enclave != NULL))
 			return 0;
-		return error_set(error,
-				 family == AF_UNIX ?
-					 "%s: a Unix socket has no CID; the entry must name its "
-					 "`enclave`" :
-					 "%s: the CID names the enclave of a vsock socket; the "
-					 "entry must not",
-				 l->name);
+		return error_set(
+			error,
+			family == AF_UNIX
+				? "%s: a Unix socket has no CID; the entry must name its "
+				  "`enclave`"
+				: "%s: the CID names the enclave of a vsock socket; the "
+				  "entry must not",
+			l->name);
 	}
 	switch (config->kind) {
 	case LISTENER_VSOCK:
@@ -253,7 +255,8 @@ static int open_socket(struct listener *l, const struct listener_config *config,
 		r = bind_unix(l, config, error);
 		break;
 	case LISTENER_SYSTEMD:
-		return error_set(error, "%s: systemd handed over no socket of this name", l->name);
+		return error_set(error, "%s: systemd handed over no socket of this name",
+				 l->name);
 	default:
 		return -EINVAL;
 	}

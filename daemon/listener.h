@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* A listening socket of the control thread, bound by us or handed over by systemd. It survives being
- * out of descriptors. It decides nothing but who the peer is. */
+/* A listening socket of the control thread, bound by us or handed over by systemd. It survives
+ * being out of descriptors. It decides nothing but who the peer is. */
 
 #include "config.h"
 #include "error.h"
@@ -18,12 +18,13 @@ struct listener;
 typedef void (*listener_cb)(struct listener *listener, int fd, const struct sockaddr *peer,
 			    socklen_t n, void *userdata);
 
-/* Opens what one entry of the configuration names: binds it, unless a socket that was handed over
- * fits (it is taken out of `handed`). `enclave` is the entry's, or NULL. 0, or negative errno with a
- * sentence that says what to do. */
+/* Opens what one entry of the configuration names: binds it, unless a socket that was handed
+ * over fits (it is taken out of `handed`). `enclave` is the entry's, or NULL. 0, or negative
+ * errno with a sentence that says what to do. */
 _must_check_ int listener_new(struct event_base *base, const struct listener_config *config,
-			      const char *enclave, struct handed_sockets *handed, listener_cb accepted,
-			      void *userdata, struct listener **ret_listener, struct error *error);
+			      const char *enclave, struct handed_sockets *handed,
+			      listener_cb accepted, void *userdata,
+			      struct listener **ret_listener, struct error *error);
 
 /* Stops accepting, closes, and removes a Unix socket's file that we made. Returns NULL. */
 struct listener *listener_free(struct listener *l);
@@ -36,10 +37,10 @@ struct peer {
 	uint32_t cid;
 };
 
-/* Pure. The peer of a vsock listener is who has the CID that the kernel reports, and CIDs 0 to 3
- * (any, local, host, and the parent itself on Nitro) and VMADDR_CID_ANY never name an enclave; the
- * peer of a Unix listener is the enclave that the listener names. An address of another family, or
- * too short, is nobody. */
+/* Pure. The peer of a vsock listener is who has the CID that the kernel reports, and CIDs 0 to
+ * 3 (any, local, host, and the parent itself on Nitro) and VMADDR_CID_ANY never name an
+ * enclave; the peer of a Unix listener is the enclave that the listener names. An address of
+ * another family, or too short, is nobody. */
 struct peer peer_identify(const struct config *config, const char *listener_enclave,
 			  const struct sockaddr *address, socklen_t n);
 

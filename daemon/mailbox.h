@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* How threads talk: a queue of small messages and an eventfd that wakes the owner's loop. Used to
- * hand over sockets, configurations, credentials and looked-up names, never for a request, so its
- * mutex is not on a request's way. */
+/* How threads talk: a queue of small messages and an eventfd that wakes the owner's loop. Used
+ * to hand over sockets, configurations, credentials and looked-up names, never for a request,
+ * so its mutex is not on a request's way. */
 
 #include "generation.h"
 #include "macro.h"
@@ -14,12 +14,13 @@ enum message_kind {
 	MESSAGE_CONNECTION,  /* to a worker: fd and identity */
 	MESSAGE_GENERATION,  /* to a worker: generation (the reference goes along) */
 	MESSAGE_CREDENTIALS, /* to a worker: credentials (the reference goes along) */
-	MESSAGE_ADDRESSES,   /* to a worker: id, addresses (NULL: the lookup failed with `number`) */
-	MESSAGE_DRAIN,       /* to a worker: close what is idle, end when nothing is left */
-	MESSAGE_EXIT,        /* to a worker: end now */
-	MESSAGE_SPIN,        /* to a worker of a test build: never return */
-	MESSAGE_REJECTED,    /* to control: KMS rejected the credentials with serial `id` */
-	MESSAGE_DRAINED,     /* to control: worker `id` has nothing left */
+	MESSAGE_ADDRESSES, /* to a worker: id, addresses (NULL: the lookup failed with `number`)
+			    */
+	MESSAGE_DRAIN,     /* to a worker: close what is idle, end when nothing is left */
+	MESSAGE_EXIT,      /* to a worker: end now */
+	MESSAGE_SPIN,      /* to a worker of a test build: never return */
+	MESSAGE_REJECTED,  /* to control: KMS rejected the credentials with serial `id` */
+	MESSAGE_DRAINED,   /* to control: worker `id` has nothing left */
 };
 
 struct message {

@@ -42,20 +42,31 @@ static void print_help(FILE *f)
 	      "  --check-config     check the configuration, print all its errors, and exit\n"
 	      "  --print-config     print the configuration in force, defaults included\n"
 	      "  --explain ENCLAVE ACTION [--host HOST] FILE\n"
-	      "                     tell what the policy says of the request body in FILE (- is\n"
+	      "                     tell what the policy says of the request body in FILE (- "
+	      "is\n"
 	      "                     standard input), and which rule decides\n"
 	      "  --version          print the version\n"
 	      "  --help             print this\n"
 	      "\n"
-	      "Signals: SIGHUP reloads the configuration, SIGTERM drains and ends, SIGUSR1 writes\n"
-	      "the counters to the journal. See kms-vsock-proxyd(8), kms-vsock-proxy.yaml(5).\n",
+	      "Signals: SIGHUP reloads the configuration, SIGTERM drains and ends, SIGUSR1 "
+	      "writes\n"
+	      "the counters to the journal. See kms-vsock-proxyd(8), "
+	      "kms-vsock-proxy.yaml(5).\n",
 	      f);
 }
 
 /* 0: go on; else the exit code plus 1. */
 static int parse_arguments(int argc, char **argv, struct arguments *a)
 {
-	enum { OPT_CONFIG = 256, OPT_CHECK, OPT_PRINT, OPT_EXPLAIN, OPT_HOST, OPT_VERSION, OPT_HELP };
+	enum {
+		OPT_CONFIG = 256,
+		OPT_CHECK,
+		OPT_PRINT,
+		OPT_EXPLAIN,
+		OPT_HOST,
+		OPT_VERSION,
+		OPT_HELP
+	};
 	static const struct option options[] = {
 		{"config", required_argument, NULL, OPT_CONFIG},
 		{"check-config", no_argument, NULL, OPT_CHECK},
@@ -99,9 +110,10 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
 	a->rest = argv + optind;
 	a->n_rest = argc - optind;
 	if (a->n_rest != (a->mode == MODE_EXPLAIN ? 3 : 0)) {
-		fprintf(stderr, a->mode == MODE_EXPLAIN ?
-					"--explain takes ENCLAVE, ACTION and the body's FILE\n" :
-					"unexpected argument: %s\n",
+		fprintf(stderr,
+			a->mode == MODE_EXPLAIN
+				? "--explain takes ENCLAVE, ACTION and the body's FILE\n"
+				: "unexpected argument: %s\n",
 			a->rest[0]);
 		return 1 + EXIT_USAGE;
 	}

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Copies bytes both ways between two sockets, with half-close. Nothing is copied that the other side
- * has no room for: a way holds at most one read, and stops reading while it holds something. An
- * empty way has no buffer, so an idle pump costs its struct only. It does no waiting: its owner
- * watches the sockets edge-triggered and says what changed. */
+/* Copies bytes both ways between two sockets, with half-close. Nothing is copied that the other
+ * side has no room for: a way holds at most one read, and stops reading while it holds
+ * something. An empty way has no buffer, so an idle pump costs its struct only. It does no
+ * waiting: its owner watches the sockets edge-triggered and says what changed. */
 
 #include "buf.h"
 #include "clock.h"
@@ -24,11 +24,12 @@ struct pump_end {
 
 /* From ends[i] to ends[1 - i]. */
 struct pump_way {
-	struct buf held;  /* read but not yet written */
-	bool ended;       /* the source has nothing more */
-	bool told;        /* the sink was told so (half-closed) */
-	uint64_t bytes;   /* written to the sink so far */
-	usec_t held_since; /* monotonic; since when no byte of `held` has moved; 0: holds nothing */
+	struct buf held;   /* read but not yet written */
+	bool ended;        /* the source has nothing more */
+	bool told;         /* the sink was told so (half-closed) */
+	uint64_t bytes;    /* written to the sink so far */
+	usec_t held_since; /* monotonic; since when no byte of `held` has moved; 0: holds
+			      nothing */
 };
 
 struct pump {
@@ -48,14 +49,14 @@ enum pump_result {
 void pump_init(struct pump *p, int enclave_fd, int host_fd);
 void pump_done(struct pump *p); /* frees what is held; closes nothing */
 
-/* Puts bytes before all others of a way (i: from ends[i]): the ClientHello that was read already.
- * -ENOMEM, -EMSGSIZE. */
+/* Puts bytes before all others of a way (i: from ends[i]): the ClientHello that was read
+ * already. -ENOMEM, -EMSGSIZE. */
 _must_check_ int pump_prepend(struct pump *p, unsigned i, struct slice bytes);
 
 /* Copies what can be copied now, at most *budget bytes, and lowers it. `scratch` has PUMP_READ
  * bytes. *ret_end: the end that broke, or is to be blamed, with PUMP_BROKEN. */
-_must_check_ enum pump_result pump_run(struct pump *p, char *scratch, size_t *budget, usec_t now,
-				       unsigned *ret_end);
+_must_check_ enum pump_result pump_run(struct pump *p, char *scratch, size_t *budget,
+				       usec_t now, unsigned *ret_end);
 
 /* Bytes held, both ways. */
 size_t pump_held(const struct pump *p);

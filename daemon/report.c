@@ -15,12 +15,13 @@ void report_findings(const struct findings *findings, const char *path, enum eve
 			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL,
 				  "%s:%u:%u: %s", path, f->line, f->column, f->text);
 		else
-			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL, "%s: %s", path,
-				  f->text);
+			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL, "%s: %s",
+				  path, f->text);
 	}
 	if (n < findings->n)
-		log_event(event, NULL, "%s: %zu findings more; --check-config prints all of them",
-			  path, findings->n - n);
+		log_event(event, NULL,
+			  "%s: %zu findings more; --check-config prints all of them", path,
+			  findings->n - n);
 }
 
 static void report_enclave(const struct enclave *e)
@@ -35,8 +36,8 @@ static void report_enclave(const struct enclave *e)
 			 atomic_load(&e->counters[i]));
 		fields[i + 1] = text[i];
 	}
-	log_event(EVENT_COUNTERS, fields, "%s: %" PRIu64 " requests, %" PRIu64 " allowed", e->name,
-		  atomic_load(&e->counters[COUNTER_REQUESTS]),
+	log_event(EVENT_COUNTERS, fields, "%s: %" PRIu64 " requests, %" PRIu64 " allowed",
+		  e->name, atomic_load(&e->counters[COUNTER_REQUESTS]),
 		  atomic_load(&e->counters[COUNTER_ALLOWED]));
 }
 
@@ -61,8 +62,8 @@ static void report_left_out(struct flood *flood, const char *enclave, const char
 	if (!enclave[0])
 		fields[1] = NULL;
 	log_event(EVENT_SUPPRESSED, fields,
-		  "%s: %" PRIu64 " records of refused requests or connections were left out", who,
-		  n);
+		  "%s: %" PRIu64 " records of refused requests or connections were left out",
+		  who, n);
 }
 
 void report_suppressed(const struct enclave_table *table, struct flood *unknown)

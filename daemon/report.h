@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What the control thread tells the operator beside audit records: findings of a configuration, the
- * counters of the enclaves, what was left out of the journal, the status line. */
+/* What the control thread tells the operator beside audit records: findings of a configuration,
+ * the counters of the enclaves, what was left out of the journal, the status line. */
 
 #include "config.h"
 #include "enclave.h"
 #include "flood.h"
 #include "log.h"
 
-/* One entry a finding, the first REPORT_FINDINGS of them, then how many more there are. Errors go
- * out as `event`, warnings as EVENT_CONFIG_WARNING. */
+/* One entry a finding, the first REPORT_FINDINGS of them, then how many more there are. Errors
+ * go out as `event`, warnings as EVENT_CONFIG_WARNING. */
 #define REPORT_FINDINGS 20
 void report_findings(const struct findings *findings, const char *path, enum event_kind event);
 

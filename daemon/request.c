@@ -3,6 +3,7 @@
 
 #include "connection.h"
 #include "log.h"
+#include "reply.h"
 #include "sigv4.h"
 #include "skew.h"
 #include "worker.h"
@@ -17,9 +18,8 @@
 #define TARGET_PREFIX "TrentService."
 #define USER_AGENT "kms-vsock-proxy/" PROJECT_VERSION
 
-#define HEAD_ROOM KIB          /* of an outgoing head without its session token */
+#define HEAD_ROOM KIB           /* of an outgoing head without its session token */
 #define REPLY_RESERVE (4 * KIB) /* of an answer, taken from the share of memory beforehand */
-#define PARK_TIME (3 * USEC_PER_SEC) /* for new credentials: IMDS answers within 2 s or not */
 
 static const struct upstream_call_ops call_ops;
 
@@ -28,7 +28,7 @@ static struct enclave_config *config_of(const struct request *r)
 	return &r->generation->config->enclaves[r->enclave_index];
 }
 
-static const struct endpoint_config *endpoint_of(const struct request *r)
+const struct endpoint_config *request_endpoint(const struct request *r)
 {
 	return &r->generation->config->endpoints[r->endpoint];
 }
@@ -84,7 +84,8 @@ static enum refusal take_rate(struct request *r, usec_t now)
 	if (rate_limit_take(&r->enclave->requests, config_of(r)->limits.requests, now, &wait))
 		return REFUSAL_NONE;
 	snprintf(r->record.detail, sizeof(r->record.detail),
-		 "limits.requests of enclave %s is used up; the next request may come in %lld ms",
+		 "limits.requests of enclave %s is used up; the next request may come in %lld "
+		 "ms",
 		 r->enclave->name, (long long)(wait / USEC_PER_MSEC + 1));
 	return REFUSAL_RATE;
 }
@@ -150,8 +151,8 @@ struct request *request_new_bad(struct connection *c, usec_t now)
 	struct request *r = request_alloc(c, now);
 
 	if (r)
-		(void)!rate_limit_take(&r->enclave->requests, config_of(r)->limits.requests, now,
-				      NULL);
+		(void)!rate_limit_take(&r->enclave->requests, config_of(r)->limits.requests,
+				       now, NULL);
 	return r;
 }
 
@@ -162,7 +163,8 @@ struct slice request_room(struct request *r)
 	size_t left = r->content_length - r->body_n;
 
 	if (r->refusal) /* dropped: over and over into the scratch */
-		return (struct slice){r->worker->scratch, MIN(left, sizeof(r->worker->scratch))};
+		return (struct slice){r->worker->scratch,
+				      MIN(left, sizeof(r->worker->scratch))};
 	return (struct slice){r->out.p + r->body_at + r->body_n, left};
 }
 
@@ -193,7 +195,8 @@ static enum refusal understand(struct request *r, struct kms_request *ret_kms)
 			 "X-Amz-Target names no action of AWS KMS: %s", r->record.action);
 		return REFUSAL_UNKNOWN_ACTION;
 	}
-	if (json_read(r->out.p + r->body_at, r->body_n, &r->worker->doc, &n, &error) == JSON_BAD ||
+	if (json_read(r->out.p + r->body_at, r->body_n, &r->worker->doc, &n, &error) ==
+		    JSON_BAD ||
 	    kms_read((unsigned)r->action, &r->worker->doc, ret_kms, &error) == KMS_BAD) {
 		snprintf(r->record.detail, sizeof(r->record.detail), "%.*s", LIMIT_LOG_VALUE,
 			 error.text);
@@ -217,7 +220,7 @@ static enum refusal decide(struct request *r, const struct kms_request *kms)
 			 "Host %s is no endpoint of enclave %s", r->host, r->enclave->name);
 		return REFUSAL_HOST;
 	}
-	endpoint = (struct policy_endpoint){(unsigned)r->endpoint, endpoint_of(r)->region};
+	endpoint = (struct policy_endpoint){(unsigned)r->endpoint, request_endpoint(r)->region};
 	r->verdict = policy_decide(&config_of(r)->policy, endpoint, kms);
 	if (r->verdict.rule)
 		snprintf(r->record.rule, sizeof(r->record.rule), "%s", r->verdict.rule->name);
@@ -231,7 +234,7 @@ static enum refusal decide(struct request *r, const struct kms_request *kms)
 	return REFUSAL_POLICY;
 }
 
-static void submit(struct request *r, usec_t now)
+void request_submit(struct request *r, usec_t now)
 {
 	struct upstream *u;
 
@@ -255,16 +258,17 @@ void request_run(struct request *r, usec_t now)
 
 	if (r->endpoint >= 0)
 		snprintf(r->record.endpoint, sizeof(r->record.endpoint), "%s",
-			 endpoint_of(r)->name);
+			 request_endpoint(r)->name);
 	if (refusal)
 		request_refuse(r, refusal, r->record.detail[0] ? r->record.detail : NULL, now);
 	else
-		submit(r, now);
+		request_submit(r, now);
 }
 
 /* ---- step 8: sign ---- */
 
-/* Puts `s` before `*at`. The head is written backwards, so that it ends where the body begins. */
+/* Puts `s` before `*at`. The head is written backwards, so that it ends where the body begins.
+ */
 static void prepend(char **at, struct slice s)
 {
 	*at -= s.n;
@@ -307,8 +311,9 @@ static struct slice write_head(struct request *r, const struct sigv4_signature *
 	prepend(&at, slice_from(signature->amz_date));
 	prepend(&at, SLICE("\r\nX-Amz-Date: "));
 	prepend(&at, slice_from(action));
-	prepend(&at, SLICE("\r\nContent-Type: " CONTENT_TYPE "\r\nX-Amz-Target: " TARGET_PREFIX));
-	prepend(&at, slice_from(endpoint_of(r)->host_header));
+	prepend(&at,
+		SLICE("\r\nContent-Type: " CONTENT_TYPE "\r\nX-Amz-Target: " TARGET_PREFIX));
+	prepend(&at, slice_from(request_endpoint(r)->host_header));
 	prepend(&at, SLICE("POST / HTTP/1.1\r\nHost: "));
 	return (struct slice){at, (size_t)(end - at) + r->body_n};
 }
@@ -317,7 +322,7 @@ static struct slice write_head(struct request *r, const struct sigv4_signature *
 static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_bytes)
 {
 	struct request *r = (struct request *)call;
-	const struct endpoint_config *endpoint = endpoint_of(r);
+	const struct endpoint_config *endpoint = request_endpoint(r);
 	char target[sizeof(TARGET_PREFIX) + LIMIT_NAME];
 	struct sigv4_request request = {
 		.host = slice_from(endpoint->host_header),
@@ -345,15 +350,15 @@ static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_
 	request.target = (struct slice){target, (size_t)n};
 	r->correction = skew_correction(r->worker->env.skew);
 	r->sent_wall = clock_wall();
-	e = sigv4_sign(r->worker->signer, r->credentials, &request, r->sent_wall + r->correction,
-		       &signature);
+	e = sigv4_sign(r->worker->signer, r->credentials, &request,
+		       r->sent_wall + r->correction, &signature);
 	if (e < 0)
 		return e;
 	*ret_bytes = write_head(r, &signature);
 	return 0;
 }
 
-/* ---- steps 9 and 10: what came back ---- */
+/* ---- step 9: send ---- */
 
 static bool on_grow(struct upstream_call *call, size_t more)
 {
@@ -364,223 +369,7 @@ static bool on_grow(struct upstream_call *call, size_t more)
 	return held <= reserved || charge(r, MAX(held - reserved, (size_t)REPLY_RESERVE));
 }
 
-/* What the endpoint's error codes say of us rather than of the request. */
-enum blame { BLAME_REQUEST, BLAME_CREDENTIALS, BLAME_SIGNATURE };
-
-static enum blame blame(struct slice code)
-{
-	static const struct {
-		const char *code;
-		enum blame blame;
-	} codes[] = {
-		{"ExpiredTokenException", BLAME_CREDENTIALS},
-		{"ExpiredToken", BLAME_CREDENTIALS},
-		{"UnrecognizedClientException", BLAME_CREDENTIALS},
-		{"InvalidClientTokenId", BLAME_CREDENTIALS},
-		{"InvalidClientTokenIdException", BLAME_CREDENTIALS},
-		{"InvalidSignatureException", BLAME_SIGNATURE},
-		{"SignatureDoesNotMatch", BLAME_SIGNATURE},
-		{"IncompleteSignature", BLAME_SIGNATURE},
-		{"IncompleteSignatureException", BLAME_SIGNATURE},
-		{"MissingAuthenticationToken", BLAME_SIGNATURE},
-		{"MissingAuthenticationTokenException", BLAME_SIGNATURE},
-		{"RequestTimeTooSkewed", BLAME_SIGNATURE},
-		{"RequestExpired", BLAME_SIGNATURE},
-		{"RequestInTheFuture", BLAME_SIGNATURE},
-		{"AuthFailure", BLAME_SIGNATURE},
-	};
-
-	for (size_t i = 0; i < ELEMENTSOF(codes); i++)
-		if (slice_eq_str(code, codes[i].code))
-			return codes[i].blame;
-	return BLAME_REQUEST;
-}
-
-/* Waits for other credentials than those that were rejected, or goes on at once if they are here
- * already. */
-static void park(struct request *r, usec_t now)
-{
-	struct message m = {.kind = MESSAGE_REJECTED, .id = r->credentials->serial};
-
-	r->park_deadline = now + PARK_TIME;
-	r->is_parked = true;
-	LIST_INSERT_HEAD(&r->worker->parked, r, parked);
-	if (r->worker->credentials != r->credentials)
-		request_unpark(r, now);
-	else if (mailbox_send(r->worker->env.control, &m) < 0)
-		request_unpark(r, now);
-}
-
-void request_unpark(struct request *r, usec_t now)
-{
-	LIST_REMOVE(r, parked);
-	r->is_parked = false;
-	if (r->worker->credentials != r->credentials)
-		submit(r, now);
-	else
-		request_refuse(r, REFUSAL_BAD_CREDENTIALS,
-			       "AWS KMS rejected the proxy's credentials, and there are no new ones",
-			       now);
-}
-
-/* An answer that may be relayed: its status, the allowed headers, its body. */
-static void relay(struct request *r, size_t body_n, usec_t now)
-{
-	const struct http_reply *reply = &r->call.reply;
-	struct connection *c = r->connection;
-	bool close = c->close || c->retired || r->worker->draining;
-	int e;
-
-	e = buf_printf(&r->answer, "HTTP/1.1 %d %s\r\n", reply->status,
-		       http_reason_phrase(reply->status));
-	for (unsigned i = 0; e == 0 && i < _REPLY_HEADER_MAX; i++)
-		if (reply->headers[i].p)
-			e = buf_printf(&r->answer, "%s: %.*s\r\n", http_reply_header_name(i),
-				       (int)reply->headers[i].n, reply->headers[i].p);
-	if (e == 0)
-		e = buf_printf(&r->answer, "%sContent-Length: %zu\r\n\r\n",
-			       close ? "Connection: close\r\n" : "", body_n);
-	if (e < 0) {
-		r->answer.n = 0;
-		request_refuse(r, REFUSAL_INTERNAL, NULL, now);
-		return;
-	}
-	r->record.status = reply->status;
-	if (!r->record.reason)
-		r->record.reason = "allowed";
-	r->record.event = EVENT_REQUEST;
-	connection_answer(c, buf_slice(&r->answer), (struct slice){reply->body.p, body_n}, close,
-			  now);
-}
-
-/* Whether the rule demands that no secret comes back in clear. */
-static bool must_be_sealed(const struct request *r)
-{
-	return !r->verdict.rule->plaintext_allow &&
-	       (kms_action((unsigned)r->action)->flags & KMS_SECRET_REPLY);
-}
-
-static void take_success(struct request *r, usec_t now)
-{
-	struct buf *body = &r->call.reply.body;
-	size_t n = body->n;
-
-	if (must_be_sealed(r)) {
-		switch (kms_check_reply((unsigned)r->action, body->p, body->n, &r->worker->doc,
-					&n)) {
-		case KMS_REPLY_SAFE:
-			break;
-		case KMS_REPLY_LEAKS:
-			request_refuse(r, REFUSAL_REPLY_LEAKS, NULL, now);
-			return;
-		case KMS_REPLY_NO_CIPHERTEXT:
-			request_refuse(r, REFUSAL_REPLY_NO_CIPHERTEXT, NULL, now);
-			return;
-		case KMS_REPLY_UNREADABLE:
-			request_refuse(r, REFUSAL_REPLY_UNREADABLE, NULL, now);
-			return;
-		}
-	}
-	relay(r, n, now);
-}
-
-/* A status that isn't 2xx. Its body must be a KMS error: what blames our credentials may hold the
- * session token (KMS echoes what was signed), and is never relayed. */
-static void take_error(struct request *r, usec_t now)
-{
-	struct http_reply *reply = &r->call.reply;
-	struct slice code;
-	size_t n, ignored;
-
-	if (reply->status < 400 ||
-	    json_read(reply->body.p, reply->body.n, &r->worker->doc, &n, NULL) == JSON_BAD) {
-		snprintf(r->record.detail, sizeof(r->record.detail),
-			 "the endpoint answered %d without a KMS error", reply->status);
-		request_refuse(r,
-			       reply->status >= 500 ? REFUSAL_NO_UPSTREAM :
-						      REFUSAL_UPSTREAM_MALFORMED,
-			       r->record.detail, now);
-		return;
-	}
-	if (must_be_sealed(r) && kms_check_reply((unsigned)r->action, reply->body.p, n,
-						 &r->worker->doc, &ignored) == KMS_REPLY_LEAKS) {
-		request_refuse(r, REFUSAL_REPLY_LEAKS, NULL, now);
-		return;
-	}
-
-	code = kms_error_code(reply->body.p, n, &r->worker->doc);
-	if (!r->signed_again && skew_explains(r->worker->env.skew, r->correction, code)) {
-		r->signed_again = true;
-		submit(r, now);
-		return;
-	}
-	switch (blame(code)) {
-	case BLAME_REQUEST:
-		audit_copy(r->record.detail, sizeof(r->record.detail), code);
-		relay(r, n, now);
-		return;
-	case BLAME_CREDENTIALS:
-		if (!r->signed_again) {
-			r->signed_again = true;
-			park(r, now);
-			return;
-		}
-		break;
-	case BLAME_SIGNATURE:
-		break;
-	}
-	snprintf(r->record.detail, sizeof(r->record.detail), "AWS KMS answered %.*s", (int)code.n,
-		 code.p);
-	request_refuse(r, REFUSAL_BAD_CREDENTIALS, r->record.detail, now);
-}
-
-static void take_reply(struct request *r, usec_t now)
-{
-	const struct http_reply *reply = &r->call.reply;
-	struct skew_sample sample = {
-		.sent = r->sent_wall,
-		.received = clock_wall(),
-		.date = reply->headers[REPLY_DATE],
-		.has_age = reply->has_age,
-	};
-
-	skew_learn(r->worker->env.skew, &sample);
-	if (reply->headers[REPLY_REQUEST_ID].p)
-		audit_copy(r->record.aws_request_id, sizeof(r->record.aws_request_id),
-			   reply->headers[REPLY_REQUEST_ID]);
-	if (reply->status >= 200 && reply->status < 300)
-		take_success(r, now);
-	else
-		take_error(r, now);
-}
-
-static void on_done(struct upstream_call *call, enum upstream_result result, const char *why,
-		    usec_t now)
-{
-	static const enum refusal refusals[] = {
-		[UPSTREAM_NO_CONNECTION] = REFUSAL_NO_UPSTREAM,
-		[UPSTREAM_QUEUE_TIMEOUT] = REFUSAL_QUEUE_TIMEOUT,
-		[UPSTREAM_NOT_SENT] = REFUSAL_INTERNAL,
-		[UPSTREAM_LOST] = REFUSAL_UPSTREAM_LOST,
-		[UPSTREAM_TIMEOUT] = REFUSAL_UPSTREAM_TIMEOUT,
-		[UPSTREAM_MALFORMED] = REFUSAL_UPSTREAM_MALFORMED,
-		[UPSTREAM_NO_MEMORY] = REFUSAL_MEMORY,
-	};
-	struct request *r = (struct request *)call;
-
-	if (call->sent)
-		r->record.upstream = (call->received ?: now) - call->sent;
-	if (result == UPSTREAM_REPLY) {
-		take_reply(r, now);
-		return;
-	}
-	if (why)
-		snprintf(r->record.detail, sizeof(r->record.detail), "endpoint %s: %s",
-			 endpoint_of(r)->name, why);
-	request_refuse(r, refusals[result], why ? r->record.detail : NULL, now);
-}
-
-static const struct upstream_call_ops call_ops = {on_prepare, on_grow, on_done};
+static const struct upstream_call_ops call_ops = {on_prepare, on_grow, reply_take};
 
 void request_refuse(struct request *r, enum refusal refusal, const char *message, usec_t now)
 {
@@ -597,7 +386,8 @@ void request_refuse(struct request *r, enum refusal refusal, const char *message
 	r->record.event = info->critical ? EVENT_LEAK : EVENT_REFUSED;
 	r->record.status = info->status;
 	r->refusal = refusal;
-	if (refusal_write(refusal, message, r->record.request_id, wall, close, &r->answer) < 0) {
+	if (refusal_write(refusal, message, r->record.request_id, wall, close, &r->answer) <
+	    0) {
 		connection_close(c, "no-memory");
 		return;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The way of one request, steps 4 to 11 of the README's table, top to bottom in request.c: limit,
- * body, understand, decide, sign, send, answer, record. */
+/* The way of one request, steps 4 to 11 of the README's table, top to bottom in request.c:
+ * limit, body, understand, decide, sign, send, (answer: reply.c), record. */
 
 #include "audit.h"
 #include "buf.h"
@@ -28,13 +28,14 @@ struct request {
 	struct generation *generation;
 	struct enclave *enclave;
 	unsigned enclave_index;
-	int endpoint; /* index; -1: Host names none of the enclave's */
+	int endpoint;  /* index; -1: Host names none of the enclave's */
 	char host[80]; /* the Host, escaped and clipped, for that refusal */
 	/* step 4 */
-	size_t charged; /* bytes of the enclave's share of memory */
-	bool in_flight; /* counted in the enclave's gauge */
+	size_t charged;       /* bytes of the enclave's share of memory */
+	bool in_flight;       /* counted in the enclave's gauge */
 	enum refusal refusal; /* to be answered once the body is dropped */
-	/* step 5: the body stands behind room for the outgoing head, so that both go in one send */
+	/* step 5: the body stands behind room for the outgoing head, so that both go in one
+	 * send */
 	struct buf out;
 	size_t body_at, body_n; /* where it begins; bytes so far, then its canonical length */
 	size_t content_length;
@@ -53,26 +54,34 @@ struct request {
 	struct audit_record record;
 };
 
-/* Step 4, with a whole head. NULL when memory ran out. If request->refusal is set, the body must be
- * dropped unread before request_run(). */
+/* Step 4, with a whole head. NULL when memory ran out. If request->refusal is set, the body
+ * must be dropped unread before request_run(). */
 struct request *request_new(struct connection *c, const struct http_head *head, usec_t now);
 
 /* Where the next bytes of the body go, and how many; the caller adds to body_n what it read. */
 struct slice request_room(struct request *r);
 
-/* Steps 6 to 10: the body is there. The answer comes by connection_answer(), perhaps at once: the
- * last thing to do with a request or its connection. */
+/* Steps 6 to 10: the body is there. The answer comes by connection_answer(), perhaps at once:
+ * the last thing to do with a request or its connection. */
 void request_run(struct request *r, usec_t now);
 
-/* A refusal before there is a request_run(): the head was bad or too slow, the body too slow. */
+/* Steps 8 and 9, also for the one retry. Like request_run(), the last thing to do. */
+void request_submit(struct request *r, usec_t now);
+
+/* Answers with a refusal; before request_run() too: a bad head, a head or body that was too
+ * slow. The message is the row's when NULL. */
 void request_refuse(struct request *r, enum refusal refusal, const char *message, usec_t now);
 
 /* A request for a head that could not be read: only to be refused. Takes a token. */
 struct request *request_new_bad(struct connection *c, usec_t now);
 
-/* Step 11: records it, `written` bytes of the answer having left, and frees it. `why` is NULL, or
- * what cut it off ("client-gone"). Cancels what is in flight. */
+/* The endpoint that the Host picked; only when `endpoint` is one. */
+const struct endpoint_config *request_endpoint(const struct request *r);
+
+/* Step 11: records it, `written` bytes of the answer having left, and frees it. `why` is NULL,
+ * or what cut it off ("client-gone"). Cancels what is in flight. */
 void request_end(struct request *r, const char *why, size_t written, usec_t now);
 
-/* New credentials came, or the wait for them is over: sends the request again, or refuses it. */
+/* New credentials came, or the wait for them is over: sends the request again, or refuses it.
+ */
 void request_unpark(struct request *r, usec_t now);

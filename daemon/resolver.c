@@ -122,7 +122,8 @@ static void job_answer(struct job *job, int code, const char *addresses)
 {
 	struct waiter *w;
 
-	STAILQ_FOREACH (w, &job->waiters, link) {
+	STAILQ_FOREACH(w, &job->waiters, link)
+	{
 		struct message m = {.kind = MESSAGE_ADDRESSES,
 				    .id = w->id,
 				    .number = code,
@@ -133,17 +134,17 @@ static void job_answer(struct job *job, int code, const char *addresses)
 	}
 }
 
-/* Keeps a good answer; in place of a bad one gives what is kept. Returns what to answer with, which
- * the caller owns, or NULL. Called with the mutex held. */
+/* Keeps a good answer; in place of a bad one gives what is kept. Returns what to answer with,
+ * which the caller owns, or NULL. Called with the mutex held. */
 static char *remember(struct resolver *r, const char *host, char *addresses)
 {
 	size_t n = strlen(host) + 1;
 	struct known *k;
 	char *copy;
 
-	STAILQ_FOREACH (k, &r->known, link)
-		if (strcmp(k->host, host) == 0)
-			break;
+	STAILQ_FOREACH(k, &r->known, link)
+	if (strcmp(k->host, host) == 0)
+		break;
 	if (!addresses)
 		return k && k->addresses ? strdup(k->addresses) : NULL;
 	if (!k) {
@@ -190,9 +191,9 @@ static struct job *next_job(struct resolver *r)
 {
 	struct job *job;
 
-	STAILQ_FOREACH (job, &r->jobs, link)
-		if (!job->running)
-			return job;
+	STAILQ_FOREACH(job, &r->jobs, link)
+	if (!job->running)
+		return job;
 	return NULL;
 }
 
@@ -248,9 +249,9 @@ static struct job *find_or_add(struct resolver *r, const char *host)
 	size_t n = strlen(host) + 1;
 	struct job *job;
 
-	STAILQ_FOREACH (job, &r->jobs, link)
-		if (strcmp(job->host, host) == 0)
-			return job;
+	STAILQ_FOREACH(job, &r->jobs, link)
+	if (strcmp(job->host, host) == 0)
+		return job;
 
 	job = calloc(1, sizeof(*job) + n);
 	if (!job)

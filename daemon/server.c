@@ -17,11 +17,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TICK USEC_PER_SEC                     /* upkeep: watchdog, status line */
-#define STALLED (3 * USEC_PER_SEC)            /* a worker whose sweep stood still so long hangs */
-#define SUPPRESSED_EVERY (10 * USEC_PER_SEC)  /* what was left out of the journal */
+#define TICK USEC_PER_SEC          /* upkeep: watchdog, status line */
+#define STALLED (3 * USEC_PER_SEC) /* a worker whose sweep stood still so long hangs */
+#define SUPPRESSED_EVERY (10 * USEC_PER_SEC) /* what was left out of the journal */
 #define COUNTERS_EVERY (300 * USEC_PER_SEC)
-#define DRAIN_TIME (30 * USEC_PER_SEC)        /* what is in flight at SIGTERM may take so long */
+#define DRAIN_TIME (30 * USEC_PER_SEC) /* what is in flight at SIGTERM may take so long */
 #define N_SIGNALS 4
 
 /* What the watchdog knows of a worker. */
@@ -77,7 +77,8 @@ static struct worker *least_loaded(const struct server *s)
 	struct worker *best = s->workers[0];
 
 	for (unsigned i = 1; i < s->n_workers; i++)
-		if (atomic_load(&s->workers[i]->n_connections) < atomic_load(&best->n_connections))
+		if (atomic_load(&s->workers[i]->n_connections) <
+		    atomic_load(&best->n_connections))
 			best = s->workers[i];
 	return best;
 }
@@ -100,7 +101,8 @@ static void on_accepted(struct listener *listener, int fd, const struct sockaddr
 		return;
 	}
 	e = s->generation->enclaves[peer.enclave];
-	if (!gauge_take(&e->connections, 1, config->enclaves[peer.enclave].limits.connections)) {
+	if (!gauge_take(&e->connections, 1,
+			config->enclaves[peer.enclave].limits.connections)) {
 		enclave_count(e, COUNTER_CONNECTIONS_REFUSED, 1);
 		record_refused(s, &e->flood, &peer, e->name, "connections",
 			       "limits.connections is reached");
@@ -147,7 +149,8 @@ static void update_status(struct server *s)
 		snprintf(text, sizeof(text), "Stopping: %u connections left", n);
 	else
 		snprintf(text, sizeof(text), "Serving %zu enclaves, %u connections; %s",
-			 s->generation->config->n_enclaves, n, credentials_cache_status(s->cache));
+			 s->generation->config->n_enclaves, n,
+			 credentials_cache_status(s->cache));
 	if (strcmp(text, s->status) == 0)
 		return;
 	memcpy(s->status, text, sizeof(text));
@@ -254,7 +257,8 @@ static void on_reload(struct server *s)
 			  s->generation->config->n_endpoints);
 	else
 		log_event(EVENT_CONFIG_REFUSED, NULL,
-			  "%s: not loaded; the configuration in force stays as it was", s->path);
+			  "%s: not loaded; the configuration in force stays as it was",
+			  s->path);
 	notify_ready(s->status);
 }
 
@@ -444,9 +448,10 @@ static void server_done(struct server *s)
 static void warn_of_loopback(void)
 {
 	if (access("/sys/module/vsock_loopback", F_OK) == 0)
-		log_event(EVENT_CONFIG_WARNING, NULL,
-			  "the module vsock_loopback is loaded: local processes can reach vsock "
-			  "listeners; they are refused (CID 1), but nothing here needs it");
+		log_event(
+			EVENT_CONFIG_WARNING, NULL,
+			"the module vsock_loopback is loaded: local processes can reach vsock "
+			"listeners; they are refused (CID 1), but nothing here needs it");
 }
 
 int server_run(const char *path, struct config *config, const struct findings *findings)

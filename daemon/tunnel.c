@@ -33,9 +33,9 @@ struct tunnel {
 	bool by_connect;          /* CONNECT: connected before the hello comes */
 	struct tunnel_host *host; /* of the connection's generation; NULL until it is known */
 	char name[SERVER_NAME_SIZE + 8]; /* host:port, for records */
-	bool counted;                   /* in the enclave's gauge of tunnels */
-	size_t charged;                 /* of its share of memory */
-	struct buf early;               /* from the enclave, until the tunnel is open */
+	bool counted;                    /* in the enclave's gauge of tunnels */
+	size_t charged;                  /* of its share of memory */
+	struct buf early;                /* from the enclave, until the tunnel is open */
 	uint64_t lookup;
 	struct connector *connector;
 	struct event host_event;
@@ -168,9 +168,9 @@ static void refuse_alert(struct tunnel *t, enum tunnel_refusal refusal, enum tls
 
 	/* What is refused before its host is known costs a token all the same. */
 	if (!t->host)
-		(void)!rate_limit_take(&c->identity.enclave->requests,
-				       c->generation->config->enclaves[c->enclave].limits.requests,
-				       now, NULL);
+		(void)!rate_limit_take(
+			&c->identity.enclave->requests,
+			c->generation->config->enclaves[c->enclave].limits.requests, now, NULL);
 	record(t, EVENT_TUNNEL_OPEN, false, refusals[refusal].reason, detail, status);
 	enclave_count(c->identity.enclave, COUNTER_CONNECTIONS_REFUSED, 1);
 	if (status) {
@@ -186,7 +186,8 @@ static void refuse_alert(struct tunnel *t, enum tunnel_refusal refusal, enum tls
 	connection_finish(c, answer, now);
 }
 
-static void refuse(struct tunnel *t, enum tunnel_refusal refusal, const char *detail, usec_t now)
+static void refuse(struct tunnel *t, enum tunnel_refusal refusal, const char *detail,
+		   usec_t now)
 {
 	refuse_alert(t, refusal, refusals[refusal].alert, detail, now);
 }
@@ -195,7 +196,8 @@ static void refuse(struct tunnel *t, enum tunnel_refusal refusal, const char *de
 
 static struct rate bandwidth_rate(uint64_t bandwidth)
 {
-	/* A token is 1 KiB; a quarter of a second may come at once, but a whole read at least. */
+	/* A token is 1 KiB; a quarter of a second may come at once, but a whole read at least.
+	 */
 	return (struct rate){
 		.interval = MAX((usec_t)(KIB * USEC_PER_SEC / bandwidth), (usec_t)1),
 		.burst = (uint32_t)MAX(bandwidth / KIB / 4, (uint64_t)(PUMP_READ / KIB)),
@@ -215,8 +217,8 @@ static usec_t bandwidth_wait(struct tunnel *t, usec_t now)
 	uint64_t bandwidth = tunnel_config(t)->bandwidth;
 
 	return bandwidth ? rate_limit_wait(&t->connection->identity.enclave->bandwidth,
-					   bandwidth_rate(bandwidth), now) :
-			   0;
+					   bandwidth_rate(bandwidth), now)
+			 : 0;
 }
 
 static void bandwidth_spend(struct tunnel *t, size_t bytes, usec_t now)
@@ -405,7 +407,8 @@ static void read_hello(struct tunnel *t, usec_t now)
 			tunnel_end(t, "memory");
 			return;
 		}
-		n = recv(t->connection->fd, t->early.p + t->early.n, t->early.cap - t->early.n, 0);
+		n = recv(t->connection->fd, t->early.p + t->early.n, t->early.cap - t->early.n,
+			 0);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -491,7 +494,8 @@ static bool take_limits(struct tunnel *t, usec_t now)
 	}
 	t->counted = counted = gauge_take(&e->tunnels, 1, config->tunnel.connections);
 	if (!counted)
-		refuse(t, TUNNEL_CONNECTIONS, "tunnel.connections of the enclave is reached", now);
+		refuse(t, TUNNEL_CONNECTIONS, "tunnel.connections of the enclave is reached",
+		       now);
 	return counted;
 }
 
@@ -515,7 +519,8 @@ static void start_connecting(struct tunnel *t, usec_t now)
 		refuse(t, TUNNEL_NO_HOST, strerrordesc_np(-r), now);
 }
 
-bool tunnel_addresses(struct tunnel *t, uint64_t id, const char *addresses, int code, usec_t now)
+bool tunnel_addresses(struct tunnel *t, uint64_t id, const char *addresses, int code,
+		      usec_t now)
 {
 	if (t->state != TUNNEL_LOOKUP || t->lookup != id)
 		return false;
@@ -579,8 +584,8 @@ void tunnel_sweep(struct tunnel *t, usec_t now)
 	case TUNNEL_CONNECT:
 		if (t->deadline <= now)
 			refuse(t, TUNNEL_TIMEOUT,
-			       t->state == TUNNEL_LOOKUP ? "the name was not found in time" :
-							   "connecting took too long",
+			       t->state == TUNNEL_LOOKUP ? "the name was not found in time"
+							 : "connecting took too long",
 			       now);
 		return;
 	}
@@ -591,7 +596,8 @@ static bool host_equal(const struct tunnel_host *a, const struct tunnel_host *b)
 {
 	const char *to_a = a->connect_to ?: a->host, *to_b = b->connect_to ?: b->host;
 
-	return strcmp(to_a, to_b) == 0 && a->port == b->port && a->connect_port == b->connect_port;
+	return strcmp(to_a, to_b) == 0 && a->port == b->port &&
+	       a->connect_port == b->connect_port;
 }
 
 void tunnel_reload(struct tunnel *t, struct generation *generation, int enclave)
@@ -670,7 +676,7 @@ int tunnel_new_connect(struct connection *c, const struct http_head *head, struc
 	if (t->host)
 		start_connecting(t, now);
 	else
-		refuse(t, TUNNEL_HOST, "the host and port are not in tunnel.hosts of this enclave",
-		       now);
+		refuse(t, TUNNEL_HOST,
+		       "the host and port are not in tunnel.hosts of this enclave", now);
 	return 0;
 }

@@ -1,72 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "upstream.h"
-
-#include "connector.h"
 #include "limits.h"
 #include "log.h"
+#include "upstream_internal.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <event2/event_struct.h>
 #include <netdb.h>
 #include <string.h>
 
-#define ADDRESSES_FRESH (30 * USEC_PER_SEC) /* then they are looked up again, beside their use */
-#define ADDRESSES_RETRY (1 * USEC_PER_SEC)  /* a failed connection asks DNS again after this */
-#define HOLD_FIRST (50 * USEC_PER_MSEC)     /* after a failed connection, doubled each time */
+#define ADDRESSES_FRESH                                                                        \
+	(30 * USEC_PER_SEC)                /* then they are looked up again, beside their use */
+#define ADDRESSES_RETRY (1 * USEC_PER_SEC) /* a failed connection asks DNS again after this */
+#define HOLD_FIRST (50 * USEC_PER_MSEC)    /* after a failed connection, doubled each time */
 #define HOLD_MAX (1 * USEC_PER_SEC)
-#define READ_SIZE (16 * KIB) /* a TLS record */
-
-enum link_state { LINK_CONNECTING, LINK_IDLE, LINK_BUSY, _LINK_MAX };
-
-struct upstream_connection {
-	TAILQ_ENTRY(upstream_connection) link;
-	struct upstream *upstream;
-	enum link_state state;
-	struct connector *connector;
-	struct event event;
-	bool watched; /* `event` was added */
-	bool fresh;   /* has carried no call yet */
-	usec_t deadline; /* to connect, to answer, or of being idle */
-	/* while busy */
-	struct upstream_call *call;
-	struct slice unsent;
-	size_t to_send;  /* the whole of it */
-	bool got_answer; /* a byte of it */
-};
-
-TAILQ_HEAD(connections, upstream_connection);
-TAILQ_HEAD(calls, upstream_call);
-
-/* What one enclave has here. */
-struct upstream_share {
-	struct calls waiting;
-	unsigned n_waiting, n_busy;
-};
-
-struct upstream {
-	struct upstream_environment env;
-	const struct endpoint_config *config;
-	X509_STORE *store;
-	CURLSH *sessions; /* TLS sessions: of this endpoint and configuration only */
-	struct connections connections[_LINK_MAX];
-	unsigned n[_LINK_MAX];
-	struct upstream_share *shares; /* by enclave */
-	unsigned n_shares, turn;
-	unsigned share_max; /* connections one enclave may hold */
-	unsigned n_calls;
-	/* where to connect */
-	bool literal; /* connect_to is an address: nothing to look up */
-	char *addresses;
-	usec_t addresses_at;
-	uint64_t lookup; /* pending; 0: none */
-	/* how connecting goes */
-	bool down;
-	usec_t hold, hold_until;
-	char why[160]; /* the last failure */
-};
-
-static void upstream_dispatch(struct upstream *u, usec_t now);
 
 static unsigned total(const struct upstream *u)
 {
@@ -78,52 +24,17 @@ static const char *connect_host(const struct upstream *u)
 	return u->config->connect_to ?: u->config->host;
 }
 
-/* ---- one connection ---- */
+/* ---- calls ---- */
 
-static void set_state(struct upstream_connection *c, enum link_state state)
-{
-	struct upstream *u = c->upstream;
-
-	TAILQ_REMOVE(&u->connections[c->state], c, link);
-	u->n[c->state]--;
-	c->state = state;
-	TAILQ_INSERT_HEAD(&u->connections[state], c, link); /* the last used is used next */
-	u->n[state]++;
-}
-
-static void connection_close(struct upstream_connection *c)
-{
-	struct upstream *u = c->upstream;
-
-	TAILQ_REMOVE(&u->connections[c->state], c, link);
-	u->n[c->state]--;
-	if (c->watched)
-		event_del(&c->event);
-	connector_free(c->connector);
-	free(c);
-}
-
-/* Ends a call: it is neither waiting nor on a connection any more. */
-static void call_done(struct upstream *u, struct upstream_call *call, enum upstream_result result,
-		      const char *why, usec_t now)
+void upstream_call_done(struct upstream *u, struct upstream_call *call,
+			enum upstream_result result, const char *why, usec_t now)
 {
 	call->upstream = NULL;
 	u->n_calls--;
 	call->ops->done(call, result, why, now);
 }
 
-/* Takes the call off its connection. */
-static struct upstream_call *connection_release(struct upstream_connection *c)
-{
-	struct upstream_call *call = c->call;
-
-	c->upstream->shares[call->enclave].n_busy--;
-	call->connection = NULL;
-	c->call = NULL;
-	return call;
-}
-
-static void call_queue(struct upstream *u, struct upstream_call *call, usec_t now, bool first)
+void upstream_call_queue(struct upstream *u, struct upstream_call *call, usec_t now, bool first)
 {
 	struct upstream_share *share = &u->shares[call->enclave];
 
@@ -135,175 +46,12 @@ static void call_queue(struct upstream *u, struct upstream_call *call, usec_t no
 	share->n_waiting++;
 }
 
-static void call_unqueue(struct upstream *u, struct upstream_call *call)
+void upstream_call_unqueue(struct upstream *u, struct upstream_call *call)
 {
 	struct upstream_share *share = &u->shares[call->enclave];
 
 	TAILQ_REMOVE(&share->waiting, call, link);
 	share->n_waiting--;
-}
-
-/* The call on `c` can't go on there. */
-static void connection_fail(struct upstream_connection *c, enum upstream_result result,
-			    const char *why, usec_t now)
-{
-	struct upstream *u = c->upstream;
-	bool untouched = c->unsent.n == c->to_send; /* TLS took no byte: KMS can't have seen it */
-	bool got_answer = c->got_answer;
-	struct upstream_call *call = connection_release(c);
-
-	connection_close(c);
-	if (result == UPSTREAM_LOST && !got_answer && !call->repeated &&
-	    (call->repeatable || untouched)) {
-		call->repeated = true;
-		call_queue(u, call, now, true);
-	} else {
-		call_done(u, call, result, why, now);
-	}
-	upstream_dispatch(u, now);
-}
-
-/* Whether nothing is behind the answer; anything would be taken for the next one's. */
-static bool connection_is_quiet(struct upstream_connection *c)
-{
-	char byte;
-
-	return connector_recv(c->connector, &byte, 1) == -EAGAIN;
-}
-
-static void connection_answered(struct upstream_connection *c, bool whole, usec_t now)
-{
-	struct upstream *u = c->upstream;
-	struct upstream_call *call = connection_release(c);
-
-	call->received = now;
-	if (whole && call->reply.keep_alive && c->unsent.n == 0 && connection_is_quiet(c)) {
-		c->fresh = false;
-		c->deadline = now + LIMIT_UPSTREAM_IDLE;
-		set_state(c, LINK_IDLE);
-	} else {
-		connection_close(c);
-	}
-	call_done(u, call, UPSTREAM_REPLY, NULL, now);
-	upstream_dispatch(u, now);
-}
-
-/* Sends what is left. False: the connection failed and is gone. */
-static bool connection_send(struct upstream_connection *c, usec_t now)
-{
-	while (c->unsent.n) {
-		ssize_t n = connector_send(c->connector, c->unsent);
-
-		if (n == -EAGAIN)
-			return true;
-		if (n <= 0) {
-			connection_fail(c, UPSTREAM_LOST, "the connection broke while sending", now);
-			return false;
-		}
-		c->unsent.p += n;
-		c->unsent.n -= (size_t)n;
-	}
-	return true;
-}
-
-/* False: the call is over; it and the connection may be gone. */
-static bool connection_take(struct upstream_connection *c, struct slice bytes, usec_t now)
-{
-	size_t used;
-
-	c->got_answer = true;
-	if (!c->call->ops->grow(c->call, bytes.n)) {
-		connection_fail(c, UPSTREAM_NO_MEMORY, NULL, now);
-		return false;
-	}
-	switch (http_reply_read(&c->call->reply, bytes, &used)) {
-	case REPLY_NEED_MORE:
-		return true;
-	case REPLY_DONE:
-		connection_answered(c, used == bytes.n, now);
-		return false;
-	case REPLY_BAD:
-		connection_fail(c, UPSTREAM_MALFORMED, c->call->reply.fault, now);
-		return false;
-	}
-	return false;
-}
-
-/* Reads until the socket is empty: events are edge-triggered. */
-static void connection_receive(struct upstream_connection *c, usec_t now)
-{
-	char bytes[READ_SIZE];
-	bool going = true;
-	ssize_t n;
-
-	do {
-		n = connector_recv(c->connector, bytes, sizeof(bytes));
-		if (n > 0) {
-			going = connection_take(c, (struct slice){bytes, (size_t)n}, now);
-			explicit_bzero(bytes, (size_t)n);
-		}
-	} while (n > 0 && going);
-
-	if (going && n != -EAGAIN)
-		connection_fail(c, UPSTREAM_LOST, "the connection ended before the whole answer",
-				now);
-}
-
-/* The server closed it, or sent what nobody asked for; TLS tickets read as -EAGAIN. */
-static void connection_check_idle(struct upstream_connection *c, usec_t now)
-{
-	struct upstream *u = c->upstream;
-
-	if (connection_is_quiet(c))
-		return;
-	connection_close(c);
-	upstream_dispatch(u, now);
-}
-
-static void on_io(evutil_socket_t fd, short what, void *userdata)
-{
-	struct upstream_connection *c = userdata;
-	usec_t now = clock_monotonic();
-
-	(void)fd;
-	switch (c->state) {
-	case LINK_IDLE:
-		if (what & (EV_READ | EV_CLOSED))
-			connection_check_idle(c, now);
-		return;
-	case LINK_BUSY:
-		if (connection_send(c, now) && (what & (EV_READ | EV_CLOSED)))
-			connection_receive(c, now);
-		return;
-	case LINK_CONNECTING:
-	case _LINK_MAX:
-		return;
-	}
-}
-
-/* Gives an idle connection its call. False: the call was not sent, and is done. */
-static void connection_start(struct upstream_connection *c, struct upstream_call *call, usec_t now)
-{
-	struct upstream *u = c->upstream;
-	struct slice bytes;
-
-	call_unqueue(u, call);
-	http_reply_done(&call->reply); /* of an earlier try */
-	http_reply_init(&call->reply, LIMIT_REPLY_BODY);
-	if (call->ops->prepare(call, now, &bytes) < 0) {
-		call_done(u, call, UPSTREAM_NOT_SENT, NULL, now);
-		return;
-	}
-	set_state(c, LINK_BUSY);
-	u->shares[call->enclave].n_busy++;
-	call->connection = c;
-	call->sent = now;
-	c->call = call;
-	c->unsent = bytes;
-	c->to_send = bytes.n;
-	c->got_answer = false;
-	c->deadline = now + u->config->reply_timeout;
-	(void)connection_send(c, now);
 }
 
 /* ---- connecting ---- */
@@ -320,7 +68,7 @@ static void fail_waiting(struct upstream *u, enum upstream_result result, usec_t
 	}
 	while ((call = TAILQ_FIRST(&failed))) {
 		TAILQ_REMOVE(&failed, call, link);
-		call_done(u, call, result, u->why, now);
+		upstream_call_done(u, call, result, u->why, now);
 	}
 }
 
@@ -400,21 +148,16 @@ static void on_connected(struct connector *connector, const char *why, void *use
 	usec_t now = clock_monotonic();
 	char reason[sizeof(u->why)];
 
-	if (!why && (event_assign(&c->event, u->env.base, connector_fd(connector),
-				  EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_io,
-				  c) < 0 ||
-		     event_add(&c->event, NULL) < 0))
+	(void)connector;
+	if (!why && upstream_connection_watch(c, now) < 0)
 		why = "out of memory";
 	if (why) {
 		/* `why` may live in the connector. */
 		snprintf(reason, sizeof(reason), "%s", why);
-		connection_close(c);
+		upstream_connection_close(c);
 		upstream_failed(u, reason, now);
 		return;
 	}
-	c->watched = true;
-	c->deadline = now + LIMIT_UPSTREAM_IDLE;
-	set_state(c, LINK_IDLE);
 	u->hold = u->hold_until = 0;
 	log_up(u);
 	upstream_dispatch(u, now);
@@ -482,7 +225,7 @@ static bool start_next(struct upstream *u, usec_t now)
 		if (!c)
 			continue;
 		u->turn = enclave + 1;
-		connection_start(c, call, now);
+		upstream_connection_start(c, call, now);
 		return true;
 	}
 	return false;
@@ -511,7 +254,8 @@ static void connect_more(struct upstream *u, usec_t now)
 		if (total(u) >= u->config->connections) {
 			if (TAILQ_EMPTY(&u->connections[LINK_IDLE]))
 				return;
-			connection_close(TAILQ_LAST(&u->connections[LINK_IDLE], connections));
+			upstream_connection_close(
+				TAILQ_LAST(&u->connections[LINK_IDLE], connections));
 		}
 		if (start_connection(u, now) < 0) {
 			upstream_failed(u, "out of memory", now);
@@ -520,7 +264,7 @@ static void connect_more(struct upstream *u, usec_t now)
 	}
 }
 
-static void upstream_dispatch(struct upstream *u, usec_t now)
+void upstream_dispatch(struct upstream *u, usec_t now)
 {
 	while (start_next(u, now))
 		continue;
@@ -536,7 +280,7 @@ void upstream_submit(struct upstream *u, struct upstream_call *call, usec_t now)
 	call->repeated = false;
 	call->sent = call->received = 0;
 	u->n_calls++;
-	call_queue(u, call, now, false);
+	upstream_call_queue(u, call, now, false);
 	upstream_dispatch(u, now);
 }
 
@@ -549,10 +293,10 @@ void upstream_cancel(struct upstream_call *call)
 	if (call->connection) {
 		struct upstream_connection *c = call->connection;
 
-		connection_release(c);
-		connection_close(c);
+		upstream_connection_release(c);
+		upstream_connection_close(c);
 	} else {
-		call_unqueue(u, call);
+		upstream_call_unqueue(u, call);
 	}
 	call->upstream = NULL;
 	u->n_calls--;
@@ -587,8 +331,9 @@ static void sweep_waiting(struct upstream *u, usec_t now)
 		/* In the order of their deadlines, but for a repeated one at the head, whose
 		 * deadline is later; those behind it wait a sweep longer at most. */
 		while ((call = TAILQ_FIRST(&u->shares[i].waiting)) && call->deadline <= now) {
-			call_unqueue(u, call);
-			call_done(u, call, UPSTREAM_QUEUE_TIMEOUT, u->down ? u->why : NULL, now);
+			upstream_call_unqueue(u, call);
+			upstream_call_done(u, call, UPSTREAM_QUEUE_TIMEOUT,
+					   u->down ? u->why : NULL, now);
 		}
 	}
 }
@@ -610,13 +355,13 @@ void upstream_sweep(struct upstream *u, usec_t now)
 
 	sweep_waiting(u, now);
 	while ((c = find_overdue(u, LINK_CONNECTING, now))) {
-		connection_close(c);
+		upstream_connection_close(c);
 		upstream_failed(u, "connecting timed out", now);
 	}
 	while ((c = find_overdue(u, LINK_BUSY, now)))
-		connection_fail(c, UPSTREAM_TIMEOUT, NULL, now);
+		upstream_connection_fail(c, UPSTREAM_TIMEOUT, NULL, now);
 	while ((c = find_overdue(u, LINK_IDLE, now)))
-		connection_close(c);
+		upstream_connection_close(c);
 	upstream_dispatch(u, now);
 }
 
@@ -676,7 +421,7 @@ struct upstream *upstream_free(struct upstream *u)
 	assert(u->n_calls == 0);
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		while ((c = TAILQ_FIRST(&u->connections[i])))
-			connection_close(c);
+			upstream_connection_close(c);
 	if (u->sessions)
 		curl_share_cleanup(u->sessions);
 	free(u->shares);

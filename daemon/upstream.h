@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Upstream: the verified connections of one worker to one endpoint under one configuration, and the
- * calls that wait for one. Enclaves are served in turn, and none may hold the last connections of
- * the others. A call whose connection died before any byte of the answer is sent once more on a
- * fresh one, if it is safe to repeat. Everything here runs on the worker's thread. */
+/* Upstream: the verified connections of one worker to one endpoint under one configuration, and
+ * the calls that wait for one. Enclaves are served in turn, and none may hold the last
+ * connections of the others. A call whose connection died before any byte of the answer is sent
+ * once more on a fresh one, if it is safe to repeat. Everything here runs on the worker's
+ * thread. */
 
 #include "generation.h"
 #include "http_reply.h"
@@ -30,12 +31,14 @@ struct upstream;
 struct upstream_call;
 
 struct upstream_call_ops {
-	/* A connection is there: makes the bytes to send (they stay valid until done). Called again
-	 * if the call is repeated. Negative errno ends the call with UPSTREAM_NOT_SENT. */
+	/* A connection is there: makes the bytes to send (they stay valid until done). Called
+	 * again if the call is repeated. Negative errno ends the call with UPSTREAM_NOT_SENT.
+	 */
 	int (*prepare)(struct upstream_call *call, usec_t now, struct slice *ret_bytes);
 	/* `more` bytes of the answer are about to be kept; false refuses them. */
 	bool (*grow)(struct upstream_call *call, size_t more);
-	/* The end of the call, exactly once unless it was cancelled. `why` is one phrase or NULL. */
+	/* The end of the call, exactly once unless it was cancelled. `why` is one phrase or
+	 * NULL. */
 	void (*done)(struct upstream_call *call, enum upstream_result result, const char *why,
 		     usec_t now);
 };
@@ -51,10 +54,10 @@ struct upstream_call {
 	usec_t sent, received; /* monotonic; 0: never */
 	/* upstream's own */
 	TAILQ_ENTRY(upstream_call) link;
-	struct upstream *upstream;           /* while waiting or in flight */
+	struct upstream *upstream;              /* while waiting or in flight */
 	struct upstream_connection *connection; /* while in flight */
-	usec_t deadline;                     /* of waiting */
-	bool repeated;                       /* sent twice already; needs a fresh connection */
+	usec_t deadline;                        /* of waiting */
+	bool repeated; /* sent twice already; needs a fresh connection */
 };
 
 struct upstream_environment {
@@ -73,9 +76,10 @@ _must_check_ int upstream_new(const struct upstream_environment *environment,
 struct upstream *upstream_free(struct upstream *u);
 DEFINE_CLEANUP(struct upstream *, upstream_free)
 
-/* Queues the call, and sends it at once if a connection is idle. done() may be called before this
- * returns, so it is the last thing to do with a call. A call may be submitted again after done();
- * its `reply` is zeroed memory or that of the last time, and the caller frees it in the end. */
+/* Queues the call, and sends it at once if a connection is idle. done() may be called before
+ * this returns, so it is the last thing to do with a call. A call may be submitted again after
+ * done(); its `reply` is zeroed memory or that of the last time, and the caller frees it in the
+ * end. */
 void upstream_submit(struct upstream *u, struct upstream_call *call, usec_t now);
 
 /* Forgets the call without done(); a connection in the middle of it is closed. */

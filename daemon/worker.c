@@ -231,8 +231,9 @@ static void take_addresses(struct worker *w, struct message *m)
 
 	LIST_FOREACH (set, &w->sets, link)
 		for (size_t i = 0; i < set->generation->config->n_endpoints; i++)
-			if (set->upstreams[i] && upstream_addresses(set->upstreams[i], m->id,
-								    m->addresses, m->number, now))
+			if (set->upstreams[i] &&
+			    upstream_addresses(set->upstreams[i], m->id, m->addresses,
+					       m->number, now))
 				return;
 	LIST_FOREACH (c, &w->connections, link)
 		if (c->tunnel &&

@@ -49,18 +49,19 @@ struct worker {
 	struct credentials *credentials; /* NULL until the first come */
 	LIST_HEAD(, upstream_set) sets;  /* the first is the current generation's */
 	LIST_HEAD(, connection) connections;
-	TAILQ_HEAD(, connection) turns; /* have another request to read, see worker_queue_turn() */
-	LIST_HEAD(, request) parked;    /* wait for new credentials */
-	uint64_t *turn_marks;           /* by enclave id: the last turn it was served in */
+	TAILQ_HEAD(, connection)
+	turns;                       /* have another request to read, see worker_queue_turn() */
+	LIST_HEAD(, request) parked; /* wait for new credentials */
+	uint64_t *turn_marks;        /* by enclave id: the last turn it was served in */
 	unsigned n_turn_marks;
 	uint64_t turn_serial;
 	uint64_t next_lookup;
 	bool draining, drained;
-	struct json_doc doc;         /* scratch of the body being read */
-	char scratch[PUMP_READ];     /* scratch of the read being done */
+	struct json_doc doc;     /* scratch of the body being read */
+	char scratch[PUMP_READ]; /* scratch of the read being done */
 	/* read by the control thread */
 	_Atomic unsigned n_connections; /* control adds when it hands one over */
-	_Atomic uint64_t beat; /* bumped by each sweep: the watchdog's proof of life */
+	_Atomic uint64_t beat;          /* bumped by each sweep: the watchdog's proof of life */
 };
 
 /* Starts the thread. The references are taken; `credentials` may be NULL. */
@@ -78,9 +79,11 @@ DEFINE_CLEANUP(struct worker *, worker_free)
 struct upstream *worker_upstream(struct worker *w, struct generation *generation,
 				 unsigned endpoint);
 
-/* The connection has bytes of another request: it gets its turn after the loop's next look at the
- * sockets, one request an enclave a turn, so that a pipelining enclave can't hold the loop. */
+/* The connection has bytes of another request: it gets its turn after the loop's next look at
+ * the sockets, one request an enclave a turn, so that a pipelining enclave can't hold the loop.
+ */
 void worker_queue_turn(struct worker *w, struct connection *c);
 
-/* A connection that was handed over is gone: counts, and ends the drain when it was the last. */
+/* A connection that was handed over is gone: counts, and ends the drain when it was the last.
+ */
 void worker_connection_gone(struct worker *w);

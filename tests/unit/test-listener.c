@@ -16,8 +16,10 @@ static const char text[] =
 	"endpoints: {eu: {region: eu-central-1}}\n"
 	"credentials: {source: imds}\n"
 	"enclaves:\n"
-	"  payments: {cid: 16, endpoints: [eu], allow: [{name: r, actions: [DescribeKey], keys: any}]}\n"
-	"  ledger: {cid: 4, endpoints: [eu], allow: [{name: r, actions: [DescribeKey], keys: any}]}\n"
+	"  payments: {cid: 16, endpoints: [eu], allow: [{name: r, actions: [DescribeKey], "
+	"keys: any}]}\n"
+	"  ledger: {cid: 4, endpoints: [eu], allow: [{name: r, actions: [DescribeKey], keys: "
+	"any}]}\n"
 	"  dev: {endpoints: [eu], allow: [{name: r, actions: [DescribeKey], keys: any}]}\n";
 
 static struct config *config;
@@ -39,10 +41,18 @@ static const struct {
 	unsigned cid;
 	const char *enclave; /* NULL: nobody */
 } peers[] = {
-	{VMADDR_CID_HYPERVISOR, NULL}, {VMADDR_CID_LOCAL, NULL}, {VMADDR_CID_HOST, NULL},
-	{3, NULL},		       {4, "ledger"},		 {5, NULL},
-	{15, NULL},		       {16, "payments"},	 {17, NULL},
-	{16 + 256, NULL},	       {0x10000010, NULL},	 {VMADDR_CID_ANY, NULL},
+	{VMADDR_CID_HYPERVISOR, NULL},
+	{VMADDR_CID_LOCAL, NULL},
+	{VMADDR_CID_HOST, NULL},
+	{3, NULL},
+	{4, "ledger"},
+	{5, NULL},
+	{15, NULL},
+	{16, "payments"},
+	{17, NULL},
+	{16 + 256, NULL},
+	{0x10000010, NULL},
+	{VMADDR_CID_ANY, NULL},
 };
 
 START_TEST(names_the_enclave_of_a_cid)
@@ -53,8 +63,9 @@ START_TEST(names_the_enclave_of_a_cid)
 
 	ck_assert(p.has_cid);
 	ck_assert_uint_eq(p.cid, peers[_i].cid);
-	ck_assert_int_eq(p.enclave,
-			 peers[_i].enclave ? config_find_enclave(config, peers[_i].enclave) : -1);
+	ck_assert_int_eq(p.enclave, peers[_i].enclave
+					    ? config_find_enclave(config, peers[_i].enclave)
+					    : -1);
 }
 END_TEST
 
@@ -67,9 +78,10 @@ START_TEST(names_the_listeners_enclave_on_a_unix_socket)
 
 	ck_assert(!p.has_cid);
 	ck_assert_int_eq(p.enclave, config_find_enclave(config, "dev"));
-	ck_assert_int_eq(peer_identify(config, NULL, (struct sockaddr *)&un, sizeof(un)).enclave, -1);
-	ck_assert_int_eq(peer_identify(config, "gone", (struct sockaddr *)&un, sizeof(un)).enclave,
-			 -1);
+	ck_assert_int_eq(
+		peer_identify(config, NULL, (struct sockaddr *)&un, sizeof(un)).enclave, -1);
+	ck_assert_int_eq(
+		peer_identify(config, "gone", (struct sockaddr *)&un, sizeof(un)).enclave, -1);
 }
 END_TEST
 

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "limits.h"
+#include "upstream_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define READ_SIZE (16 * KIB) /* a TLS record */
+
+void upstream_connection_set_state(struct upstream_connection *c, enum link_state state)
+{
+	struct upstream *u = c->upstream;
+
+	TAILQ_REMOVE(&u->connections[c->state], c, link);
+	u->n[c->state]--;
+	c->state = state;
+	TAILQ_INSERT_HEAD(&u->connections[state], c, link); /* the last used is used next */
+	u->n[state]++;
+}
+
+void upstream_connection_close(struct upstream_connection *c)
+{
+	struct upstream *u = c->upstream;
+
+	TAILQ_REMOVE(&u->connections[c->state], c, link);
+	u->n[c->state]--;
+	if (c->watched)
+		event_del(&c->event);
+	connector_free(c->connector);
+	free(c);
+}
+
+/* Takes the call off its connection. */
+struct upstream_call *upstream_connection_release(struct upstream_connection *c)
+{
+	struct upstream_call *call = c->call;
+
+	c->upstream->shares[call->enclave].n_busy--;
+	call->connection = NULL;
+	c->call = NULL;
+	return call;
+}
+
+/* The call on `c` can't go on there. */
+void upstream_connection_fail(struct upstream_connection *c, enum upstream_result result,
+			      const char *why, usec_t now)
+{
+	struct upstream *u = c->upstream;
+	bool untouched =
+		c->unsent.n == c->to_send; /* TLS took no byte: KMS can't have seen it */
+	bool got_answer = c->got_answer;
+	struct upstream_call *call = upstream_connection_release(c);
+
+	upstream_connection_close(c);
+	if (result == UPSTREAM_LOST && !got_answer && !call->repeated &&
+	    (call->repeatable || untouched)) {
+		call->repeated = true;
+		upstream_call_queue(u, call, now, true);
+	} else {
+		upstream_call_done(u, call, result, why, now);
+	}
+	upstream_dispatch(u, now);
+}
+
+/* Whether nothing is behind the answer; anything would be taken for the next one's. */
+static bool connection_is_quiet(struct upstream_connection *c)
+{
+	char byte;
+
+	return connector_recv(c->connector, &byte, 1) == -EAGAIN;
+}
+
+static void connection_answered(struct upstream_connection *c, bool whole, usec_t now)
+{
+	struct upstream *u = c->upstream;
+	struct upstream_call *call = upstream_connection_release(c);
+
+	call->received = now;
+	if (whole && call->reply.keep_alive && c->unsent.n == 0 && connection_is_quiet(c)) {
+		c->fresh = false;
+		c->deadline = now + LIMIT_UPSTREAM_IDLE;
+		upstream_connection_set_state(c, LINK_IDLE);
+	} else {
+		upstream_connection_close(c);
+	}
+	upstream_call_done(u, call, UPSTREAM_REPLY, NULL, now);
+	upstream_dispatch(u, now);
+}
+
+/* Sends what is left. False: the connection failed and is gone. */
+static bool connection_send(struct upstream_connection *c, usec_t now)
+{
+	while (c->unsent.n) {
+		ssize_t n = connector_send(c->connector, c->unsent);
+
+		if (n == -EAGAIN)
+			return true;
+		if (n <= 0) {
+			upstream_connection_fail(c, UPSTREAM_LOST,
+						 "the connection broke while sending", now);
+			return false;
+		}
+		c->unsent.p += n;
+		c->unsent.n -= (size_t)n;
+	}
+	return true;
+}
+
+/* False: the call is over; it and the connection may be gone. */
+static bool connection_take(struct upstream_connection *c, struct slice bytes, usec_t now)
+{
+	size_t used;
+
+	c->got_answer = true;
+	if (!c->call->ops->grow(c->call, bytes.n)) {
+		upstream_connection_fail(c, UPSTREAM_NO_MEMORY, NULL, now);
+		return false;
+	}
+	switch (http_reply_read(&c->call->reply, bytes, &used)) {
+	case REPLY_NEED_MORE:
+		return true;
+	case REPLY_DONE:
+		connection_answered(c, used == bytes.n, now);
+		return false;
+	case REPLY_BAD:
+		upstream_connection_fail(c, UPSTREAM_MALFORMED, c->call->reply.fault, now);
+		return false;
+	}
+	return false;
+}
+
+/* Reads until the socket is empty: events are edge-triggered. */
+static void connection_receive(struct upstream_connection *c, usec_t now)
+{
+	char bytes[READ_SIZE];
+	bool going = true;
+	ssize_t n;
+
+	do {
+		n = connector_recv(c->connector, bytes, sizeof(bytes));
+		if (n > 0) {
+			going = connection_take(c, (struct slice){bytes, (size_t)n}, now);
+			explicit_bzero(bytes, (size_t)n);
+		}
+	} while (n > 0 && going);
+
+	if (going && n != -EAGAIN)
+		upstream_connection_fail(c, UPSTREAM_LOST,
+					 "the connection ended before the whole answer", now);
+}
+
+/* The server closed it, or sent what nobody asked for; TLS tickets read as -EAGAIN. */
+static void connection_check_idle(struct upstream_connection *c, usec_t now)
+{
+	struct upstream *u = c->upstream;
+
+	if (connection_is_quiet(c))
+		return;
+	upstream_connection_close(c);
+	upstream_dispatch(u, now);
+}
+
+static void on_io(evutil_socket_t fd, short what, void *userdata)
+{
+	struct upstream_connection *c = userdata;
+	usec_t now = clock_monotonic();
+
+	(void)fd;
+	switch (c->state) {
+	case LINK_IDLE:
+		if (what & (EV_READ | EV_CLOSED))
+			connection_check_idle(c, now);
+		return;
+	case LINK_BUSY:
+		if (connection_send(c, now) && (what & (EV_READ | EV_CLOSED)))
+			connection_receive(c, now);
+		return;
+	case LINK_CONNECTING:
+	case _LINK_MAX:
+		return;
+	}
+}
+
+/* Gives an idle connection its call. False: the call was not sent, and is done. */
+void upstream_connection_start(struct upstream_connection *c, struct upstream_call *call,
+			       usec_t now)
+{
+	struct upstream *u = c->upstream;
+	struct slice bytes;
+
+	upstream_call_unqueue(u, call);
+	http_reply_done(&call->reply); /* of an earlier try */
+	http_reply_init(&call->reply, LIMIT_REPLY_BODY);
+	if (call->ops->prepare(call, now, &bytes) < 0) {
+		upstream_call_done(u, call, UPSTREAM_NOT_SENT, NULL, now);
+		return;
+	}
+	upstream_connection_set_state(c, LINK_BUSY);
+	u->shares[call->enclave].n_busy++;
+	call->connection = c;
+	call->sent = now;
+	c->call = call;
+	c->unsent = bytes;
+	c->to_send = bytes.n;
+	c->got_answer = false;
+	c->deadline = now + u->config->reply_timeout;
+	(void)connection_send(c, now);
+}
+
+int upstream_connection_watch(struct upstream_connection *c, usec_t now)
+{
+	event_assign(&c->event, c->upstream->env.base, connector_fd(c->connector),
+		     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_io, c);
+	if (event_add(&c->event, NULL) < 0)
+		return -ENOMEM;
+	c->watched = true;
+	c->deadline = now + LIMIT_UPSTREAM_IDLE;
+	upstream_connection_set_state(c, LINK_IDLE);
+	return 0;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* What upstream.c (the pool and its queue) and upstream_connection.c (one connection of it)
+ * share; nobody else includes this. */
+
+#include "connector.h"
+#include "upstream.h"
+
+#include <event2/event_struct.h>
+
+enum link_state { LINK_CONNECTING, LINK_IDLE, LINK_BUSY, _LINK_MAX };
+
+struct upstream_connection {
+	TAILQ_ENTRY(upstream_connection) link;
+	struct upstream *upstream;
+	enum link_state state;
+	struct connector *connector;
+	struct event event;
+	bool watched;    /* `event` was added */
+	bool fresh;      /* has carried no call yet */
+	usec_t deadline; /* to connect, to answer, or of being idle */
+	/* while busy */
+	struct upstream_call *call;
+	struct slice unsent;
+	size_t to_send;  /* the whole of it */
+	bool got_answer; /* a byte of it */
+};
+
+TAILQ_HEAD(connections, upstream_connection);
+TAILQ_HEAD(calls, upstream_call);
+
+/* What one enclave has here. */
+struct upstream_share {
+	struct calls waiting;
+	unsigned n_waiting, n_busy;
+};
+
+struct upstream {
+	struct upstream_environment env;
+	const struct endpoint_config *config;
+	X509_STORE *store;
+	CURLSH *sessions; /* TLS sessions: of this endpoint and configuration only */
+	struct connections connections[_LINK_MAX];
+	unsigned n[_LINK_MAX];
+	struct upstream_share *shares; /* by enclave */
+	unsigned n_shares, turn;
+	unsigned share_max; /* connections one enclave may hold */
+	unsigned n_calls;
+	/* where to connect */
+	bool literal; /* connect_to is an address: nothing to look up */
+	char *addresses;
+	usec_t addresses_at;
+	uint64_t lookup; /* pending; 0: none */
+	/* how connecting goes */
+	bool down;
+	usec_t hold, hold_until;
+	char why[160]; /* the last failure */
+};
+
+/* ---- upstream.c, for a connection ---- */
+
+/* Ends a call: it is neither waiting nor on a connection any more. */
+void upstream_call_done(struct upstream *u, struct upstream_call *call,
+			enum upstream_result result, const char *why, usec_t now);
+
+/* Into and out of the queue of its enclave. */
+void upstream_call_queue(struct upstream *u, struct upstream_call *call, usec_t now,
+			 bool first);
+void upstream_call_unqueue(struct upstream *u, struct upstream_call *call);
+
+/* Starts what can be started, connects where more connections are wanted. */
+void upstream_dispatch(struct upstream *u, usec_t now);
+
+/* ---- upstream_connection.c, for the pool ---- */
+
+void upstream_connection_set_state(struct upstream_connection *c, enum link_state state);
+
+/* Watches a connected socket: it is idle from now on. -ENOMEM. */
+_must_check_ int upstream_connection_watch(struct upstream_connection *c, usec_t now);
+
+/* Gives an idle connection its call; the call may be done, and the connection gone, afterwards.
+ */
+void upstream_connection_start(struct upstream_connection *c, struct upstream_call *call,
+			       usec_t now);
+
+/* Takes the call off its connection, which is of no use for another one then. */
+struct upstream_call *upstream_connection_release(struct upstream_connection *c);
+
+/* Closes, and ends the call with `result`, or sends it once more elsewhere. */
+void upstream_connection_fail(struct upstream_connection *c, enum upstream_result result,
+			      const char *why, usec_t now);
+
+/* Closes a connection without a call. */
+void upstream_connection_close(struct upstream_connection *c);
