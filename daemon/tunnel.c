@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tunnel.h"
-
 #include "audit.h"
-#include "client_hello.h"
-#include "connection.h"
-#include "connector.h"
 #include "limits.h"
-#include "log.h"
-#include "pump.h"
-#include "worker.h"
+#include "tunnel_internal.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -17,35 +10,14 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-#define TURN_BYTES (512 * KIB) /* copied in one turn of the loop */
+/* ---- configuration ---- */
 
-enum tunnel_state {
-	TUNNEL_HELLO,   /* reading the ClientHello: the first thing, or that inside a CONNECT */
-	TUNNEL_LOOKUP,  /* of the host's name */
-	TUNNEL_CONNECT, /* to the host */
-	TUNNEL_OPEN,
-};
+const struct tunnel_config *tunnel_config(const struct tunnel *t)
+{
+	const struct connection *c = t->connection;
 
-struct tunnel {
-	struct connection *connection;
-	struct worker *worker;
-	enum tunnel_state state;
-	bool by_connect;          /* CONNECT: connected before the hello comes */
-	struct tunnel_host *host; /* of the connection's generation; NULL until it is known */
-	char name[SERVER_NAME_SIZE + 8]; /* host:port, for records */
-	bool counted;                    /* in the enclave's gauge of tunnels */
-	size_t charged;                  /* of its share of memory */
-	struct buf early;                /* from the enclave, until the tunnel is open */
-	uint64_t lookup;
-	struct connector *connector;
-	struct event host_event;
-	bool watched;
-	struct pump pump;
-	struct event *refill; /* waits for the bandwidth */
-	usec_t deadline, started, moved;
-	uint64_t moved_bytes;
-	int first_ended; /* the end that closed first; -1: none yet */
-};
+	return &c->generation->config->enclaves[c->enclave].tunnel;
+}
 
 /* ---- records ---- */
 
@@ -78,8 +50,7 @@ static void record(struct tunnel *t, enum event_kind event, bool allowed, const 
 
 /* ---- the share of memory ---- */
 
-/* Charges what is held now; false: the share is used up. */
-static bool recharge(struct tunnel *t, size_t held)
+bool tunnel_recharge(struct tunnel *t, size_t held)
 {
 	struct enclave *e = t->connection->identity.enclave;
 
@@ -103,7 +74,7 @@ struct tunnel *tunnel_free(struct tunnel *t, const char *why)
 	else if (why)
 		record(t, EVENT_TUNNEL_OPEN, false, why, NULL, 0);
 	t->connection->tunnel = NULL;
-	(void)!recharge(t, 0);
+	(void)!tunnel_recharge(t, 0);
 	if (t->counted)
 		gauge_return(&e->tunnels, 1);
 	if (t->watched)
@@ -117,8 +88,7 @@ struct tunnel *tunnel_free(struct tunnel *t, const char *why)
 	return NULL;
 }
 
-/* Ends an open tunnel, or one that nobody waits for. Nothing may follow a call of this. */
-static void tunnel_end(struct tunnel *t, const char *why)
+void tunnel_end(struct tunnel *t, const char *why)
 {
 	connection_close(t->connection, why);
 }
@@ -192,131 +162,6 @@ static void refuse(struct tunnel *t, enum tunnel_refusal refusal, const char *de
 	refuse_alert(t, refusal, refusals[refusal].alert, detail, now);
 }
 
-/* ---- copying ---- */
-
-static struct rate bandwidth_rate(uint64_t bandwidth)
-{
-	/* A token is 1 KiB; a quarter of a second may come at once, but a whole read at least.
-	 */
-	return (struct rate){
-		.interval = MAX((usec_t)(KIB * USEC_PER_SEC / bandwidth), (usec_t)1),
-		.burst = (uint32_t)MAX(bandwidth / KIB / 4, (uint64_t)(PUMP_READ / KIB)),
-	};
-}
-
-static const struct tunnel_config *tunnel_config(const struct tunnel *t)
-{
-	const struct connection *c = t->connection;
-
-	return &c->generation->config->enclaves[c->enclave].tunnel;
-}
-
-/* How long the bandwidth makes this tunnel wait; 0: it may read. */
-static usec_t bandwidth_wait(struct tunnel *t, usec_t now)
-{
-	uint64_t bandwidth = tunnel_config(t)->bandwidth;
-
-	return bandwidth ? rate_limit_wait(&t->connection->identity.enclave->bandwidth,
-					   bandwidth_rate(bandwidth), now)
-			 : 0;
-}
-
-static void bandwidth_spend(struct tunnel *t, size_t bytes, usec_t now)
-{
-	uint64_t bandwidth = tunnel_config(t)->bandwidth;
-
-	if (bandwidth && bytes)
-		rate_limit_spend(&t->connection->identity.enclave->bandwidth,
-				 bandwidth_rate(bandwidth), (bytes + KIB - 1) / KIB, now);
-}
-
-/* What a tunnel waits for is decided here: room at the enclave's end (its socket is watched for
- * reading only, see struct connection), the bandwidth, or its next turn. Nothing may follow. */
-static void wait_for_more(struct tunnel *t, bool again, usec_t now)
-{
-	struct connection *c = t->connection;
-	usec_t wait = again ? bandwidth_wait(t, now) : 0;
-	struct timeval tv = {wait / USEC_PER_SEC, wait % USEC_PER_SEC};
-	int r = 0;
-
-	if (t->pump.ways[1].held.n && !t->pump.ends[0].writable)
-		r = event_add(&c->write_event, NULL);
-	if (r == 0 && wait)
-		r = event_add(t->refill, &tv);
-	else if (again)
-		worker_queue_turn(t->worker, c);
-	if (r < 0)
-		tunnel_end(t, "memory");
-}
-
-static const char *why_done(const struct tunnel *t)
-{
-	return t->first_ended == 0 ? "closed-by-enclave" : "closed-by-host";
-}
-
-static void note_progress(struct tunnel *t, usec_t now)
-{
-	uint64_t bytes = t->pump.ways[0].bytes + t->pump.ways[1].bytes;
-
-	if (bytes != t->moved_bytes)
-		t->moved = now;
-	t->moved_bytes = bytes;
-	for (int i = 0; i < 2; i++)
-		if (t->first_ended < 0 && t->pump.ways[i].ended)
-			t->first_ended = i;
-}
-
-/* Copies for one turn. Nothing may follow a call of this. */
-static void copy(struct tunnel *t, usec_t now)
-{
-	usec_t wait = bandwidth_wait(t, now);
-	size_t allowed = wait ? 0 : tunnel_config(t)->bandwidth ? PUMP_READ : TURN_BYTES;
-	size_t budget = allowed;
-	enum pump_result result;
-	unsigned end = 0;
-
-	result = pump_run(&t->pump, t->worker->scratch, &budget, now, &end);
-	explicit_bzero(t->worker->scratch, MIN(allowed - budget, sizeof(t->worker->scratch)));
-	bandwidth_spend(t, allowed - budget, now);
-	note_progress(t, now);
-	if (result >= PUMP_DONE && !recharge(t, pump_held(&t->pump)))
-		result = PUMP_NO_MEMORY;
-
-	switch (result) {
-	case PUMP_BROKEN:
-		tunnel_end(t, end == 0 ? "reset-by-enclave" : "reset-by-host");
-		return;
-	case PUMP_NO_MEMORY:
-		tunnel_end(t, "memory");
-		return;
-	case PUMP_DONE:
-		tunnel_end(t, why_done(t));
-		return;
-	case PUMP_AGAIN:
-	case PUMP_WAIT:
-		wait_for_more(t, result == PUMP_AGAIN, now);
-		return;
-	}
-}
-
-static void on_refill(evutil_socket_t fd, short what, void *userdata)
-{
-	(void)fd;
-	(void)what;
-	copy(userdata, clock_monotonic());
-}
-
-static void on_host(evutil_socket_t fd, short what, void *userdata)
-{
-	struct tunnel *t = userdata;
-
-	(void)fd;
-	t->pump.ends[1].readable |= (what & (EV_READ | EV_CLOSED)) != 0;
-	t->pump.ends[1].writable |= (what & EV_WRITE) != 0;
-	if (t->state == TUNNEL_OPEN)
-		copy(t, clock_monotonic());
-}
-
 /* The host was allowed, the connection stands, the hello is checked: from now on bytes pass. */
 static void open_tunnel(struct tunnel *t, usec_t now)
 {
@@ -329,7 +174,7 @@ static void open_tunnel(struct tunnel *t, usec_t now)
 		return;
 	}
 	buf_done(&t->early);
-	copy(t, now);
+	tunnel_copy(t, now);
 }
 
 /* ---- the ClientHello ---- */
@@ -450,7 +295,7 @@ static void on_connected(struct connector *connector, const char *why, void *use
 		return;
 	}
 	event_assign(&t->host_event, t->worker->base, fd,
-		     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_host, t);
+		     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, tunnel_on_host, t);
 	if (event_add(&t->host_event, NULL) < 0) {
 		refuse(t, TUNNEL_MEMORY, "out of memory", now);
 		return;
@@ -548,33 +393,16 @@ void tunnel_io(struct tunnel *t, short what, usec_t now)
 	case TUNNEL_OPEN:
 		t->pump.ends[0].readable |= (what & (EV_READ | EV_CLOSED)) != 0;
 		t->pump.ends[0].writable |= (what & EV_WRITE) != 0;
-		copy(t, now);
+		tunnel_copy(t, now);
 		return;
 	}
-}
-
-/* A peer that takes no byte of what waits for it, and a tunnel that nobody uses. */
-static void sweep_open(struct tunnel *t, usec_t now)
-{
-	bool draining = t->worker->draining;
-
-	for (unsigned i = 0; i < ELEMENTSOF(t->pump.ways); i++) {
-		usec_t since = t->pump.ways[i].held_since;
-
-		if (since && now - since > LIMIT_TUNNEL_STALL) {
-			tunnel_end(t, i == 0 ? "host-too-slow" : "client-too-slow");
-			return;
-		}
-	}
-	if (now - t->moved > (draining ? USEC_PER_SEC : tunnel_config(t)->idle))
-		tunnel_end(t, draining ? "shutting-down" : "idle");
 }
 
 void tunnel_sweep(struct tunnel *t, usec_t now)
 {
 	switch (t->state) {
 	case TUNNEL_OPEN:
-		sweep_open(t, now);
+		tunnel_sweep_open(t, now);
 		return;
 	case TUNNEL_HELLO:
 		if (t->deadline <= now)
@@ -641,8 +469,9 @@ static struct tunnel *tunnel_alloc(struct connection *c, struct slice bytes, use
 	t->early = BUF_INIT(2 * LIMIT_HELLO);
 	snprintf(t->name, sizeof(t->name), "?");
 	c->tunnel = t;
-	t->refill = evtimer_new(c->worker->base, on_refill, t);
-	if (!t->refill || !recharge(t, 2 * LIMIT_HELLO) || buf_append(&t->early, bytes) < 0) {
+	t->refill = evtimer_new(c->worker->base, tunnel_on_refill, t);
+	if (!t->refill || !tunnel_recharge(t, 2 * LIMIT_HELLO) ||
+	    buf_append(&t->early, bytes) < 0) {
 		tunnel_free(t, NULL);
 		return NULL;
 	}

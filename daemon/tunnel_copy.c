@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "limits.h"
+#include "tunnel_internal.h"
+
+#include <string.h>
+
+#define TURN_BYTES (512 * KIB) /* copied in one turn of the loop */
+
+static struct rate bandwidth_rate(uint64_t bandwidth)
+{
+	/* A token is 1 KiB; a quarter of a second may come at once, but a whole read at least.
+	 */
+	return (struct rate){
+		.interval = MAX((usec_t)(KIB * USEC_PER_SEC / bandwidth), (usec_t)1),
+		.burst = (uint32_t)MAX(bandwidth / KIB / 4, (uint64_t)(PUMP_READ / KIB)),
+	};
+}
+
+/* How long the bandwidth makes this tunnel wait; 0: it may read. */
+static usec_t bandwidth_wait(struct tunnel *t, usec_t now)
+{
+	uint64_t bandwidth = tunnel_config(t)->bandwidth;
+
+	return bandwidth ? rate_limit_wait(&t->connection->identity.enclave->bandwidth,
+					   bandwidth_rate(bandwidth), now)
+			 : 0;
+}
+
+static void bandwidth_spend(struct tunnel *t, size_t bytes, usec_t now)
+{
+	uint64_t bandwidth = tunnel_config(t)->bandwidth;
+
+	if (bandwidth && bytes)
+		rate_limit_spend(&t->connection->identity.enclave->bandwidth,
+				 bandwidth_rate(bandwidth), (bytes + KIB - 1) / KIB, now);
+}
+
+/* What a tunnel waits for is decided here: room at the enclave's end (its socket is watched for
+ * reading only, see struct connection), the bandwidth, or its next turn. Nothing may follow. */
+static void wait_for_more(struct tunnel *t, bool again, usec_t now)
+{
+	struct connection *c = t->connection;
+	usec_t wait = again ? bandwidth_wait(t, now) : 0;
+	struct timeval tv = {wait / USEC_PER_SEC, wait % USEC_PER_SEC};
+	int r = 0;
+
+	if (t->pump.ways[1].held.n && !t->pump.ends[0].writable)
+		r = event_add(&c->write_event, NULL);
+	if (r == 0 && wait)
+		r = event_add(t->refill, &tv);
+	else if (again)
+		worker_queue_turn(t->worker, c);
+	if (r < 0)
+		tunnel_end(t, "memory");
+}
+
+static const char *why_done(const struct tunnel *t)
+{
+	return t->first_ended == 0 ? "closed-by-enclave" : "closed-by-host";
+}
+
+static void note_progress(struct tunnel *t, usec_t now)
+{
+	uint64_t bytes = t->pump.ways[0].bytes + t->pump.ways[1].bytes;
+
+	if (bytes != t->moved_bytes)
+		t->moved = now;
+	t->moved_bytes = bytes;
+	for (int i = 0; i < 2; i++)
+		if (t->first_ended < 0 && t->pump.ways[i].ended)
+			t->first_ended = i;
+}
+
+/* Copies for one turn. Nothing may follow a call of this. */
+void tunnel_copy(struct tunnel *t, usec_t now)
+{
+	usec_t wait = bandwidth_wait(t, now);
+	size_t allowed = wait ? 0 : tunnel_config(t)->bandwidth ? PUMP_READ : TURN_BYTES;
+	size_t budget = allowed;
+	enum pump_result result;
+	unsigned end = 0;
+
+	result = pump_run(&t->pump, t->worker->scratch, &budget, now, &end);
+	explicit_bzero(t->worker->scratch, MIN(allowed - budget, sizeof(t->worker->scratch)));
+	bandwidth_spend(t, allowed - budget, now);
+	note_progress(t, now);
+	if (result >= PUMP_DONE && !tunnel_recharge(t, pump_held(&t->pump)))
+		result = PUMP_NO_MEMORY;
+
+	switch (result) {
+	case PUMP_BROKEN:
+		tunnel_end(t, end == 0 ? "reset-by-enclave" : "reset-by-host");
+		return;
+	case PUMP_NO_MEMORY:
+		tunnel_end(t, "memory");
+		return;
+	case PUMP_DONE:
+		tunnel_end(t, why_done(t));
+		return;
+	case PUMP_AGAIN:
+	case PUMP_WAIT:
+		wait_for_more(t, result == PUMP_AGAIN, now);
+		return;
+	}
+}
+
+void tunnel_on_refill(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	tunnel_copy(userdata, clock_monotonic());
+}
+
+void tunnel_on_host(evutil_socket_t fd, short what, void *userdata)
+{
+	struct tunnel *t = userdata;
+
+	(void)fd;
+	t->pump.ends[1].readable |= (what & (EV_READ | EV_CLOSED)) != 0;
+	t->pump.ends[1].writable |= (what & EV_WRITE) != 0;
+	if (t->state == TUNNEL_OPEN)
+		tunnel_copy(t, clock_monotonic());
+}
+
+/* A peer that takes no byte of what waits for it, and a tunnel that nobody uses. */
+void tunnel_sweep_open(struct tunnel *t, usec_t now)
+{
+	bool draining = t->worker->draining;
+
+	for (unsigned i = 0; i < ELEMENTSOF(t->pump.ways); i++) {
+		usec_t since = t->pump.ways[i].held_since;
+
+		if (since && now - since > LIMIT_TUNNEL_STALL) {
+			tunnel_end(t, i == 0 ? "host-too-slow" : "client-too-slow");
+			return;
+		}
+	}
+	if (now - t->moved > (draining ? USEC_PER_SEC : tunnel_config(t)->idle))
+		tunnel_end(t, draining ? "shutting-down" : "idle");
+}
