@@ -192,6 +192,9 @@ static enum head_result read_field(struct reading *r, struct slice line)
 	field = find_field(got.name);
 	if (!field)
 		return HEAD_DONE;
+	/* A tab is a blank by RFC 9110 5.6.3, but not to every parser. */
+	if (memchr(line.p, '\t', line.n))
+		return bad(r, "tab in a field that counts");
 	bit = BIT(field - fields);
 	if (!field->read || r->head->place.seen & bit)
 		return bad(r, field->fault);

@@ -132,9 +132,6 @@ static const struct field *find_field(struct slice name)
 
 static bool relay(struct http_reply *reply, size_t index, struct slice value)
 {
-	/* What a line may hold and a relayed value may not. */
-	if (value.n && memchr(value.p, '\t', value.n))
-		return bad(reply, "tab in a field that is relayed");
 	reply->headers[index].n = value.n;
 	reply->place.header[index] = (size_t)(value.p - reply->head.p);
 	return true;
@@ -155,6 +152,9 @@ static bool read_field(struct http_reply *reply, struct slice line)
 	field = find_field(got.name);
 	if (!field)
 		return true;
+	/* A tab is a blank by RFC 9110 5.6.3, but not to every parser. */
+	if (memchr(line.p, '\t', line.n))
+		return bad(reply, "tab in a field that counts");
 
 	index = (size_t)(field - fields);
 	again = reply->place.seen & BIT(index);
@@ -218,6 +218,8 @@ static bool begin_body(struct http_reply *reply)
 	if (reply->status < 200) {
 		if (sized || chunked)
 			return bad(reply, "interim reply with a body");
+		if (!reply->keep_alive)
+			return bad(reply, "interim reply that ends the connection");
 		next_head(reply);
 		return true;
 	}

@@ -18,6 +18,7 @@ static int on_message_begin(llhttp_t *parser)
 
 	o->open = true;
 	o->n_fields = 0;
+	o->fields[0] = (struct oracle_field){0};
 	o->text.n = o->target.n = o->body.n = 0;
 	return 0;
 }

@@ -33,7 +33,6 @@ static const char *const tokens[] = {
 	"Connection: close\r\n",
 	"Connection: keep-alive\r\n",
 	"Connection: keep-alive, close\r\n",
-	"Proxy-Connection: close\r\n",
 	"Upgrade: h2c\r\n",
 	"Expect: 100-continue\r\n",
 	"Keep-Alive: timeout=5\r\n",

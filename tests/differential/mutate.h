@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Makes HTTP messages out of HTTP messages: some changes a strict reader must see through (case,
- * blanks, order of the fields, fields that mean nothing), some it must refuse. */
+/* Makes HTTP messages out of HTTP messages: some changes a strict reader must see through
+ * (case, blanks, order of the fields, fields that mean nothing), some it must refuse. */
 
 #include "buf.h"
 #include "slice.h"

@@ -155,7 +155,7 @@ START_TEST(hands_out_the_relayed_headers)
 						"Retry-After: nor this\r\n"
 						"\r\n"
 						"HTTP/1.1 400 Bad Request\r\n"
-						"x-amzn-requestid:\tabc-1 \t\r\n"
+						"x-amzn-requestid:  abc-1  \r\n"
 						"Server: Server\r\n"
 						"cache-control: no-cache, no-store\r\n"
 						"Cache-Control: public\r\n"
