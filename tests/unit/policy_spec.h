@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Policies and requests from literals, for the tests of policy.c and policy_index.c. Whatever
- * can't be made fails the test. */
+/* Policies and requests from literals, for the tests of policy.c and policy_index.c and for
+ * fuzzing. Whatever can't be made aborts the program. */
 
 #include "kms.h"
 #include "policy.h"

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* A request body's way: json_read(), kms_read(), policy_decide() under a fixed set of policies;
+ * and the same bytes as a reply. The first byte picks the action, the rest is the body. What is
+ * asserted is that a plain second look at the text agrees with what was allowed. */
+
+#include "../lib/policy_model.h"
+#include "../unit/policy_spec.h"
+#include "kms.h"
+#include "policy.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define EVERYTHING                                                                             \
+	"Decrypt Encrypt ReEncrypt GenerateDataKey GenerateDataKeyPair GenerateRandom "        \
+	"DeriveSharedSecret Encapsulate Sign ListKeys ListAliases CreateAlias CreateGrant"
+#define ARN_EU "arn:aws:kms:eu-central-1:111122223333:key/1234abcd"
+#define ARN_US "arn:aws:kms:us-east-1:111122223333:key/1234abcd"
+
+static const struct spec specs[][4] = {
+	{{.name = "one key", .actions = EVERYTHING, .keys = {"alias/x"}}},
+	{{.name = "an ARN", .actions = EVERYTHING, .keys = {ARN_EU}},
+	 {.name = "another", .actions = EVERYTHING, .keys = {ARN_US}, .endpoints = 2}},
+	{{.name = "a context",
+	  .actions = EVERYTHING,
+	  .keys = {"alias/x", "alias/y", ARN_US},
+	  .contexts = {{"app", {"pay", "ship"}}},
+	  .plaintext_allow = true}},
+	{{.name = "two pairs",
+	  .actions = "Encrypt Decrypt ReEncrypt",
+	  .keys = {"any"},
+	  .contexts = {{"app", {"pay"}}, {"env", {"", "\\\"\\n"}}}},
+	 {.name = "plaintext",
+	  .actions = "Decrypt",
+	  .keys = {"1234abcd"},
+	  .plaintext_allow = true},
+	 {.name = "sealed", .actions = EVERYTHING, .keys = {"any"}, .endpoints = 1}},
+	{{.name = "elsewhere", .actions = EVERYTHING, .keys = {"any"}, .endpoints = 4}},
+	{{.name = NULL}}, /* no rules */
+};
+
+static const struct policy_endpoint endpoints[] = {{0, "eu-central-1"}, {1, "us-east-1"}};
+
+static void must(bool condition, const char *what)
+{
+	if (!condition) {
+		fprintf(stderr, "fuzz-body: %s\n", what);
+		abort();
+	}
+}
+
+static bool says(struct slice text, const char *what)
+{
+	return memmem(text.p, text.n, what, strlen(what)) != NULL;
+}
+
+/* The key stands in the text as the value of a member, as it is listed or as an ARN's id. */
+static bool names_listed_key(const struct rule *rule, struct slice text)
+{
+	for (size_t i = 0; i < rule->n_keys; i++) {
+		const char *id = strrchr(rule->keys[i], '/');
+		char quoted[160];
+
+		snprintf(quoted, sizeof(quoted), ":\"%s\"", rule->keys[i]);
+		if (says(text, quoted))
+			return true;
+		snprintf(quoted, sizeof(quoted), ":\"%s\"", id ? id + 1 : "");
+		if (strncmp(rule->keys[i], "arn:", 4) == 0 && says(text, quoted))
+			return true;
+	}
+	return false;
+}
+
+static bool says_pair(const struct rule_context *pair, struct slice text)
+{
+	for (size_t i = 0; i < pair->n_values; i++) {
+		char quoted[160];
+
+		snprintf(quoted, sizeof(quoted), "\"%s\":\"%s\"", pair->name, pair->values[i]);
+		if (says(text, quoted))
+			return true;
+	}
+	return false;
+}
+
+static void check_allowed(const struct verdict *v, const struct kms_action *action,
+			  struct slice text)
+{
+	must(v->key < 0 && v->context < 0 && v->pair < 0, "allowed, and something failed");
+	must(v->rule->any_key || names_listed_key(v->rule, text), "a key that isn't listed");
+	for (unsigned i = 0; action->keys[i] && !v->rule->any_key; i++)
+		must(says(text, action->keys[i]), "a key is not named");
+	for (size_t i = 0; i < v->rule->n_contexts; i++)
+		must(says_pair(&v->rule->contexts[i], text), "a pair is missing");
+	must(v->rule->plaintext_allow || !action->secrets[0] ||
+		     (says(text, "\"Recipient\":{") &&
+		      says(text, "\"AttestationDocument\":\"") &&
+		      says(text, "\"KeyEncryptionAlgorithm\":\"RSAES_OAEP_SHA_256\"")),
+	     "plaintext: refuse without a Recipient");
+}
+
+static void check_explanation(const struct verdict *v, const struct kms_request *request)
+{
+	char text[512];
+	size_t n;
+
+	must(verdict_explain(v, request, text, sizeof(text)) == text, "another text");
+	n = strnlen(text, sizeof(text));
+	must(n > 0 && n < sizeof(text), "an explanation without an end");
+	must(policy_stage_name(v->stage)[0] != '\0', "a stage without a name");
+	for (size_t i = 0; i < n; i++)
+		must(text[i] >= 0x20 && text[i] <= 0x7e, "an explanation isn't printable");
+}
+
+static void check_policy(const struct policy *policy, const struct kms_request *request,
+			 struct slice text)
+{
+	for (size_t e = 0; e < ELEMENTSOF(endpoints); e++) {
+		struct verdict v = policy_decide(policy, endpoints[e], request);
+		struct verdict again = policy_decide(policy, endpoints[e], request);
+		struct verdict model = model_decide(policy, endpoints[e], request);
+
+		must(v.stage == again.stage && v.rule == again.rule && v.key == again.key &&
+			     v.context == again.context && v.pair == again.pair,
+		     "decided otherwise the second time");
+		must(v.stage == model.stage && v.rule == model.rule, "the model differs");
+		must((v.rule == NULL) == (v.stage == POLICY_NO_RULES), "no rule is named");
+		if (v.stage == POLICY_ALLOWED)
+			check_allowed(&v, kms_action(request->action), text);
+		check_explanation(&v, request);
+	}
+}
+
+/* A rule that lists exactly what the request names allows it, unless a key is left out. */
+static void check_own_keys(const struct kms_request *request)
+{
+	const struct kms_action *action = kms_action(request->action);
+	const struct spec spec = {
+		.name = "own", .actions = action->name, .plaintext_allow = true};
+	struct policy policy = make_policy(&spec, 1);
+	struct rule *rule = &policy.rules[0];
+	unsigned named = 0, wanted = 0;
+
+	for (; action->keys[wanted]; wanted++)
+		if (request->keys[wanted].p) {
+			rule->keys[rule->n_keys] =
+				strndup(request->keys[wanted].p, request->keys[wanted].n);
+			must(rule->keys[rule->n_keys++] != NULL, "no memory");
+			named++;
+		}
+	must(policy_prepare(&policy) == 0, "no memory");
+	must(policy_decide(&policy, endpoints[0], request).stage ==
+		     (named == wanted && wanted > 0 ? POLICY_ALLOWED : POLICY_KEY),
+	     "its own keys don't decide");
+	policy_done(&policy);
+}
+
+static void check_members(const struct json_doc *doc, const struct kms_action *action)
+{
+	for (unsigned i = 1; i < doc->nodes[0].end; i = doc->nodes[i].end) {
+		unsigned k = 0;
+
+		while (action->members[k] &&
+		       !slice_eq_str(doc->nodes[i].name, action->members[k]))
+			k++;
+		must(action->members[k] != NULL, "a member that the action doesn't have");
+	}
+}
+
+/* One byte after the other. */
+static bool is_base64(struct slice s)
+{
+	static const char letters[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t n = s.n;
+
+	while (n > 0 && s.n - n < 2 && s.p[n - 1] == '=')
+		n--;
+	for (size_t i = 0; i < n; i++)
+		if (s.p[i] == '\0' || !strchr(letters, s.p[i]))
+			return false;
+	return n > 0 && s.n % 4 == 0;
+}
+
+static void check_recipient(const struct kms_request *request)
+{
+	int i = json_member(request->doc, 0, SLICE("Recipient")), document;
+
+	must((i < 0) == (request->recipient == KMS_RECIPIENT_NONE), "a Recipient is lost");
+	if (request->recipient != KMS_RECIPIENT_PRESENT)
+		return;
+	document = json_member(request->doc, (unsigned)i, SLICE("AttestationDocument"));
+	must(document >= 0 && is_base64(request->doc->nodes[document].value),
+	     "a document that isn't base64");
+}
+
+static void check_request(unsigned action, const struct json_doc *doc, struct slice text)
+{
+	static struct policy policies[ELEMENTSOF(specs)];
+	struct kms_request request;
+	struct error error = {0};
+
+	if (kms_read(action, doc, &request, &error) == KMS_BAD) {
+		must(error.text[0] != '\0', "a refusal that says nothing");
+		return;
+	}
+	check_members(doc, kms_action(action));
+	check_recipient(&request);
+	for (unsigned i = 0; i < 2; i++)
+		must(!request.keys[i].p ||
+			     (request.keys[i].n > 0 && request.keys[i].p > text.p &&
+			      request.keys[i].p + request.keys[i].n < text.p + text.n),
+		     "a key that isn't in the text");
+	check_own_keys(&request);
+	for (size_t i = 0; i < ELEMENTSOF(policies); i++) {
+		if (!policies[i].index)
+			policies[i] = make_policy(specs[i], ELEMENTSOF(specs[i]));
+		check_policy(&policies[i], &request, text);
+	}
+}
+
+static bool holds_text(const struct json_doc *doc, const char *member)
+{
+	int i = json_member(doc, 0, slice_from(member));
+
+	return i >= 0 && doc->nodes[i].type == JSON_STRING && doc->nodes[i].value.n > 0;
+}
+
+/* `text` is canonical, so that reading it again changes nothing. */
+static void check_reply(unsigned action, struct json_doc *doc, struct slice text)
+{
+	enum kms_reply reply;
+	struct slice code;
+	size_t n = 0;
+
+	reply = kms_check_reply(action, (char *)text.p, text.n, doc, &n);
+	if (reply == KMS_REPLY_SAFE) {
+		must(n == text.n && kms_action(action)->secrets[0], "a reply was changed");
+		must(!holds_text(doc, "Plaintext") && !holds_text(doc, "SharedSecret") &&
+			     !holds_text(doc, "PrivateKeyPlaintext"),
+		     "a secret in a safe reply");
+		must(holds_text(doc, "CiphertextForRecipient"), "nothing for the recipient");
+	}
+	if (kms_action(action)->secrets[0] && holds_text(doc, kms_action(action)->secrets[0]))
+		must(reply == KMS_REPLY_LEAKS || reply == KMS_REPLY_UNREADABLE, "a leak");
+	code = kms_error_code((char *)text.p, text.n, doc);
+	must(code.n == 0 || (code.p > text.p && code.p + code.n < text.p + text.n &&
+			     !memchr(code.p, ':', code.n) && !memchr(code.p, '#', code.n)),
+	     "an error code with more in it");
+}
+
+/* The bytes as what the configuration holds. */
+static void check_names(struct slice s)
+{
+	int i = kms_action_index(s);
+	const char *similar = kms_action_similar(s);
+	struct kms_arn arn;
+
+	if (i >= 0)
+		must(slice_eq_str(s, kms_action((unsigned)i)->name) &&
+			     similar == kms_action((unsigned)i)->name,
+		     "another action");
+	if (kms_read_arn(s, &arn))
+		must(arn.region.n > 0 && arn.region.p > s.p &&
+			     arn.resource.p + arn.resource.n == s.p + s.n &&
+			     !memchr(arn.resource.p, ':', arn.resource.n),
+		     "an ARN's parts");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct json_doc doc;
+	_cleanup_(freep) char *text = malloc(size ? size : 1);
+	unsigned action;
+	size_t n;
+
+	must(text != NULL, "no memory");
+	if (size == 0)
+		return 0;
+	action = data[0] % KMS_ACTIONS;
+	memcpy(text, data + 1, size - 1);
+	check_names((struct slice){text, size - 1});
+	if (json_read(text, size - 1, &doc, &n, NULL) == JSON_BAD)
+		return 0;
+	check_request(action, &doc, (struct slice){text, n});
+	check_reply(action, &doc, (struct slice){text, n});
+	return 0;
+}
