@@ -228,5 +228,6 @@ void reply_take(struct upstream_call *call, enum upstream_result result, const c
 	if (why)
 		snprintf(r->record.detail, sizeof(r->record.detail), "endpoint %s: %s",
 			 request_endpoint(r)->name, why);
-	request_refuse(r, refusals[result], why ? r->record.detail : NULL, now);
+	/* The enclave is told what happened, but nothing of the parent's network. */
+	request_refuse(r, refusals[result], NULL, now);
 }
