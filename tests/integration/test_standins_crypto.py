@@ -295,10 +295,13 @@ def test_documents_that_do_not_verify(kms, enclave):
     bad_signature = good[:-1] + bytes([good[-1] ^ 1])
     at = good.index(b"SHA384")
     stale = attestation.datetime.datetime.utcnow() - attestation.datetime.timedelta(hours=4)
+    forger = attestation.AttestationAuthority()
+    forger._chain[0] = (forger._chain[0][0], enclave.authority._chain[0][1])
     documents = {
         "signature": bad_signature,
         "payload": good[:at - 60] + bytes([good[at - 60] ^ 1]) + good[at - 59:],
         "another root": base64.b64decode(Enclave().recipient()["AttestationDocument"]),
+        "our root, but a forged chain": forger.document(enclave.key),
         "expired": enclave.authority.document(enclave.key, leaf_start=stale),
         "no key": enclave.authority.document(),
         "not an RSA key": enclave.authority.document(ec.generate_private_key(ec.SECP256R1())),

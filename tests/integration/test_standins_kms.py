@@ -94,6 +94,10 @@ WRONGLY_SIGNED = [
     ("unsigned x-amz", lambda kms: {"unsigned": [("X-Amz-Extra", "1")]},
      "InvalidSignatureException",
      "not signed: x-amz-extra"),
+    ("host unsigned", lambda kms: {"leave_out": ["host"]}, "InvalidSignatureException",
+     "must be a 'SignedHeader'"),
+    ("target unsigned", lambda kms: {"leave_out": ["x-amz-target"]}, "InvalidSignatureException",
+     "not signed: x-amz-target"),
     ("payload hash", lambda kms: {"headers": [("X-Amz-Content-Sha256", "0" * 64)]},
      "InvalidSignatureException", "x-amz-content-sha256"),
 ]

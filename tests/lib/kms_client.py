@@ -163,9 +163,10 @@ def request(action, params=None, *, host="localhost", headers=(), body=None, met
 
 
 def sign(credentials, region, action, params=None, *, host, headers=(), body=None, service="kms",
-         when=None, unsigned=()):
+         when=None, unsigned=(), leave_out=()):
     """The bytes of a signed KMS request, as the proxy sends it. headers: further signed ones;
-    unsigned: ones added after signing; when: the time of the signature, seconds since the epoch."""
+    unsigned: ones added after signing; leave_out: names sent but not signed; when: the time of the
+    signature, seconds since the epoch."""
     if body is None:
         body = json.dumps(_plain(params or {})).encode()
     signer = SigV4Auth(Credentials(credentials.access_key_id, credentials.secret_access_key,
@@ -181,8 +182,12 @@ def sign(credentials, region, action, params=None, *, host, headers=(), body=Non
     made.headers["X-Amz-Date"] = made.context["timestamp"]
     if credentials.token:
         made.headers["X-Amz-Security-Token"] = credentials.token
+    chosen = signer.headers_to_sign(made)
+    for name in leave_out:
+        del chosen[name]
+    signer.headers_to_sign = lambda _: chosen
     to_sign = signer.string_to_sign(made, signer.canonical_request(made))
-    names = signer.signed_headers(signer.headers_to_sign(made))
+    names = signer.signed_headers(chosen)
     made.headers["Authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={signer.scope(made)}, SignedHeaders={names}, "
         f"Signature={signer.signature(to_sign, made)}")
