@@ -53,7 +53,7 @@ static const struct option listener[] = {
 	{"mode", OPTION_MODE, .restart = true, AT(listener_config, mode), SPAN(1, 0777),
 	 .fallback = "0600", .help = "the access mode of a Unix socket"},
 	{"group", OPTION_TEXT, .restart = true, AT(listener_config, group),
-	 .syntax = syntax_group, .expected = "the name or number of a group",
+	 .syntax = syntax_group, .expected = "the name of a group",
 	 .help = "the group of a Unix socket"},
 };
 

@@ -280,7 +280,11 @@ static void check_item(const char *item, const struct option *o)
 	const char *next = strstr(item + 1, "\n.It Ic ");
 	char expected[200], *range;
 
-	text = strndup(item, next ? (size_t)(next - item) : strcspn(item, "\0"));
+	text = strndup(item, next ? (size_t)(next - item) : strlen(item));
+	for (char *p = text; *p; p++)
+		if (*p == '\n')
+			*p = ' ';
+	ck_assert_msg((strstr(text, "estart") != NULL) == o->restart, "%s: restart", o->name);
 	if (o->fallback) {
 		ck_assert(asprintf(&end, "Default: %s", o->fallback) >= 0);
 		ck_assert_msg(strstr(text, end) != NULL, "%s: the man page lacks \"%s\"",
@@ -314,6 +318,44 @@ START_TEST(man_page)
 		ck_assert_msg(at && at < end, "%s: no item for %s", headings[_i], o->name);
 		check_item(at, o);
 	}
+}
+END_TEST
+
+/* An action as the table of the page has it: classes, then the members that name keys. */
+static void format_action(const struct kms_action *action, char *out, size_t size)
+{
+	static const struct {
+		unsigned flag;
+		char letter;
+	} classes[] = {{KMS_RECIPIENT, 'R'},
+		       {KMS_SECRET_REPLY, 'S'},
+		       {KMS_DESTRUCTIVE, 'D'},
+		       {KMS_PRIVILEGE, 'P'}};
+	char letters[16] = "", keys[64] = "";
+	size_t n = 0;
+
+	if (action->contexts[0])
+		n += (size_t)snprintf(letters, sizeof(letters), "C ");
+	for (size_t i = 0; i < ELEMENTSOF(classes); i++)
+		if (action->flags & classes[i].flag)
+			n += (size_t)snprintf(letters + n, sizeof(letters) - n, "%c ",
+					      classes[i].letter);
+	for (unsigned i = 0; action->keys[i]; i++)
+		snprintf(keys + strlen(keys), sizeof(keys) - strlen(keys), "%s%s",
+			 i > 0 ? ", " : "", action->keys[i]);
+	n = (size_t)snprintf(out, size, "\n%-36s%-7s%s", action->name, letters, keys);
+	while (out[n - 1] == ' ')
+		out[--n] = '\0';
+	snprintf(out + n, size - n, "\n");
+}
+
+START_TEST(man_page_actions)
+{
+	_cleanup_(freep) char *page = read_file("man/kms-vsock-proxy.yaml.5");
+	char line[128];
+
+	format_action(kms_action((unsigned)_i), line, sizeof(line));
+	ck_assert_msg(strstr(page, line) != NULL, "the man page lacks%s", line);
 }
 END_TEST
 
@@ -356,6 +398,25 @@ static bool shows_default(const char *line)
 			return true;
 	return false;
 }
+
+/* The examples of the man page are whole files. */
+START_TEST(man_page_examples)
+{
+	_cleanup_(freep) char *page = read_file("man/kms-vsock-proxy.yaml.5");
+	const char *begin = strstr(page, "\n.Sh EXAMPLES\n"),
+		   *end = strstr(begin + 1, "\n.Sh ");
+	unsigned n = 0;
+
+	while ((begin = strstr(begin, "\n.Bd ")) && begin < end) {
+		const char *text = strchr(begin + 1, '\n') + 1, *stop = strstr(text, "\n.Ed\n");
+
+		config_unref(parse(text, (size_t)(stop - text), "man page"));
+		begin = stop;
+		n++;
+	}
+	ck_assert_uint_ge(n, 2);
+}
+END_TEST
 
 /* The shipped file with the comment sign of one line removed. */
 static void check_commented(const char *file, const char *sign, const char *before)
@@ -423,6 +484,8 @@ int main(void)
 	tcase_add_test(values, rates_are_kept);
 	tcase_add_test(values, what_is_expected);
 	tcase_add_loop_test(documents, man_page, 0, _SECTION_MAX);
+	tcase_add_loop_test(documents, man_page_actions, 0, KMS_ACTIONS);
+	tcase_add_test(documents, man_page_examples);
 	tcase_add_test(documents, shipped_file_comments);
 	tcase_add_loop_test(documents, shipped_file_is_complete, 0, _SECTION_MAX);
 	suite_add_tcase(suite, table);
