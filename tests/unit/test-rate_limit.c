@@ -162,6 +162,45 @@ START_TEST(numbers_do_not_overflow)
 }
 END_TEST
 
+/* Spending what may not be there, and how long the debt lasts. */
+START_TEST(spend)
+{
+	static const struct {
+		uint64_t n;   /* spent at once */
+		usec_t after; /* asked so much later */
+		usec_t wait;
+		unsigned tokens; /* that are left then */
+	} cases[] = {
+		{0, 0, 0, 5},      {3, 0, 0, 2},
+		{5, 0, 0, 0},      {6, 0, 100000, 0},
+		{6, 99999, 1, 0},  {6, 100000, 0, 0},
+		{6, 200000, 0, 1}, {105, 0, 10 * USEC_PER_SEC, 0},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+		struct rate_limit limit = {0};
+		usec_t now = T0 + cases[i].after;
+
+		ck_assert_int_eq(rate_limit_wait(&limit, ten_a_second, T0), 0);
+		rate_limit_spend(&limit, ten_a_second, cases[i].n, T0);
+		ck_assert_int_eq(rate_limit_wait(&limit, ten_a_second, now), cases[i].wait);
+		/* Asking for a token would forgive a debt of more than a second. */
+		if (cases[i].wait < USEC_PER_SEC)
+			ck_assert_uint_eq(drain(&limit, ten_a_second, now), cases[i].tokens);
+	}
+}
+END_TEST
+
+START_TEST(spend_without_end)
+{
+	struct rate_limit limit = {0};
+
+	for (unsigned i = 0; i < 10; i++)
+		rate_limit_spend(&limit, (struct rate){INT64_MAX, UINT32_MAX}, UINT64_MAX, T0);
+	ck_assert_int_gt(rate_limit_wait(&limit, ten_a_second, T0), 0);
+}
+END_TEST
+
 /* A worker whose clock reads a little behind gets no token more. */
 START_TEST(clocks_apart)
 {
@@ -303,6 +342,8 @@ int main(void)
 	tcase_add_test(bucket, rate_holds);
 	tcase_add_test(bucket, reload);
 	tcase_add_test(bucket, numbers_do_not_overflow);
+	tcase_add_test(bucket, spend);
+	tcase_add_test(bucket, spend_without_end);
 	tcase_add_test(bucket, clocks_apart);
 	tcase_add_test(threads, threads_share_a_bucket);
 	tcase_add_test(threads, threads_share_a_gauge);
