@@ -11,8 +11,9 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "lib"))
 
-import journal    # noqa: E402
-import peers      # noqa: E402
+import aws as local_aws     # noqa: E402
+import journal              # noqa: E402
+import peers                # noqa: E402
 
 ARRANGEMENT = os.environ.get("VM_ARRANGEMENT", "vhost")
 LOGS = pathlib.Path("/test/out/cases")
@@ -75,3 +76,18 @@ def enclaves():
     pool = peers.Nitro() if ARRANGEMENT == "nitro" else peers.Vhost()
     yield pool.enclave
     pool.stop()
+
+
+@pytest.fixture(scope="session")
+def aws_process(tmp_path_factory):
+    service = local_aws.LocalAws(tmp_path_factory.mktemp("aws"))
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def aws(aws_process):
+    """The local KMS and IMDS; faults end with the case."""
+    yield aws_process
+    for standin in ("kms", "imds"):
+        aws_process.ask(to=standin, clear=True)

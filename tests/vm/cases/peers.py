@@ -6,12 +6,15 @@ can do what no kernel would. Nitro is the arrangement of a parent instance, whos
 there the streams come from the machine's vsock device, whose back end runs on the host.
 """
 
+import contextlib
 import pathlib
 import re
 import socket
 import subprocess
 
-VSOCK_GUEST = "/test/bin/vsock-guest"
+from kms_client import Client
+
+VSOCK_GUEST = "/test/build/tests/vm/vsock-guest"
 SOCKETS = pathlib.Path("/run/vm-peers")
 LIMIT_SECONDS = 60
 HOST_CID = 2
@@ -51,6 +54,25 @@ class Stream(socket.socket):
     source_port = None
 
 
+def bytes_back(stream, data):
+    """What comes back for `data` until the other side closes, which may be before it has read."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        stream.sendall(data)
+    with contextlib.suppress(ConnectionError):
+        while part := stream.recv(65536):
+            received += part
+    return received
+
+
+class EnclaveClient(Client):
+    """tests/lib's raw client, on a stream of an enclave: ask(request(...))."""
+
+    def __init__(self, stream):     # the stream is its connection already
+        self.sock = stream
+        self._held = b""
+
+
 class VhostEnclave:
     """One process that holds one CID."""
 
@@ -73,6 +95,9 @@ class VhostEnclave:
 
     def connect(self, port, source_port=0):
         return _connected(self._command(), f"CONNECT {port} {source_port}")
+
+    def client(self, port):
+        return EnclaveClient(self.connect(port))
 
     def reset(self, stream):
         """Ends a stream of this enclave with a reset instead of a close."""
@@ -101,6 +126,9 @@ class NitroEnclave:
         stream.settimeout(LIMIT_SECONDS)
         stream.connect((HOST_CID, NITRO_COMMAND_PORT))
         return _connected(stream, f"CONNECT {self.cid} {port}")
+
+    def client(self, port):
+        return EnclaveClient(self.connect(port))
 
 
 class Vhost:

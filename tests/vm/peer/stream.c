@@ -11,8 +11,7 @@
 #include <unistd.h>
 
 #define STREAMS_MAX 4096
-#define EVENTS_A_TURN 64 /* fewer packets than the queues hold: the host must not wait for us  \
-			  */
+#define EVENTS_A_TURN 64 /* fewer than a queue holds: the host must never wait for us */
 #define FIRST_SOURCE_PORT 49152
 #define SHUTDOWN_BOTH (VIRTIO_VSOCK_SHUTDOWN_RCV | VIRTIO_VSOCK_SHUTDOWN_SEND)
 
