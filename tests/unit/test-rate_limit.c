@@ -216,7 +216,7 @@ END_TEST
 
 /* Threads. */
 
-enum { THREADS = 4, BURST = 20000 };
+enum { THREADS = 4, BURST = 1000000 };
 
 struct shared {
 	struct rate_limit limit;
@@ -257,7 +257,7 @@ static uintptr_t run(struct shared *shared, void *(*work)(void *))
 
 START_TEST(threads_share_a_bucket)
 {
-	for (unsigned round = 0; round < 20; round++) {
+	for (unsigned round = 0; round < 5; round++) {
 		struct shared shared = {0};
 
 		ck_assert_uint_eq(run(&shared, take_all), BURST);
@@ -265,7 +265,7 @@ START_TEST(threads_share_a_bucket)
 }
 END_TEST
 
-enum { ROUNDS = 50000, CEILING = 7 };
+enum { ROUNDS = 4000000, CEILING = 7 };
 
 static void *hold_and_return(void *p)
 {
