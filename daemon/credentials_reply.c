@@ -132,7 +132,7 @@ int credentials_reply_parse(enum credentials_form form, char *text, size_t n,
 	int r;
 
 	if (json_read(text, n, &doc, &n, &fault) != JSON_OK)
-		return error_set(error, "is not JSON: %s", fault.text);
+		return error_set(error, "can't be read: %s", fault.text);
 	if (doc.nodes[0].type != JSON_OBJECT)
 		return error_set(error, "is not a JSON object");
 

@@ -17,7 +17,8 @@ enum credentials_form {
 /* Reads text[0..n), rewriting it in place; the caller wipes it. The session token is the member
  * Token or SessionToken; members that aren't needed are passed over. -EINVAL: not credentials,
  * or an error that came with status 200; -ENOMEM: no room in the secure heap. Then `error` (may
- * be NULL) says so in a phrase without a subject ("is not JSON: ..."), never quoting a secret.
+ * be NULL) says so in a phrase without a subject ("can't be read: ..."), never quoting a
+ * secret.
  */
 _must_check_ int credentials_reply_parse(enum credentials_form form, char *text, size_t n,
 					 struct credentials **ret_credentials,

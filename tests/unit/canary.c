@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "canary.h"
 
+#include <check.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -10,6 +11,8 @@
 #include <unistd.h>
 
 #define CHUNK ((size_t)1 << 20)
+#define PIECE ((size_t)8)
+#define MAPPING_MAX 512
 
 /* Base64 characters, as in a secret access key; no two pieces of it alike. */
 static char canary_byte(size_t i)
@@ -67,25 +70,51 @@ static bool is_worth_a_look(size_t start, size_t end, const char *rights, const 
 	return strncmp(rights, "rw", 2) == 0 && !is_chunk && end - start < ((size_t)1 << 30);
 }
 
-size_t canary_count(size_t from, size_t n)
+/* The bytes from `from` on, in all mappings but those called `without`. `ret_where` gets the
+ * line of /proc/self/maps of the last find. */
+static size_t count(size_t from, size_t n, const char *without, char *ret_where)
 {
 	/* With guard pages of its own, so that the kernel can't merge it with another mapping.
 	 */
 	char *area = mmap(NULL, 3 * CHUNK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	FILE *maps = fopen("/proc/self/maps", "re");
 	int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
-	char line[512], rights[8];
+	char line[MAPPING_MAX], rights[8];
 	size_t start, end, found = 0;
 
 	if (area == MAP_FAILED || !maps || fd < 0 ||
 	    mprotect(area + CHUNK, CHUNK, PROT_READ | PROT_WRITE) < 0)
 		abort();
-	while (fgets(line, sizeof(line), maps))
+	while (fgets(line, sizeof(line), maps)) {
+		size_t here = 0;
+
 		if (sscanf(line, "%zx-%zx %7s", &start, &end, rights) == 3 &&
-		    is_worth_a_look(start, end, rights, area + CHUNK))
-			found += count_mapping(fd, start, end, area + CHUNK, from, n);
+		    is_worth_a_look(start, end, rights, area + CHUNK) &&
+		    !(without && strstr(line, without)))
+			here = count_mapping(fd, start, end, area + CHUNK, from, n);
+		if (here)
+			memcpy(ret_where, line, sizeof(line));
+		found += here;
+	}
 	fclose(maps);
 	close(fd);
 	munmap(area, 3 * CHUNK);
 	return found;
+}
+
+size_t canary_count(void)
+{
+	char where[MAPPING_MAX];
+
+	return count(0, CANARY_SIZE, NULL, where);
+}
+
+void canary_assert_gone(void)
+{
+	char where[MAPPING_MAX];
+
+	ck_assert_uint_eq(canary_count(), 0);
+	for (size_t from = 0; from + PIECE <= CANARY_SIZE; from += PIECE / 2)
+		ck_assert_msg(count(from, PIECE, "[stack]", where) == 0,
+			      "a piece of the canary from byte %zu on is in %s", from, where);
 }

@@ -12,6 +12,9 @@
  * program: it is computed. */
 void canary_write(char *out);
 
-/* How often `n` bytes of the canary, beginning at `from`, are found. Aborts if memory can't be
- * read. */
-size_t canary_count(size_t from, size_t n);
+/* How often the canary is found. Aborts if memory can't be read. */
+size_t canary_count(void);
+
+/* Asserts that not even pieces of it are left. The stack is looked through for the whole only:
+ * what a register held may lie there until the next call goes as deep. */
+void canary_assert_gone(void);
