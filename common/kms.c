@@ -44,7 +44,7 @@ bool kms_read_arn(struct slice text, struct kms_arn *ret_arn)
 static bool is_listed(struct slice name, const char *const *list)
 {
 	for (; *list; list++)
-		if (strncmp(*list, name.p, name.n) == 0 && (*list)[name.n] == '\0')
+		if (slice_eq_str(name, *list))
 			return true;
 	return false;
 }
