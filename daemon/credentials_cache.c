@@ -37,7 +37,7 @@ struct credentials_cache {
 	bool asking; /* one at a time */
 	unsigned failures;
 	struct error why; /* the last of them */
-	usec_t asked_at;  /* monotonic */
+	usec_t early_at; /* when a rejection last made us ask; 0: never */
 	usec_t due;       /* monotonic; -1: never */
 	usec_t due_wall;  /* wall clock, whichever comes first; -1: the other alone counts */
 	char status[sizeof(struct error) + 128];
@@ -298,7 +298,6 @@ static void on_timer(evutil_socket_t fd, short what, void *userdata)
 		return;
 	}
 	cache->asking = true;
-	cache->asked_at = now;
 	cache->source->ops->start(cache->source, on_answer, cache);
 }
 
@@ -372,6 +371,8 @@ void credentials_cache_reject(struct credentials_cache *cache, uint64_t serial)
 {
 	if (!cache->current || cache->current->serial != serial || cache->asking)
 		return;
-	if (refresh_early(clock_monotonic() - cache->asked_at))
-		schedule_now(cache);
+	if (cache->early_at && !refresh_early(clock_monotonic() - cache->early_at))
+		return;
+	cache->early_at = clock_monotonic();
+	schedule_now(cache);
 }

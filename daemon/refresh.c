@@ -69,7 +69,7 @@ usec_t refresh_delay(const struct refresh *refresh, uint64_t random)
 	return after_success(refresh->left, random);
 }
 
-bool refresh_early(usec_t since_last_attempt)
+bool refresh_early(usec_t since_last)
 {
-	return since_last_attempt >= EARLY_AGAIN;
+	return since_last >= EARLY_AGAIN;
 }
