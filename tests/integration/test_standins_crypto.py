@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 import attestation
+import cms
 from standins_help import (
     ARN, B64, blob, call, connect, DATA, ECC_SIGN, ECDH, enclave, HMAC, KEY, kms, OTHER_KEY,
     RECIPIENT_CALLS, recipient_params, RSA_ENCRYPT, RSA_SIGN, shared_kms, signed)
@@ -267,6 +268,15 @@ def test_openssl_seals_and_we_open(enclave, tmp_path):
          "-keyopt", "rsa_mgf1_md:sha256"], input=b"sealed elsewhere", check=True,
          capture_output=True, timeout=30)
     assert open_ciphertext_for_recipient(enclave.key, done.stdout) == b"sealed elsewhere"
+
+
+@pytest.mark.parametrize("what", ["ENVELOPED_DATA", "RSAES_OAEP", "MGF1", "SHA256", "AES256_CBC"])
+def test_another_algorithm_is_not_opened(enclave, what):
+    oid = getattr(cms, what)
+    found = cms.seal(enclave.key.public_key(), b"secret")
+    assert open_ciphertext_for_recipient(enclave.key, found) == b"secret" and oid in found
+    with pytest.raises(ValueError):
+        open_ciphertext_for_recipient(enclave.key, found.replace(oid, oid[:-1] + b"\x7f", 1))
 
 
 def test_another_key_cannot_open(kms, enclave):
