@@ -32,5 +32,6 @@ struct refresh {
 usec_t refresh_delay(const struct refresh *refresh, uint64_t random);
 
 /* KMS has rejected the credentials we have: whether to ask at once, given how long ago a
- * rejection last made us ask. A request that is refused again and again must not make us ask as often. */
+ * rejection last made us ask. A request that is refused again and again must not make us ask as
+ * often. */
 bool refresh_early(usec_t since_last);

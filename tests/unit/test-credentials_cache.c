@@ -219,18 +219,30 @@ START_TEST(test_refresh)
 }
 END_TEST
 
-/* Asked for a moment ago: a rejection doesn't make us ask again; nor does one of older ones. */
+/* The first rejection makes us ask at once; one soon after, or of other credentials, doesn't.
+ */
 START_TEST(test_reject)
 {
-	const char *const answers[] = {TOKEN, ROLE, CREDENTIALS(KEY, LATER), NULL};
+	const char *const answers[] = {
+		TOKEN, ROLE, CREDENTIALS(KEY, LATER), ROLE, CREDENTIALS(KEY_1, LATER), NULL};
+	uint64_t first;
 
 	begin(answers);
-	credentials_cache_reject(cache, 1);
+	credentials_cache_reject(cache, 1); /* there are none yet */
 	await_changes(1);
-	credentials_cache_reject(cache, serial);
-	credentials_cache_reject(cache, serial - 1);
+	first = serial;
+	credentials_cache_reject(cache, first + 1);
 	run_due();
 	ck_assert_uint_eq(http_script_count(script), 3);
+
+	credentials_cache_reject(cache, first);
+	await_changes(2);
+	ck_assert_str_eq(key, KEY_1);
+	ck_assert_uint_ne(serial, first);
+	credentials_cache_reject(cache, first);
+	credentials_cache_reject(cache, serial);
+	run_due();
+	ck_assert_uint_eq(http_script_count(script), 5);
 }
 END_TEST
 
