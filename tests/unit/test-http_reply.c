@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "http_reply.h"
 
+#include "failing_malloc.h"
 #include "limits.h"
 #include "wire_table.h"
 
@@ -264,6 +265,34 @@ START_TEST(reserves_a_body_exactly)
 }
 END_TEST
 
+/* Each allocation fails once: of the head, of a body, of a chunk. */
+START_TEST(out_of_memory)
+{
+	struct wire_table table = wire_table_load("good-replies.txt", 4);
+
+	for (size_t i = 0; i < table.n; i++) {
+		struct slice bytes = table.rows[i].bytes;
+		enum reply_result result = REPLY_BAD;
+
+		for (unsigned nth = 1; result == REPLY_BAD; nth++) {
+			struct http_reply reply;
+			size_t used;
+
+			http_reply_init(&reply, LIMIT_REPLY_BODY);
+			failing_malloc_begin(nth);
+			result = http_reply_read(&reply, bytes, &used);
+			ck_assert_int_eq(failing_malloc_end(), result == REPLY_BAD);
+			if (result == REPLY_BAD)
+				ck_assert_str_eq(reply.fault, "out of memory");
+			else
+				ck_assert_uint_gt(nth, 1);
+			http_reply_done(&reply);
+		}
+	}
+	wire_table_done(&table);
+}
+END_TEST
+
 START_TEST(an_empty_piece_changes_nothing)
 {
 	struct http_reply reply;
@@ -291,6 +320,7 @@ int main(void)
 	tcase_add_test(tc, hands_out_the_relayed_headers);
 	tcase_add_test(tc, limits_of_a_body);
 	tcase_add_test(tc, reserves_a_body_exactly);
+	tcase_add_test(tc, out_of_memory);
 	tcase_add_test(tc, an_empty_piece_changes_nothing);
 	srunner_run_all(runner, CK_ENV);
 	int failed = srunner_ntests_failed(runner);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "refusal.h"
 
+#include "failing_malloc.h"
+
 #include <check.h>
 #include <errno.h>
 #include <json-c/json_object.h>
@@ -220,6 +222,25 @@ START_TEST(a_full_buffer_stays_as_it_was)
 }
 END_TEST
 
+START_TEST(out_of_memory)
+{
+	int r = -ENOMEM;
+
+	for (unsigned nth = 1; r == -ENOMEM; nth++) {
+		struct buf out = BUF_INIT(1000);
+
+		ck_assert_int_eq(buf_append(&out, SLICE("ab")), 0);
+		failing_malloc_begin(nth);
+		r = refusal_write(REFUSAL_RATE, NULL, ID, WALL, true, &out);
+		ck_assert_int_eq(failing_malloc_end(), r == -ENOMEM);
+		ck_assert(r == 0 || slice_eq(buf_slice(&out), SLICE("ab")));
+		ck_assert(r < 0 || nth > 1);
+		buf_done(&out);
+	}
+	ck_assert_int_eq(r, 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("refusal");
@@ -234,6 +255,7 @@ int main(void)
 	tcase_add_test(tc, writes_every_row);
 	tcase_add_test(tc, escapes_messages);
 	tcase_add_test(tc, a_full_buffer_stays_as_it_was);
+	tcase_add_test(tc, out_of_memory);
 	srunner_run_all(runner, CK_ENV);
 	int failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

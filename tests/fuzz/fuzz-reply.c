@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Any bytes as what an upstream sends: whole, split at a place that follows from the bytes, and
+ * byte by byte, with the same answer. */
+
+#include "http_reply.h"
+#include "limits.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BODY_MAX 4000 /* small enough to be passed */
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* assert() would go with -DNDEBUG. */
+static void must(bool condition, const char *what)
+{
+	if (!condition) {
+		fprintf(stderr, "fuzz-reply: %s\n", what);
+		abort();
+	}
+}
+
+struct outcome {
+	struct http_reply reply;
+	enum reply_result result;
+	size_t used;
+};
+
+/* One piece, in an allocation just as long that is gone when it was read. */
+static void read_piece(struct outcome *o, struct slice piece)
+{
+	char *p = malloc(piece.n ? piece.n : 1);
+	size_t used = piece.n + 1;
+
+	must(p != NULL, "no memory");
+	if (piece.n)
+		memcpy(p, piece.p, piece.n);
+	o->result = http_reply_read(&o->reply, (struct slice){p, piece.n}, &used);
+	free(p);
+	must(used <= piece.n, "used more than there was");
+	must(o->result != REPLY_NEED_MORE || used == piece.n, "used less");
+	o->used += used;
+}
+
+static void read_pieces(struct outcome *o, struct slice bytes, size_t first, size_t step)
+{
+	size_t at = 0, n = first;
+
+	*o = (struct outcome){.result = REPLY_NEED_MORE};
+	http_reply_init(&o->reply, BODY_MAX);
+	while (o->result == REPLY_NEED_MORE && at < bytes.n) {
+		n = MIN(n, bytes.n - at);
+		read_piece(o, (struct slice){bytes.p + at, n});
+		at += n;
+		n = step;
+	}
+}
+
+static void check_done(const struct http_reply *reply)
+{
+	must(reply->status >= 200 && reply->status <= 599, "status");
+	must(reply->head.n <= LIMIT_REPLY_HEAD && reply->head.n >= 4 &&
+		     memcmp(reply->head.p + reply->head.n - 4, "\r\n\r\n", 4) == 0,
+	     "head");
+	for (size_t i = 0; i < _REPLY_HEADER_MAX; i++) {
+		struct slice h = reply->headers[i];
+
+		if (!h.p)
+			continue;
+		must(h.p >= reply->head.p && h.p + h.n <= reply->head.p + reply->head.n,
+		     "slice");
+		for (size_t c = 0; c < h.n; c++)
+			must(h.p[c] >= 0x20 && h.p[c] < 0x7f, "a byte that may not be relayed");
+	}
+}
+
+static void compare(const struct outcome *a, const struct outcome *b)
+{
+	must(a->result == b->result, "another result");
+	if (a->result == REPLY_BAD)
+		must(a->reply.fault == b->reply.fault, "another fault");
+	if (a->result != REPLY_DONE)
+		return;
+	must(a->used == b->used && a->reply.status == b->reply.status &&
+		     a->reply.keep_alive == b->reply.keep_alive &&
+		     a->reply.has_age == b->reply.has_age &&
+		     slice_eq(buf_slice(&a->reply.body), buf_slice(&b->reply.body)),
+	     "other values");
+	for (size_t i = 0; i < _REPLY_HEADER_MAX; i++)
+		must(slice_eq(a->reply.headers[i], b->reply.headers[i]), "another header");
+}
+
+static size_t place_of_split(struct slice bytes)
+{
+	uint32_t hash = 2166136261u; /* FNV-1a: every change of the input moves the split */
+
+	for (size_t i = 0; i < bytes.n; i++)
+		hash = (hash ^ (unsigned char)bytes.p[i]) * 16777619u;
+	return hash % (bytes.n + 1);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct slice bytes = {(const char *)data, size};
+	struct outcome whole, pieces;
+
+	read_pieces(&whole, bytes, size, size);
+	must(whole.reply.body.n <= whole.reply.body.cap && whole.reply.body.cap <= BODY_MAX,
+	     "body");
+	if (whole.result == REPLY_DONE)
+		check_done(&whole.reply);
+	if (whole.result == REPLY_BAD)
+		must(whole.reply.fault != NULL, "no fault");
+
+	read_pieces(&pieces, bytes, MAX(place_of_split(bytes), (size_t)1), size);
+	compare(&whole, &pieces);
+	http_reply_done(&pieces.reply);
+
+	read_pieces(&pieces, bytes, 1, 1);
+	compare(&whole, &pieces);
+	http_reply_done(&pieces.reply);
+	http_reply_done(&whole.reply);
+	return 0;
+}
