@@ -170,8 +170,7 @@ static void check_key(const struct document *d, const yaml_node_t *map,
 	if (node_is_plain(key) && slice_eq_str(node_text(key), "<<"))
 		findings_add(findings, false, node_place(key),
 			     "YAML merges are not supported; write the values out");
-	FOREACH_PAIR(other, map)
-	{
+	FOREACH_PAIR (other, map) {
 		const yaml_node_t *first = document_node(d, other->key);
 
 		if (other == pair)
@@ -190,8 +189,8 @@ static void check_tree(const struct document *d, struct findings *findings)
 {
 	for (const yaml_node_t *node = d->yaml.nodes.start; node < d->yaml.nodes.top; node++)
 		if (node->type == YAML_MAPPING_NODE)
-			FOREACH_PAIR(pair, node)
-	check_key(d, node, pair, findings);
+			FOREACH_PAIR (pair, node)
+				check_key(d, node, pair, findings);
 }
 
 int document_init(struct document *d, struct slice text, struct findings *findings)
@@ -246,9 +245,9 @@ const yaml_node_t *document_member(const struct document *d, const yaml_node_t *
 {
 	if (!map || map->type != YAML_MAPPING_NODE)
 		return NULL;
-	FOREACH_PAIR(pair, map)
-	if (slice_eq_str(node_text(document_node(d, pair->key)), name))
-		return document_node(d, pair->value);
+	FOREACH_PAIR (pair, map)
+		if (slice_eq_str(node_text(document_node(d, pair->key)), name))
+			return document_node(d, pair->value);
 	return NULL;
 }
 

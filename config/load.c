@@ -112,8 +112,7 @@ static void read_endpoints(struct reader *r, const struct option *o, const yaml_
 	enclave->endpoints = reader_alloc(r, node_count(node), sizeof(*enclave->endpoints));
 	if (!enclave->endpoints)
 		return;
-	FOREACH_ITEM(item, node)
-	{
+	FOREACH_ITEM (item, node) {
 		const yaml_node_t *name = document_node(&r->document, *item);
 
 		if (reader_is_text(r, o->name, name))
@@ -178,8 +177,7 @@ static void read_list(struct reader *r, const struct option *o, const yaml_node_
 {
 	if (!reader_is_list(r, o->name, node) || !items_new(r, o, node, target))
 		return;
-	FOREACH_ITEM(i, node)
-	{
+	FOREACH_ITEM (i, node) {
 		const yaml_node_t *item = document_node(&r->document, *i);
 
 		read_section(r, o->section, item, item, item_new(r, o, item, target));
@@ -192,14 +190,19 @@ static void read_map_item(struct reader *r, const struct option *o,
 	const yaml_node_t *key = document_node(&r->document, pair->key);
 	void *item = item_new(r, o, key, target);
 	char **name = field(item, section_get(o->section)->item);
+	struct slice text = node_text(key);
+	char escaped[CLIP];
 
-	if (!syntax_name(node_text(key)))
+	if (!syntax_name(text)) {
 		reader_error(
 			r, key,
 			"%s: \"%s\" is not a name; expected 1 to 64 letters, digits, dots, "
 			"dashes and underscores",
-			o->name, CLIPPED(node_text(key)));
-	*name = reader_text(r, node_text(key));
+			o->name, CLIPPED(text));
+		/* Other messages will quote it as well. */
+		text = slice_from(slice_escape(text, escaped, sizeof(escaped)));
+	}
+	*name = reader_text(r, text);
 	read_section(r, o->section, key, document_node(&r->document, pair->value), item);
 }
 
@@ -216,8 +219,7 @@ static void read_map(struct reader *r, const struct option *o, const yaml_node_t
 	}
 	if (!items_new(r, o, node, target))
 		return;
-	FOREACH_PAIR(pair, node)
-	{
+	FOREACH_PAIR (pair, node) {
 		if (o->max > 0 && *n == o->max) { /* rules have one bit for each */
 			reader_error(r, document_node(&r->document, pair->key),
 				     "%s: more than %u", o->name, (unsigned)o->max);
@@ -254,8 +256,7 @@ static void read_tunnel_hosts(struct reader *r, const struct option *o, const ya
 {
 	if (!reader_is_list(r, o->name, node) || !items_new(r, o, node, target))
 		return;
-	FOREACH_ITEM(i, node)
-	{
+	FOREACH_ITEM (i, node) {
 		const yaml_node_t *item = document_node(&r->document, *i);
 
 		read_tunnel_host(r, item, item_new(r, o, item, target));
@@ -316,8 +317,8 @@ static void read_section(struct reader *r, enum section_id id, const yaml_node_t
 			     node_kind(node));
 		return;
 	}
-	FOREACH_PAIR(pair, node)
-	refuse_unknown(r, s, document_node(&r->document, pair->key));
+	FOREACH_PAIR (pair, node)
+		refuse_unknown(r, s, document_node(&r->document, pair->key));
 	for (size_t i = 0; i < s->n_options; i++) {
 		const struct option *o = &s->options[i];
 		const yaml_node_t *value = document_member(&r->document, node, o->name);

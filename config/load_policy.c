@@ -41,8 +41,7 @@ void read_actions(struct reader *r, const struct option *o, const yaml_node_t *n
 
 	if (!reader_is_list(r, o->name, node))
 		return;
-	FOREACH_ITEM(item, node)
-	{
+	FOREACH_ITEM (item, node) {
 		const yaml_node_t *action = document_node(&r->document, *item);
 
 		if (reader_is_text(r, o->name, action))
@@ -95,8 +94,7 @@ void read_keys(struct reader *r, const struct option *o, const yaml_node_t *node
 	rule->keys = reader_alloc(r, node_count(node), sizeof(*rule->keys));
 	if (!rule->keys)
 		return;
-	FOREACH_ITEM(item, node)
-	{
+	FOREACH_ITEM (item, node) {
 		const yaml_node_t *key = document_node(&r->document, *item);
 		char *text;
 
@@ -156,8 +154,8 @@ static void read_context_values(struct reader *r, const yaml_node_t *node,
 		read_context_value(r, node, context);
 		return;
 	}
-	FOREACH_ITEM(item, node)
-	read_context_value(r, document_node(&r->document, *item), context);
+	FOREACH_ITEM (item, node)
+		read_context_value(r, document_node(&r->document, *item), context);
 }
 
 void read_context(struct reader *r, const struct option *o, const yaml_node_t *node,
@@ -177,8 +175,7 @@ void read_context(struct reader *r, const struct option *o, const yaml_node_t *n
 	rule->contexts = reader_alloc(r, node_count(node), sizeof(*rule->contexts));
 	if (!rule->contexts)
 		return;
-	FOREACH_PAIR(pair, node)
-	{
+	FOREACH_PAIR (pair, node) {
 		struct rule_context *context = &rule->contexts[rule->n_contexts++];
 		const yaml_node_t *name = document_node(&r->document, pair->key);
 
@@ -226,8 +223,7 @@ void read_subset(struct reader *r, const struct option *o, const yaml_node_t *no
 	rule->endpoints = 0; /* all of the enclave's until now */
 	if (!reader_is_list(r, o->name, node))
 		return;
-	FOREACH_ITEM(item, node)
-	{
+	FOREACH_ITEM (item, node) {
 		const yaml_node_t *name = document_node(&r->document, *item);
 
 		if (reader_is_text(r, o->name, name))

@@ -122,7 +122,7 @@ static const struct option limits[] = {
 	{"requests", OPTION_RATE, AT(limits_config, requests),
 	 SPAN(10, (uint64_t)3600 * USEC_PER_SEC), .fallback = "200/s",
 	 .help = "requests in the long run"},
-	{"burst", OPTION_NUMBER, AT(limits_config, requests.burst), SPAN(1, 200000),
+	{"burst", OPTION_NUMBER, AT(limits_config, requests.burst), SPAN(1, OPTION_BURST_MAX),
 	 .fallback = "400", .help = "requests at once"},
 	{"in_flight", OPTION_NUMBER, AT(limits_config, in_flight), SPAN(1, 1024),
 	 .fallback = "64", .help = "requests that are worked on"},

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define OPTION_BURST_MAX 200000 /* two seconds of the highest rate */
+
 enum option_type {
 	/* one scalar, value.h */
 	OPTION_NUMBER,    /* unsigned */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 #include "options.h"
+#include "quote.h"
 #include "value.h"
 
 #include <string.h>
@@ -65,7 +66,7 @@ static void print_enclave(struct printer *p, const struct option *o, const void 
 		return;
 	print_name(p, o);
 	fputc(' ', p->f);
-	value_print_text(slice_from(p->config->enclaves[listener->enclave].name), p->f);
+	quote_text(slice_from(p->config->enclaves[listener->enclave].name), p->f);
 	fputc('\n', p->f);
 }
 
@@ -78,7 +79,7 @@ static void print_word(struct printer *p, const struct option *o, unsigned *n, c
 	} else {
 		fputs(", ", p->f);
 	}
-	value_print_text(slice_from(word), p->f);
+	quote_text(slice_from(word), p->f);
 }
 
 static void print_words_end(struct printer *p, unsigned n)
@@ -129,7 +130,7 @@ static void print_keys(struct printer *p, const struct option *o, const void *ta
 	for (size_t i = 0; i < rule->n_keys; i++) {
 		p->is_item = true;
 		begin_line(p);
-		value_print_canonical(rule->keys[i], p->f);
+		quote_canonical(rule->keys[i], p->f);
 		fputc('\n', p->f);
 	}
 	p->indent -= 4;
@@ -138,10 +139,10 @@ static void print_keys(struct printer *p, const struct option *o, const void *ta
 static void print_pair(struct printer *p, const struct rule_context *context)
 {
 	begin_line(p);
-	value_print_canonical(context->name, p->f);
+	quote_canonical(context->name, p->f);
 	for (size_t i = 0; i < context->n_values; i++) {
 		fputs(i == 0 ? ": [" : ", ", p->f);
-		value_print_canonical(context->values[i], p->f);
+		quote_canonical(context->values[i], p->f);
 	}
 	fputs("]\n", p->f);
 }
@@ -198,7 +199,7 @@ static void print_map(struct printer *p, const struct option *o, const void *tar
 		const void *item = array + i * s->size;
 
 		begin_line(p);
-		value_print_text(slice_from(*(char *const *)field(item, s->item)), p->f);
+		quote_text(slice_from(*(char *const *)field(item, s->item)), p->f);
 		fputs(":\n", p->f);
 		p->indent += 2;
 		print_section(p, o->section, item);

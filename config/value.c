@@ -2,8 +2,8 @@
 #include "value.h"
 
 #include "clock.h"
-#include "json.h"
 #include "limits.h"
+#include "quote.h"
 #include "rate_limit.h"
 
 #include <inttypes.h>
@@ -29,25 +29,20 @@ static const struct unit rates[] = {
 
 static const char *const bools[] = {"false", "true", NULL};
 
-/* How the scalar types are spelt. */
-static const struct spelling {
+/* A scalar type; the table is at the end. */
+struct scalar {
+	const char *title;        /* for messages; NULL: the option's own */
 	const struct unit *units; /* NULL: not a number */
-	const char *title;
-} spellings[_OPTION_TYPE_MAX] = {
-	[OPTION_NUMBER] = {no_units, "a whole number"},
-	[OPTION_SIZE] = {sizes, "a size in B, KiB or MiB"},
-	[OPTION_TIME] = {times, "a time in ms, s, m or h"},
-	[OPTION_BANDWIDTH] = {bandwidths, "none, or a bandwidth in B/s, KiB/s or MiB/s"},
-	[OPTION_RATE] = {rates, "a rate such as 200/s, 50/m or 10/h"},
-	[OPTION_MODE] = {NULL, "an octal mode from 0001 to 0777"},
-	[OPTION_BOOL] = {NULL, "one of"},
-	[OPTION_WORD] = {NULL, "one of"},
-	[OPTION_TEXT] = {NULL, NULL},
+	size_t size;              /* of a number's field */
+	enum value_result (*read)(const struct option *option, struct slice text, void *field);
+	void (*print)(const struct option *option, const void *field, FILE *f);
 };
+
+static const struct scalar scalars[_OPTION_TYPE_MAX];
 
 bool value_is_scalar(const struct option *option)
 {
-	return spellings[option->type].title || option->type == OPTION_TEXT;
+	return scalars[option->type].read != NULL;
 }
 
 bool value_is_bare(const struct option *option)
@@ -83,25 +78,17 @@ static bool read_number(const struct unit *units, struct slice text, uint64_t *r
 
 static void store(const struct option *option, uint64_t value, void *field)
 {
-	if (option->type == OPTION_SIZE)
-		*(size_t *)field = (size_t)value;
-	else if (option->type == OPTION_TIME)
-		*(usec_t *)field = (usec_t)value;
-	else if (option->type == OPTION_BANDWIDTH)
+	if (scalars[option->type].size == sizeof(uint64_t))
 		*(uint64_t *)field = value;
 	else
-		*(unsigned *)field = (unsigned)value;
+		*(uint32_t *)field = (uint32_t)value;
 }
 
 static uint64_t fetch(const struct option *option, const void *field)
 {
-	if (option->type == OPTION_SIZE)
-		return *(const size_t *)field;
-	if (option->type == OPTION_TIME)
-		return (uint64_t) * (const usec_t *)field;
-	if (option->type == OPTION_BANDWIDTH)
+	if (scalars[option->type].size == sizeof(uint64_t))
 		return *(const uint64_t *)field;
-	return *(const unsigned *)field;
+	return *(const uint32_t *)field;
 }
 
 static enum value_result read_quantity(const struct option *option, struct slice text,
@@ -109,16 +96,21 @@ static enum value_result read_quantity(const struct option *option, struct slice
 {
 	uint64_t number, factor, value;
 
-	if (option->type == OPTION_BANDWIDTH && slice_eq_str(text, "none")) {
-		store(option, 0, field);
-		return VALUE_OK;
-	}
-	if (!read_number(spellings[option->type].units, text, &number, &factor))
+	if (!read_number(scalars[option->type].units, text, &number, &factor))
 		return VALUE_BAD;
 	if (__builtin_mul_overflow(number, factor, &value) || value < option->min ||
 	    value > option->max)
 		return VALUE_OUT_OF_RANGE;
 	store(option, value, field);
+	return VALUE_OK;
+}
+
+static enum value_result read_bandwidth(const struct option *option, struct slice text,
+					void *field)
+{
+	if (!slice_eq_str(text, "none"))
+		return read_quantity(option, text, field);
+	store(option, 0, field);
 	return VALUE_OK;
 }
 
@@ -132,8 +124,8 @@ static enum value_result read_rate(const struct option *option, struct slice tex
 	if (interval < option->min || interval > option->max)
 		return VALUE_OUT_OF_RANGE;
 	/* What comes in two units of time may come at once, unless `burst` says otherwise. */
-	*(struct rate *)field =
-		(struct rate){(usec_t)interval, (uint32_t)MIN(2 * number, 200000u)};
+	*(struct rate *)field = (struct rate){
+		(usec_t)interval, (uint32_t)MIN(2 * number, (uint64_t)OPTION_BURST_MAX)};
 	return VALUE_OK;
 }
 
@@ -154,20 +146,33 @@ static enum value_result read_mode(const struct option *option, struct slice tex
 	return VALUE_OK;
 }
 
+/* The index of the word, or -1. */
+static int find_word(const char *const *words, struct slice text)
+{
+	for (int i = 0; words[i]; i++)
+		if (slice_eq_str(text, words[i]))
+			return i;
+	return -1;
+}
+
+static enum value_result read_bool(const struct option *option, struct slice text, void *field)
+{
+	int i = find_word(words_of(option), text);
+
+	if (i < 0)
+		return VALUE_BAD;
+	*(bool *)field = i;
+	return VALUE_OK;
+}
+
 static enum value_result read_word(const struct option *option, struct slice text, void *field)
 {
-	const char *const *words = words_of(option);
+	int i = find_word(words_of(option), text);
 
-	for (unsigned i = 0; words[i]; i++) {
-		if (!slice_eq_str(text, words[i]))
-			continue;
-		if (option->type == OPTION_BOOL)
-			*(bool *)field = i;
-		else
-			*(unsigned *)field = i;
-		return VALUE_OK;
-	}
-	return VALUE_BAD;
+	if (i < 0)
+		return VALUE_BAD;
+	*(unsigned *)field = (unsigned)i;
+	return VALUE_OK;
 }
 
 static enum value_result read_text(const struct option *option, struct slice text, void *field)
@@ -189,15 +194,7 @@ enum value_result value_read(const struct option *option, struct slice text, boo
 {
 	if (value_is_bare(option) && !plain)
 		return VALUE_BAD;
-	if (option->type == OPTION_RATE)
-		return read_rate(option, text, field);
-	if (option->type == OPTION_MODE)
-		return read_mode(option, text, field);
-	if (option->type == OPTION_BOOL || option->type == OPTION_WORD)
-		return read_word(option, text, field);
-	if (option->type == OPTION_TEXT)
-		return read_text(option, text, field);
-	return read_quantity(option, text, field);
+	return scalars[option->type].read(option, text, field);
 }
 
 #define NUMBER_TEXT 32
@@ -229,8 +226,8 @@ static const char *format_rate(uint64_t interval, char *out)
 			return out;
 		}
 	}
-	snprintf(out, NUMBER_TEXT,
-		 "1/h"); /* not reached: every interval was read from a rate */
+	/* Not reached: every interval was read from a rate. */
+	snprintf(out, NUMBER_TEXT, "1/h");
 	return out;
 }
 
@@ -238,7 +235,7 @@ static const char *format_value(const struct option *option, uint64_t value, cha
 {
 	if (option->type == OPTION_RATE)
 		return format_rate(value, out);
-	return format_quantity(spellings[option->type].units, value, out);
+	return format_quantity(scalars[option->type].units, value, out);
 }
 
 static void append(char *out, size_t size, const char *text)
@@ -254,13 +251,13 @@ const char *value_expected(const struct option *option, char *out, size_t size)
 	char low[NUMBER_TEXT], high[NUMBER_TEXT];
 
 	out[0] = '\0';
-	append(out, size, spellings[option->type].title ?: option->expected);
+	append(out, size, scalars[option->type].title ?: option->expected);
 	if (option->type == OPTION_BOOL || option->type == OPTION_WORD)
 		for (const char *const *w = words_of(option); *w; w++) {
 			append(out, size, w == words_of(option) ? " " : ", ");
 			append(out, size, *w);
 		}
-	if (!spellings[option->type].units)
+	if (!scalars[option->type].units)
 		return out;
 	/* The longest interval is the smallest rate. */
 	append(out, size, " from ");
@@ -283,90 +280,69 @@ bool value_is_set(const struct option *option, const void *field)
 
 void value_print(const struct option *option, const void *field, FILE *f)
 {
+	scalars[option->type].print(option, field, f);
+}
+
+static void print_quantity(const struct option *option, const void *field, FILE *f)
+{
 	char text[NUMBER_TEXT];
 
-	if (option->type == OPTION_TEXT)
-		value_print_text(slice_from(*(char *const *)field), f);
-	else if (option->type == OPTION_MODE)
-		fprintf(f, "%04o", (unsigned)*(const mode_t *)field);
-	else if (option->type == OPTION_BOOL)
-		fputs(words_of(option)[*(const bool *)field], f);
-	else if (option->type == OPTION_WORD)
-		fputs(words_of(option)[*(const unsigned *)field], f);
-	else if (option->type == OPTION_RATE)
-		fputs(format_rate((uint64_t)((const struct rate *)field)->interval, text), f);
-	else if (option->type == OPTION_BANDWIDTH && fetch(option, field) == 0)
+	fputs(format_quantity(scalars[option->type].units, fetch(option, field), text), f);
+}
+
+static void print_bandwidth(const struct option *option, const void *field, FILE *f)
+{
+	if (fetch(option, field) == 0)
 		fputs("none", f);
 	else
-		fputs(format_value(option, fetch(option, field), text), f);
+		print_quantity(option, field, f);
 }
 
-/* A word that YAML can't take for anything else. */
-static bool is_word(struct slice s)
+static void print_rate(const struct option *option, const void *field, FILE *f)
 {
-	if (s.n == 0 || !strncasecmp(s.p, "null", MAX(s.n, (size_t)4)))
-		return false;
-	for (size_t i = 0; i < s.n; i++) {
-		char c = s.p[i];
-		bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+	const struct rate *rate = field;
+	char text[NUMBER_TEXT];
 
-		if (!letter && !(c >= '0' && c <= '9') && (i == 0 || !c || !strchr("._-/", c)))
-			return false;
-	}
-	return true;
+	(void)option;
+	fputs(format_rate((uint64_t)rate->interval, text), f);
 }
 
-void value_print_text(struct slice text, FILE *f)
+static void print_mode(const struct option *option, const void *field, FILE *f)
 {
-	size_t size = 6 * text.n + 1;
-	_cleanup_(freep) char *canonical = malloc(size);
-	int n;
-
-	if (is_word(text)) {
-		fprintf(f, "%.*s", (int)text.n, text.p);
-		return;
-	}
-	n = canonical ? json_canonical(text, canonical, size - 1) : -1;
-	if (n < 0)
-		return; /* out of memory: what is printed can't be read then */
-	canonical[n] = '\0';
-	value_print_canonical(canonical, f);
+	(void)option;
+	fprintf(f, "%04o", (unsigned)*(const mode_t *)field);
 }
 
-/* Decodes one character of valid UTF-8; returns its length. */
-static size_t decode(const char *p, uint32_t *ret_c)
+static void print_bool(const struct option *option, const void *field, FILE *f)
 {
-	unsigned char lead = (unsigned char)*p;
-	size_t n = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-	uint32_t c = n == 1 ? lead : lead & (0x7fu >> n);
-
-	for (size_t i = 1; i < n; i++)
-		c = c << 6 | ((unsigned char)p[i] & 0x3f);
-	*ret_c = c;
-	return n;
+	fputs(words_of(option)[*(const bool *)field], f);
 }
 
-/* YAML 1.1 takes fewer characters as they are than JSON, and folds some that break lines. */
-static bool is_printable(uint32_t c)
+static void print_word(const struct option *option, const void *field, FILE *f)
 {
-	if (c == 0x2028 || c == 0x2029 || c == 0xfeff)
-		return false;
-	return c < 0x7f || (c >= 0xa0 && c <= 0xd7ff) || (c >= 0xe000 && c <= 0xfffd) ||
-	       c >= 0x10000;
+	fputs(words_of(option)[*(const unsigned *)field], f);
 }
 
-void value_print_canonical(const char *text, FILE *f)
+static void print_text(const struct option *option, const void *field, FILE *f)
 {
-	fputc('"', f);
-	while (*text) {
-		uint32_t c;
-		size_t n = decode(text, &c);
-
-		if (is_printable(c))
-			fwrite(text, 1, n, f);
-		else
-			fprintf(f, "\\u%04x", (unsigned)c); /* those are all below 0x10000 */
-		text += n;
-	}
-	fputc('"', f);
+	(void)option;
+	quote_text(slice_from(*(char *const *)field), f);
 }
+
+/* clang-format off */
+static const struct scalar scalars[_OPTION_TYPE_MAX] = {
+	[OPTION_NUMBER] = {"a whole number", no_units, sizeof(unsigned), read_quantity,
+			   print_quantity},
+	[OPTION_SIZE] = {"a size in B, KiB or MiB", sizes, sizeof(size_t), read_quantity,
+			 print_quantity},
+	[OPTION_TIME] = {"a time in ms, s, m or h", times, sizeof(usec_t), read_quantity,
+			 print_quantity},
+	[OPTION_BANDWIDTH] = {"none, or a bandwidth in B/s, KiB/s or MiB/s", bandwidths,
+			      sizeof(uint64_t), read_bandwidth, print_bandwidth},
+	[OPTION_RATE] = {"a rate such as 200/s, 50/m or 10/h", rates, 0, read_rate, print_rate},
+	[OPTION_MODE] = {"an octal mode from 0001 to 0777", NULL, 0, read_mode, print_mode},
+	[OPTION_BOOL] = {"one of", NULL, 0, read_bool, print_bool},
+	[OPTION_WORD] = {"one of", NULL, 0, read_word, print_word},
+	[OPTION_TEXT] = {NULL, NULL, 0, read_text, print_text},
+};
+/* clang-format on */

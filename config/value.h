@@ -37,9 +37,3 @@ bool value_is_set(const struct option *option, const void *field);
 
 /* Prints it as YAML that value_read() reads to the same again. */
 void value_print(const struct option *option, const void *field, FILE *f);
-
-/* A text as a YAML scalar: as it is, or in double quotes where that could be misread. */
-void value_print_text(struct slice text, FILE *f);
-
-/* The same for the canonical JSON form of a text, always in quotes. */
-void value_print_canonical(const char *text, FILE *f);

@@ -60,16 +60,15 @@ static void check_row(const struct section *s, const struct option *o)
 START_TEST(rows_are_whole)
 {
 	ck_assert_ptr_nonnull(section_get(_i)->name);
-	FOREACH_OPTION(_i, o)
-	check_row(section_get(_i), o);
+	FOREACH_OPTION (_i, o)
+		check_row(section_get(_i), o);
 }
 END_TEST
 
 /* A default is read from its text, and printed as it is written. */
 START_TEST(defaults_are_values)
 {
-	FOREACH_OPTION(_i, o)
-	{
+	FOREACH_OPTION (_i, o) {
 		_cleanup_(freep) char *text = NULL;
 		union any value = {0};
 
@@ -115,8 +114,7 @@ static void check_limit(const struct option *o, uint64_t factor, const char *uni
 
 START_TEST(limits_hold)
 {
-	FOREACH_OPTION(_i, o)
-	{
+	FOREACH_OPTION (_i, o) {
 		if (o->type == OPTION_NUMBER)
 			check_limit(o, 1, "");
 		else if (o->type == OPTION_SIZE)
@@ -233,8 +231,7 @@ END_TEST
 /* The longest explanation fits the 200 bytes that callers give it. */
 START_TEST(expectations_fit)
 {
-	FOREACH_OPTION(_i, o)
-	{
+	FOREACH_OPTION (_i, o) {
 		char text[400];
 
 		if (value_is_scalar(o))
@@ -308,8 +305,7 @@ START_TEST(man_page)
 	begin = strstr(page, heading);
 	ck_assert_msg(begin != NULL, "no %s", headings[_i]);
 	end = strstr(begin + 1, "\n.Ss ") ?: page + strlen(page);
-	FOREACH_OPTION(_i, o)
-	{
+	FOREACH_OPTION (_i, o) {
 		char item[80];
 		const char *at;
 
@@ -458,8 +454,7 @@ START_TEST(shipped_file_is_complete)
 {
 	_cleanup_(freep) char *file = read_file("config/kms-vsock-proxy.yaml");
 
-	FOREACH_OPTION(_i, o)
-	{
+	FOREACH_OPTION (_i, o) {
 		char name[80];
 
 		snprintf(name, sizeof(name), "%s:", o->name);
