@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker.h"
 
+#include "test_hooks.h"
 #include "tunnel.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SWEEP (250 * USEC_PER_MSEC) /* how late a deadline may be */
 
@@ -294,9 +294,11 @@ static void on_message(struct message *m, void *userdata)
 		refuse_in_flight(w);
 		event_base_loopbreak(w->base);
 		return;
-	case MESSAGE_SPIN:
-		for (;;)
-			pause(); /* what the watchdog is for */
+	case MESSAGE_TEST_HOOK:
+#ifdef TEST_HOOKS
+		test_hook_run((enum test_hook)m->number, w->base);
+#endif
+		return;
 	case MESSAGE_REJECTED:
 	case MESSAGE_DRAINED:
 		return; /* control's */

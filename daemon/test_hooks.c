@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "test_hooks.h"
+
+#ifdef TEST_HOOKS
+
+#include "connector.h"
+#include "log.h"
+#include "macro.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/vm_sockets.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum test_hook test_hook_read(void)
+{
+	int fd = open(TEST_HOOK_FILE, O_RDONLY | O_CLOEXEC);
+	char word[16] = "";
+
+	if (fd < 0)
+		return TEST_HOOK_NONE;
+	if (read(fd, word, sizeof(word) - 1) < 0)
+		word[0] = '\0';
+	close(fd);
+	word[strcspn(word, "\n")] = '\0';
+	return strcmp(word, "spin") == 0    ? TEST_HOOK_SPIN
+	       : strcmp(word, "probe") == 0 ? TEST_HOOK_PROBE
+					    : TEST_HOOK_NONE;
+}
+
+static void tell(const char *name, int r, int e)
+{
+	if (r < 0)
+		log_event(EVENT_MACHINE, NULL, "probe %s: denied (%s)", name,
+			  strerrorname_np(e) ?: "?");
+	else
+		log_event(EVENT_MACHINE, NULL, "probe %s: ALLOWED", name);
+}
+
+/* In a child, whose exit code is the errno: an execve() that works doesn't come back. */
+static void probe_execve(void)
+{
+	char *argv[] = {"true", NULL}, *envp[] = {NULL};
+	int status = 0;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		execve("/bin/true", argv, envp);
+		_exit(errno);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+		tell("execve", -1, errno);
+		return;
+	}
+	tell("execve", WEXITSTATUS(status) ? -1 : 0, WEXITSTATUS(status));
+}
+
+static void probe_write(const char *name, const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	int e = errno;
+
+	tell(name, fd, e);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void probe_socket(const char *name, int family)
+{
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int e = errno;
+
+	tell(name, fd, e);
+	if (fd >= 0)
+		close(fd);
+}
+
+struct connect_probe {
+	const char *name;
+	const char *address;
+};
+
+static void on_connected(struct connector *c, const char *why, void *userdata)
+{
+	const struct connect_probe *p = userdata;
+
+	if (why)
+		log_event(EVENT_MACHINE, NULL, "probe %s: denied (%s)", p->name, why);
+	else
+		log_event(EVENT_MACHINE, NULL, "probe %s: ALLOWED", p->name);
+	connector_free(c);
+}
+
+/* As a worker connects to a name that resolved to this address. */
+static void probe_connect(const struct connect_probe *p, struct event_base *base)
+{
+	struct connector_options options = {
+		.host = "probe.invalid",
+		.port = 443,
+		.connect_host = "probe.invalid",
+		.connect_port = 443,
+		.addresses = p->address,
+		.timeout = USEC_PER_SEC,
+	};
+	struct connector *c;
+
+	if (connector_new(base, &options, on_connected, (void *)p, &c) < 0)
+		log_event(EVENT_MACHINE, NULL, "probe %s: out of memory", p->name);
+}
+
+static void probe(struct event_base *base)
+{
+	static const struct connect_probe connects[] = {
+		{"connect-loopback", "127.0.0.1"},
+		{"connect-imds", "169.254.169.254"},
+		{"connect-imds6", "[fd00:ec2::254]"},
+	};
+	int r;
+
+	probe_execve();
+	probe_write("write-etc", "/etc/kms-vsock-proxy-probe");
+	probe_write("write-var", "/var/tmp/kms-vsock-proxy-probe");
+	r = (int)ptrace(PTRACE_ATTACH, getppid(), NULL, NULL);
+	tell("ptrace", r, errno);
+	probe_socket("socket-vsock", AF_VSOCK);
+	probe_socket("socket-netlink", AF_NETLINK);
+	for (size_t i = 0; i < ELEMENTSOF(connects); i++)
+		probe_connect(&connects[i], base);
+}
+
+void test_hook_run(enum test_hook hook, struct event_base *base)
+{
+	switch (hook) {
+	case TEST_HOOK_SPIN:
+		for (;;)
+			pause();
+	case TEST_HOOK_PROBE:
+		probe(base);
+		return;
+	case TEST_HOOK_NONE:
+		return;
+	}
+}
+
+#endif
