@@ -58,8 +58,8 @@ bool log_to_journal(void);
 /* One event with its sentence. `fields` is NULL or a NULL-terminated list of at most 24
  * "NAME=value" strings that go along (in text: ` NAME=value` behind the sentence). Never
  * blocks; what the target doesn't take is counted, and the audit writer records the count. */
-_printf_(3, 4) void log_event(enum event_kind event, const char *const *fields, const char *format,
-			      ...);
+_printf_(3, 4) void log_event(enum event_kind event, const char *const *fields,
+			      const char *format, ...);
 
 /* Events that were lost since the last call. */
 _must_check_ uint64_t log_take_lost(void);

@@ -118,8 +118,8 @@ static void say_tunnel_open(struct audit_entry *e, const struct audit_record *r,
 	if (r->allowed)
 		add(e, "MESSAGE=%s: tunnel to %s opened", peer, r->endpoint);
 	else
-		add(e, "MESSAGE=%s: tunnel to %s refused%s", peer, r->endpoint,
-		    why_text(r, why, sizeof(why)));
+		add(e, "MESSAGE=%s: tunnel%s%s refused%s", peer, r->endpoint[0] ? " to " : "",
+		    r->endpoint, why_text(r, why, sizeof(why)));
 }
 
 static void say_tunnel_end(struct audit_entry *e, const struct audit_record *r,
@@ -148,6 +148,9 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 
 	assert(sentences[r->event]);
 	e->used = e->n = 0;
+	e->priority = event_info(r->event)->priority;
+	if (r->event == EVENT_TUNNEL_OPEN && !r->allowed)
+		e->priority = event_info(EVENT_REFUSED)->priority;
 	sentences[r->event](e, r, peer_text(r, peer, sizeof(peer)));
 	add_text(e, "MESSAGE_ID=", event_info(r->event)->message_id);
 	add_text(e, "ENCLAVE=", r->enclave);
@@ -171,6 +174,7 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 void audit_entry_init_lost(struct audit_entry *e, uint64_t lost)
 {
 	e->used = e->n = 0;
+	e->priority = event_info(EVENT_LOST)->priority;
 	add(e, "MESSAGE=%" PRIu64 " records could not be written to the journal", lost);
 	add_text(e, "MESSAGE_ID=", event_info(EVENT_LOST)->message_id);
 	add(e, "LOST=%" PRIu64, lost);

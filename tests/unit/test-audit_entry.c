@@ -125,6 +125,8 @@ static const struct {
 	 "payments: connection closed (connections): 64 are open"},
 	{EVENT_TUNNEL_OPEN, false, false, "", "allowed", "", 1,
 	 "payments: tunnel to kms-eu opened"},
+	{EVENT_TUNNEL_OPEN, false, true, "", "tunnel-host", "not in tunnel.hosts", 1,
+	 "payments: tunnel to kms-eu refused (tunnel-host): not in tunnel.hosts"},
 	{EVENT_TUNNEL_END, false, false, "", "idle", "", 3200000,
 	 "payments: tunnel to kms-eu ended after 3.2 s (idle)"},
 };
@@ -144,6 +146,29 @@ START_TEST(the_sentence_tells_what_happened)
 	audit_copy(r.detail, sizeof(r.detail), slice_from(sentences[_i].detail));
 	audit_entry_init(&e, &r);
 	ck_assert_str_eq(e.fields[0] + strlen("MESSAGE="), sentences[_i].message);
+}
+END_TEST
+
+START_TEST(a_refusal_is_a_warning)
+{
+	struct audit_record r;
+	struct audit_entry e;
+
+	audit_record_init(&r, EVENT_TUNNEL_OPEN);
+	audit_entry_init(&e, &r);
+	ck_assert_str_eq(e.fields[0], "MESSAGE=unknown peer: tunnel refused");
+	ck_assert_int_eq(e.priority, LOG_WARNING);
+	r.allowed = true;
+	audit_entry_init(&e, &r);
+	ck_assert_int_eq(e.priority, LOG_INFO);
+	audit_record_init(&r, EVENT_REFUSED);
+	audit_entry_init(&e, &r);
+	ck_assert_int_eq(e.priority, LOG_WARNING);
+	audit_record_init(&r, EVENT_LEAK);
+	audit_entry_init(&e, &r);
+	ck_assert_int_eq(e.priority, LOG_CRIT);
+	audit_entry_init_lost(&e, 1);
+	ck_assert_int_eq(e.priority, LOG_ERR);
 }
 END_TEST
 
@@ -224,6 +249,7 @@ int main(void)
 	tcase_add_test(tcase, a_full_record_has_every_field);
 	tcase_add_test(tcase, an_empty_record_has_only_what_is_known);
 	tcase_add_loop_test(tcase, the_sentence_tells_what_happened, 0, ELEMENTSOF(sentences));
+	tcase_add_test(tcase, a_refusal_is_a_warning);
 	tcase_add_loop_test(tcase, the_longest_record_fits, 0, 6);
 	tcase_add_test(tcase, values_from_a_wire_are_escaped_and_clipped);
 	tcase_add_test(tcase, a_loss_is_an_entry);
