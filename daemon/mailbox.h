@@ -18,7 +18,7 @@ enum message_kind {
 			    */
 	MESSAGE_DRAIN,     /* to a worker: close what is idle, end when nothing is left */
 	MESSAGE_EXIT,      /* to a worker: end now */
-	MESSAGE_SPIN,      /* to a worker of a test build: never return */
+	MESSAGE_TEST_HOOK, /* to a worker of a test build: `number`, see test_hooks.h */
 	MESSAGE_REJECTED,  /* to control: KMS rejected the credentials with serial `id` */
 	MESSAGE_DRAINED,   /* to control: worker `id` has nothing left */
 };

@@ -9,6 +9,7 @@
 #include "log.h"
 #include "notify.h"
 #include "report.h"
+#include "test_hooks.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -22,7 +23,15 @@
 #define SUPPRESSED_EVERY (10 * USEC_PER_SEC) /* what was left out of the journal */
 #define COUNTERS_EVERY (300 * USEC_PER_SEC)
 #define DRAIN_TIME (30 * USEC_PER_SEC) /* what is in flight at SIGTERM may take so long */
-#define N_SIGNALS 4
+
+static const int signal_numbers[] = {
+	SIGHUP,  SIGTERM, SIGINT, SIGUSR1,
+#ifdef TEST_HOOKS
+	SIGUSR2,
+#endif
+};
+
+#define N_SIGNALS ELEMENTSOF(signal_numbers)
 
 /* What the watchdog knows of a worker. */
 struct pulse {
@@ -294,6 +303,16 @@ static void on_stop(struct server *s)
 			event_base_loopbreak(s->base);
 }
 
+#ifdef TEST_HOOKS
+static void on_test_hook(struct server *s)
+{
+	struct message m = {.kind = MESSAGE_TEST_HOOK, .number = test_hook_read()};
+
+	if (mailbox_send(s->workers[0]->mailbox, &m) < 0)
+		log_event(EVENT_MACHINE, NULL, "test hook: out of memory");
+}
+#endif
+
 static void on_signal(evutil_socket_t number, short what, void *userdata)
 {
 	struct server *s = userdata;
@@ -307,6 +326,11 @@ static void on_signal(evutil_socket_t number, short what, void *userdata)
 	case SIGUSR1:
 		report_counters(s->enclaves);
 		return;
+#ifdef TEST_HOOKS
+	case SIGUSR2:
+		on_test_hook(s);
+		return;
+#endif
 	default:
 		on_stop(s);
 	}
@@ -326,11 +350,9 @@ static void on_message(struct message *m, void *userdata)
 
 static int watch_signals(struct server *s)
 {
-	static const int numbers[N_SIGNALS] = {SIGHUP, SIGTERM, SIGINT, SIGUSR1};
-
 	signal(SIGPIPE, SIG_IGN); /* libcurl writes without MSG_NOSIGNAL */
 	for (size_t i = 0; i < N_SIGNALS; i++) {
-		s->signals[i] = evsignal_new(s->base, numbers[i], on_signal, s);
+		s->signals[i] = evsignal_new(s->base, signal_numbers[i], on_signal, s);
 		if (!s->signals[i] || evsignal_add(s->signals[i], NULL) < 0)
 			return -ENOMEM;
 	}
