@@ -45,7 +45,7 @@ static void tell(const char *name, int r, int e)
 /* In a child, whose exit code is the errno: an execve() that works doesn't come back. */
 static void probe_execve(void)
 {
-	char *argv[] = {"true", NULL}, *envp[] = {NULL};
+	char name[] = "true", *argv[] = {name, NULL}, *envp[] = {NULL};
 	int status = 0;
 	pid_t pid = fork();
 
