@@ -12,6 +12,14 @@ from daemon import Daemon  # noqa: E402
 from standins import LocalImds, LocalKms  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "last: to be run when all others have been")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.fixture
 def kms():
     with LocalKms() as service:

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the daemon share: more enclaves, raw bytes on a connection, usual requests."""
+
+import fcntl
+import struct
+import termios
+
+from daemon import wait_for
+from kms_client import request
+
+KEY = "alias/payments"
+KEY_ID = "1234abcd-12ab-34cd-56ef-1234567890ab"
+ARN = f"arn:aws:kms:eu-central-1:111122223333:key/{KEY_ID}"
+DESCRIBE = request("DescribeKey", {"KeyId": KEY})
+NOT_ALLOWED = request("ListKeys", {})       # no rule of the default configuration names it
+
+
+def add_enclave(daemon, name="ledger", **changes):
+    """Another enclave with a Unix socket of its own and the rights of the first."""
+    daemon.config["listen"].append({"unix": str(daemon.folder / f"{name}.sock"), "enclave": name})
+    daemon.config["enclaves"][name] = {**daemon.config["enclaves"]["payments"], **changes}
+    return name
+
+
+def allow(daemon, *actions, enclave="payments", **how):
+    """One more rule."""
+    rule = {"name": "more", "actions": list(actions), "keys": "any", "plaintext": "allow", **how}
+    daemon.config["enclaves"][enclave]["allow"].append(rule)
+
+
+def limits(daemon, enclave="payments", **values):
+    daemon.config["enclaves"][enclave]["limits"] = values
+
+
+def wait_taken(client):
+    """Waits until the daemon has read every byte that was sent."""
+    def unread():
+        held = fcntl.ioctl(client.sock.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
+        return struct.unpack("i", held)[0]
+    wait_for(lambda: unread() == 0, message=lambda: f"{unread()} bytes were not read")
+
+
+def ended(client):
+    """True when the daemon closes the connection without another byte."""
+    try:
+        return client.at_end()
+    except ConnectionResetError:
+        return False
+
+
+def receive(client, count):
+    """The next bytes as they are."""
+    data = b""
+    while len(data) < count:
+        more = client.sock.recv(count - len(data))
+        assert more, f"the connection ended after {data!r}"
+        data += more
+    return data
