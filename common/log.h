@@ -31,6 +31,7 @@ enum event_kind {
 	EVENT_LEAK,             /* audit, critical: a reply would have leaked */
 	EVENT_CONNECTION,       /* audit: a connection was refused or ended without a request */
 	EVENT_TUNNEL_OPEN,      /* audit */
+	EVENT_TUNNEL_REFUSED,   /* audit: it was never open */
 	EVENT_TUNNEL_END,       /* audit */
 	EVENT_COUNTERS,         /* the counters of one enclave */
 	EVENT_SUPPRESSED,       /* so many records of an enclave were left out */

@@ -80,7 +80,7 @@ static void audit_write(struct audit *a, const struct audit_record *r)
 
 	audit_entry_init(&e, r);
 	for (;;) {
-		result = log_write(e.priority, e.fields, e.n);
+		result = log_write(event_info(r->event)->priority, e.fields, e.n);
 		if (result == 0)
 			return;
 		if (result == -EMSGSIZE || audit_out_of_time(a))
@@ -106,7 +106,7 @@ static void audit_report_lost(struct audit *a)
 		return;
 
 	audit_entry_init_lost(&e, lost);
-	if (log_write(e.priority, e.fields, e.n) < 0)
+	if (log_write(event_info(EVENT_LOST)->priority, e.fields, e.n) < 0)
 		return;
 	a->reported += lost;
 	a->next_report = now + REPORT_TIME;

@@ -113,13 +113,16 @@ static void say_connection(struct audit_entry *e, const struct audit_record *r,
 static void say_tunnel_open(struct audit_entry *e, const struct audit_record *r,
 			    const char *peer)
 {
+	add(e, "MESSAGE=%s: tunnel to %s opened", peer, r->endpoint);
+}
+
+static void say_tunnel_refused(struct audit_entry *e, const struct audit_record *r,
+			       const char *peer)
+{
 	char why[512];
 
-	if (r->allowed)
-		add(e, "MESSAGE=%s: tunnel to %s opened", peer, r->endpoint);
-	else
-		add(e, "MESSAGE=%s: tunnel%s%s refused%s", peer, r->endpoint[0] ? " to " : "",
-		    r->endpoint, why_text(r, why, sizeof(why)));
+	add(e, "MESSAGE=%s: tunnel%s%s refused%s", peer, r->endpoint[0] ? " to " : "",
+	    r->endpoint, why_text(r, why, sizeof(why)));
 }
 
 static void say_tunnel_end(struct audit_entry *e, const struct audit_record *r,
@@ -139,6 +142,7 @@ static const say_fn sentences[_EVENT_MAX] = {
 	[EVENT_LEAK] = say_leak,
 	[EVENT_CONNECTION] = say_connection,
 	[EVENT_TUNNEL_OPEN] = say_tunnel_open,
+	[EVENT_TUNNEL_REFUSED] = say_tunnel_refused,
 	[EVENT_TUNNEL_END] = say_tunnel_end,
 };
 
@@ -148,9 +152,6 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 
 	assert(sentences[r->event]);
 	e->used = e->n = 0;
-	e->priority = event_info(r->event)->priority;
-	if (r->event == EVENT_TUNNEL_OPEN && !r->allowed)
-		e->priority = event_info(EVENT_REFUSED)->priority;
 	sentences[r->event](e, r, peer_text(r, peer, sizeof(peer)));
 	add_text(e, "MESSAGE_ID=", event_info(r->event)->message_id);
 	add_text(e, "ENCLAVE=", r->enclave);
@@ -174,7 +175,6 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 void audit_entry_init_lost(struct audit_entry *e, uint64_t lost)
 {
 	e->used = e->n = 0;
-	e->priority = event_info(EVENT_LOST)->priority;
 	add(e, "MESSAGE=%" PRIu64 " records could not be written to the journal", lost);
 	add_text(e, "MESSAGE_ID=", event_info(EVENT_LOST)->message_id);
 	add(e, "LOST=%" PRIu64, lost);

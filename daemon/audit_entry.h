@@ -12,7 +12,6 @@ struct audit_entry {
 	size_t used;
 	const char *fields[24]; /* into `text` */
 	size_t n;
-	int priority;
 };
 
 /* The entry of a record; its event is one of the audit events. `entry` must not be moved. */

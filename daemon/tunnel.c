@@ -21,7 +21,7 @@ const struct tunnel_config *tunnel_config(const struct tunnel *t)
 
 /* ---- records ---- */
 
-static void record(struct tunnel *t, enum event_kind event, bool allowed, const char *reason,
+static void record(struct tunnel *t, enum event_kind event, const char *reason,
 		   const char *detail, int status)
 {
 	struct connection *c = t->connection;
@@ -31,7 +31,7 @@ static void record(struct tunnel *t, enum event_kind event, bool allowed, const 
 	snprintf(r.enclave, sizeof(r.enclave), "%s", c->identity.enclave->name);
 	r.has_cid = c->identity.has_cid;
 	r.cid = c->identity.cid;
-	r.allowed = allowed;
+	r.allowed = event != EVENT_TUNNEL_REFUSED;
 	r.reason = reason;
 	r.status = status;
 	snprintf(r.endpoint, sizeof(r.endpoint), "%.*s", LIMIT_LOG_VALUE, t->name);
@@ -43,7 +43,7 @@ static void record(struct tunnel *t, enum event_kind event, bool allowed, const 
 		enclave_count(c->identity.enclave, COUNTER_BYTES_IN, t->pump.ways[0].bytes);
 		enclave_count(c->identity.enclave, COUNTER_BYTES_OUT, t->pump.ways[1].bytes);
 	}
-	if (!allowed && !flood_admit(&c->identity.enclave->flood, clock_monotonic()))
+	if (!r.allowed && !flood_admit(&c->identity.enclave->flood, clock_monotonic()))
 		return;
 	audit_submit(c->worker->env.audit, &r);
 }
@@ -70,9 +70,9 @@ struct tunnel *tunnel_free(struct tunnel *t, const char *why)
 	struct enclave *e = t->connection->identity.enclave;
 
 	if (t->state == TUNNEL_OPEN)
-		record(t, EVENT_TUNNEL_END, true, why, NULL, 0);
+		record(t, EVENT_TUNNEL_END, why, NULL, 0);
 	else if (why)
-		record(t, EVENT_TUNNEL_OPEN, false, why, NULL, 0);
+		record(t, EVENT_TUNNEL_REFUSED, why, NULL, 0);
 	t->connection->tunnel = NULL;
 	(void)!tunnel_recharge(t, 0);
 	if (t->counted)
@@ -141,7 +141,7 @@ static void refuse_alert(struct tunnel *t, enum tunnel_refusal refusal, enum tls
 		(void)!rate_limit_take(
 			&c->identity.enclave->requests,
 			c->generation->config->enclaves[c->enclave].limits.requests, now, NULL);
-	record(t, EVENT_TUNNEL_OPEN, false, refusals[refusal].reason, detail, status);
+	record(t, EVENT_TUNNEL_REFUSED, refusals[refusal].reason, detail, status);
 	enclave_count(c->identity.enclave, COUNTER_CONNECTIONS_REFUSED, 1);
 	if (status) {
 		n = snprintf(text, sizeof(text),
@@ -167,7 +167,7 @@ static void open_tunnel(struct tunnel *t, usec_t now)
 {
 	t->state = TUNNEL_OPEN;
 	t->moved = now;
-	record(t, EVENT_TUNNEL_OPEN, true, "allowed", NULL, t->by_connect ? 200 : 0);
+	record(t, EVENT_TUNNEL_OPEN, "allowed", NULL, t->by_connect ? 200 : 0);
 	enclave_count(t->connection->identity.enclave, COUNTER_TUNNELS, 1);
 	if (pump_prepend(&t->pump, 0, buf_slice(&t->early)) < 0) {
 		tunnel_end(t, "memory");
@@ -467,7 +467,6 @@ static struct tunnel *tunnel_alloc(struct connection *c, struct slice bytes, use
 	t->deadline = now + LIMIT_HEAD_TIME;
 	/* Room for a whole hello and what a read may bring behind it. */
 	t->early = BUF_INIT(2 * LIMIT_HELLO);
-	snprintf(t->name, sizeof(t->name), "?");
 	c->tunnel = t;
 	t->refill = evtimer_new(c->worker->base, tunnel_on_refill, t);
 	if (!t->refill || !tunnel_recharge(t, 2 * LIMIT_HELLO) ||

@@ -26,7 +26,7 @@ struct tunnel {
 	enum tunnel_state state;
 	bool by_connect;          /* CONNECT: connected before the hello comes */
 	struct tunnel_host *host; /* of the connection's generation; NULL until it is known */
-	char name[SERVER_NAME_SIZE + 8]; /* host:port, for records */
+	char name[SERVER_NAME_SIZE + 8]; /* host:port, for records; "" until it is known */
 	bool counted;                    /* in the enclave's gauge of tunnels */
 	size_t charged;                  /* of its share of memory */
 	struct buf early;                /* from the enclave, until the tunnel is open */

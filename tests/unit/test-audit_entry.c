@@ -125,7 +125,7 @@ static const struct {
 	 "payments: connection closed (connections): 64 are open"},
 	{EVENT_TUNNEL_OPEN, false, false, "", "allowed", "", 1,
 	 "payments: tunnel to kms-eu opened"},
-	{EVENT_TUNNEL_OPEN, false, true, "", "tunnel-host", "not in tunnel.hosts", 1,
+	{EVENT_TUNNEL_REFUSED, false, true, "", "tunnel-host", "not in tunnel.hosts", 1,
 	 "payments: tunnel to kms-eu refused (tunnel-host): not in tunnel.hosts"},
 	{EVENT_TUNNEL_END, false, false, "", "idle", "", 3200000,
 	 "payments: tunnel to kms-eu ended after 3.2 s (idle)"},
@@ -149,35 +149,34 @@ START_TEST(the_sentence_tells_what_happened)
 }
 END_TEST
 
-START_TEST(a_refusal_is_a_warning)
+START_TEST(a_tunnel_refused_before_its_host_was_known)
 {
 	struct audit_record r;
 	struct audit_entry e;
 
-	audit_record_init(&r, EVENT_TUNNEL_OPEN);
+	audit_record_init(&r, EVENT_TUNNEL_REFUSED);
+	r.reason = "no-server-name";
 	audit_entry_init(&e, &r);
-	ck_assert_str_eq(e.fields[0], "MESSAGE=unknown peer: tunnel refused");
-	ck_assert_int_eq(e.priority, LOG_WARNING);
-	r.allowed = true;
-	audit_entry_init(&e, &r);
-	ck_assert_int_eq(e.priority, LOG_INFO);
-	audit_record_init(&r, EVENT_REFUSED);
-	audit_entry_init(&e, &r);
-	ck_assert_int_eq(e.priority, LOG_WARNING);
-	audit_record_init(&r, EVENT_LEAK);
-	audit_entry_init(&e, &r);
-	ck_assert_int_eq(e.priority, LOG_CRIT);
-	audit_entry_init_lost(&e, 1);
-	ck_assert_int_eq(e.priority, LOG_ERR);
+	ck_assert_str_eq(e.fields[0], "MESSAGE=unknown peer: tunnel refused (no-server-name)");
+}
+END_TEST
+
+START_TEST(a_refusal_is_a_warning)
+{
+	ck_assert_int_eq(event_info(EVENT_REFUSED)->priority, LOG_WARNING);
+	ck_assert_int_eq(event_info(EVENT_TUNNEL_REFUSED)->priority, LOG_WARNING);
+	ck_assert_int_eq(event_info(EVENT_TUNNEL_OPEN)->priority, LOG_INFO);
+	ck_assert_int_eq(event_info(EVENT_LEAK)->priority, LOG_CRIT);
+	ck_assert_int_eq(event_info(EVENT_LOST)->priority, LOG_ERR);
 }
 END_TEST
 
 /* The longest values that fit a record, for each event: nothing is cut, nothing asserts. */
 START_TEST(the_longest_record_fits)
 {
-	static const enum event_kind audit_events[] = {EVENT_REQUEST,     EVENT_REFUSED,
-						       EVENT_LEAK,        EVENT_CONNECTION,
-						       EVENT_TUNNEL_OPEN, EVENT_TUNNEL_END};
+	static const enum event_kind audit_events[] = {
+		EVENT_REQUEST,     EVENT_REFUSED,        EVENT_LEAK,      EVENT_CONNECTION,
+		EVENT_TUNNEL_OPEN, EVENT_TUNNEL_REFUSED, EVENT_TUNNEL_END};
 	struct audit_record r;
 	struct audit_entry e;
 	char key[sizeof(r.key) + sizeof("KMS_KEY=")];
@@ -249,8 +248,9 @@ int main(void)
 	tcase_add_test(tcase, a_full_record_has_every_field);
 	tcase_add_test(tcase, an_empty_record_has_only_what_is_known);
 	tcase_add_loop_test(tcase, the_sentence_tells_what_happened, 0, ELEMENTSOF(sentences));
+	tcase_add_test(tcase, a_tunnel_refused_before_its_host_was_known);
 	tcase_add_test(tcase, a_refusal_is_a_warning);
-	tcase_add_loop_test(tcase, the_longest_record_fits, 0, 6);
+	tcase_add_loop_test(tcase, the_longest_record_fits, 0, 7);
 	tcase_add_test(tcase, values_from_a_wire_are_escaped_and_clipped);
 	tcase_add_test(tcase, a_loss_is_an_entry);
 	suite_add_tcase(suite, tcase);
