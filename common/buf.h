@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Growing bytes with a maximum. A buffer can't be made without its maximum, and it is wiped when
- * it is freed or moved, since request and reply bodies hold plaintext. */
+/* Growing bytes with a maximum. A buffer can't be made without its maximum, and it is wiped
+ * when it is freed or moved, since request and reply bodies hold plaintext. */
 
 #include "macro.h"
 #include "slice.h"
@@ -25,7 +25,7 @@ void buf_done(struct buf *b);
  * -EMSGSIZE: would pass the maximum. -ENOMEM. The buffer is unchanged on failure. */
 _must_check_ int buf_reserve(struct buf *b, size_t more);
 
-/* Grows the allocation to exactly `cap` bytes, for a length known beforehand. Errors as above. */
+/* Grows to exactly `cap` bytes, for a length known beforehand. Errors as above. */
 _must_check_ int buf_reserve_exact(struct buf *b, size_t cap);
 
 _must_check_ int buf_append(struct buf *b, struct slice s);

@@ -31,5 +31,5 @@ const char *clock_format_amz_date(usec_t wall, char *out);
 /* IMF-fixdate only. False, with *ret_wall untouched, on anything else. */
 _must_check_ bool clock_parse_http_date(struct slice s, usec_t *ret_wall);
 
-/* YYYY-MM-DDTHH:MM:SS[.fraction]Z, as credentials carry their Expiration (RFC 3339, UTC only). */
+/* YYYY-MM-DDTHH:MM:SS[.fraction]Z, as credentials have their Expiration (RFC 3339, UTC). */
 _must_check_ bool clock_parse_rfc3339(struct slice s, usec_t *ret_wall);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* One sentence for a person who must fix something, with the file, line, value or limit in it. */
+/* One sentence for a person who must fix something: it has the file, line, value or limit. */
 
 #include "macro.h"
 

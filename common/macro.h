@@ -38,7 +38,6 @@
 			*p = destroy(*p);                                                      \
 	}
 
-
 static inline void freep(void *p)
 {
 	free(*(void **)p);

@@ -37,7 +37,7 @@ struct credentials_cache {
 	bool asking; /* one at a time */
 	unsigned failures;
 	struct error why; /* the last of them */
-	usec_t early_at; /* when a rejection last made us ask; 0: never */
+	usec_t early_at;  /* when a rejection last made us ask; 0: never */
 	usec_t due;       /* monotonic; -1: never */
 	usec_t due_wall;  /* wall clock, whichever comes first; -1: the other alone counts */
 	char status[sizeof(struct error) + 128];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Keeps credentials fresh: asks the configured source (imds, container, file), refreshes ahead of
- * expiry, keeps the old ones while that fails. Lives on the control thread; nothing in it blocks. */
+/* Keeps credentials fresh: asks the configured source (imds, container, file), refreshes ahead
+ * of expiry, keeps the old ones while that fails. Lives on the control thread; nothing in it
+ * blocks. */
 
 #include "config.h"
 #include "credentials.h"
@@ -28,9 +29,9 @@ DEFINE_CLEANUP(struct credentials_cache *, credentials_cache_free)
 _must_check_ int credentials_cache_configure(struct credentials_cache *cache,
 					     const struct credentials_config *config);
 
-/* KMS rejected the credentials of this serial: refreshes early, at most once in a while, and only
- * if they are still the current ones. */
+/* KMS rejected the credentials of this serial: refreshes early, at most once in a while, and
+ * only if they are still the current ones. */
 void credentials_cache_reject(struct credentials_cache *cache, uint64_t serial);
 
-/* One phrase for systemd's status line: "credentials valid until ...", "no credentials: ...". */
+/* A phrase for systemd's status line: "credentials valid until ...", "no credentials: ...". */
 const char *credentials_cache_status(struct credentials_cache *cache);
