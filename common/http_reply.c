@@ -187,7 +187,7 @@ static bool read_status_line(struct http_reply *reply, struct slice line)
 		status = status * 10 + digit(line.p[i]);
 	}
 	if (status < 100 || status > 599 || status == 101 || status == 204 || status == 304)
-		return bad(reply, "status that can't be answered to the request");
+		return bad(reply, "status is none of a KMS answer");
 	if (status < 200 && reply->place.interim++ == LIMIT_REPLY_INTERIM)
 		return bad(reply, "too many interim replies");
 	reply->status = status;

@@ -60,9 +60,8 @@ const struct refusal_info *refusal_info(enum refusal refusal);
 /* The standard reason phrase of a status we send; "Unknown" for others. */
 const char *http_reason_phrase(int status);
 
-/* Appends the whole answer (head and body) to `out`: status line, Content-Type,
- * x-amzn-RequestId, Date (of `wall`), Content-Length, `Connection: close` if `close` or the row
- * says so; body
+/* Appends the whole answer to `out`: status line, Content-Type, x-amzn-RequestId, Date (of
+ * `wall`), Content-Length, `Connection: close` if `close` or the row says so; then the body,
  * {"__type":...,"message":...}. `message` is plain ASCII text and is escaped for JSON (another
  * byte becomes a question mark); NULL takes the row's. `request_id` goes into the head as it
  * is. 0, or -ENOMEM or -EMSGSIZE with `out` unchanged. */
