@@ -40,7 +40,8 @@ static int parser_failed(const yaml_parser_t *parser, struct slice text,
 				  ? offset_place(text, parser->problem_offset)
 				  : mark_place(parser->problem_mark);
 
-	if (parser->error == YAML_MEMORY_ERROR)
+	/* The loader forgets to set the error in some places where it runs out of memory. */
+	if (parser->error == YAML_MEMORY_ERROR || !parser->problem)
 		return -ENOMEM;
 	if (parser->context)
 		findings_add(findings, false, at, "not YAML: %s, %s from line %zu on",
