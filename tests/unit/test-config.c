@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 struct files {
 	struct dirent **list;
@@ -182,6 +184,19 @@ END_TEST
 #define RULE "{name: r, actions: [Decrypt], keys: any}"
 #define ENCLAVE "enclaves: {a: {cid: 16, endpoints: [k], allow: [" RULE "]}}\n"
 #define MINIMAL LISTEN ENDPOINT ENCLAVE
+
+/* A comment makes a file of any size; what follows it would be missed. */
+static char *padded(size_t n)
+{
+	static const char end[] = "\nworkers: 3\n";
+	char *text = malloc(n);
+
+	ck_assert_ptr_nonnull(text);
+	memset(text, '#', n);
+	memcpy(text, MINIMAL, strlen(MINIMAL));
+	memcpy(text + n - strlen(end), end, strlen(end));
+	return text;
+}
 
 START_TEST(defaults)
 {
@@ -445,17 +460,6 @@ START_TEST(pick_endpoint_of_none)
 }
 END_TEST
 
-/* A comment makes a file of any size. */
-static char *padded(size_t n)
-{
-	char *text = malloc(n);
-
-	ck_assert_ptr_nonnull(text);
-	memset(text, '#', n);
-	memcpy(text, MINIMAL, strlen(MINIMAL));
-	return text;
-}
-
 START_TEST(largest_file)
 {
 	_cleanup_(freep) char *text = padded(DOCUMENT_BYTES),
@@ -594,6 +598,27 @@ START_TEST(unreadable_files)
 }
 END_TEST
 
+/* A file that is read in more than one piece, and one that is too large. */
+START_TEST(large_files)
+{
+	for (size_t n = DOCUMENT_BYTES; n <= DOCUMENT_BYTES + 1; n++) {
+		_cleanup_(freep) char *text = padded(n);
+		_cleanup_(findings_done) struct findings findings = {0};
+		_cleanup_(config_unrefp) struct config *config = NULL;
+		int fd = memfd_create("config", MFD_CLOEXEC);
+		char path[64];
+
+		ck_assert_int_eq(write(fd, text, n), n);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		ck_assert_int_eq(config_load(path, &config, &findings),
+				 n > DOCUMENT_BYTES ? -EINVAL : 0);
+		ck_assert_uint_eq(findings.n_errors, n > DOCUMENT_BYTES);
+		ck_assert(n > DOCUMENT_BYTES || config->workers == 3);
+		close(fd);
+	}
+}
+END_TEST
+
 START_TEST(standard_input)
 {
 	_cleanup_(freep) char *path = data_path("config/good", "full.yaml");
@@ -646,6 +671,7 @@ int main(void)
 	tcase_add_loop_test(files, example, 0, examples.n);
 	tcase_add_test(files, shipped_file);
 	tcase_add_test(files, unreadable_files);
+	tcase_add_test(files, large_files);
 	tcase_add_test(files, standard_input);
 	tcase_add_test(values, defaults);
 	tcase_add_test(values, full_listeners);
