@@ -5,7 +5,7 @@ import fcntl
 import struct
 import termios
 
-from daemon import wait_for
+from daemon import parse_line, wait_for
 from kms_client import request
 
 KEY = "alias/payments"
@@ -56,3 +56,13 @@ def receive(client, count):
         assert more, f"the connection ended after {data!r}"
         data += more
     return data
+
+
+def record_of(daemon, answer):
+    """Waits for the audit record of an answer, whoever gave it: KMS's id or the daemon's."""
+    name = answer.header("x-amzn-RequestId")
+    assert name
+
+    def look():
+        return next((parse_line(line) for line in daemon.log().splitlines() if name in line), None)
+    return wait_for(look, message=lambda: f"no record of {name} in:\n{daemon.log()[-3000:]}")
