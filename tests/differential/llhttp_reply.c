@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CASES 200000
+#define CASES 100000
 #define ACCEPTED_LEAST 20000 /* else the comparison compares little */
 #define CHUNKED_LEAST 2000   /* of them with more than a little body */
 #define SEEDS_MAX 2000

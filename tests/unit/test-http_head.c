@@ -72,11 +72,11 @@ static bool refused(const struct http_head *head, const struct wire_row *row)
 	       slice_eq_str(row->columns[1], head->fault);
 }
 
-/* The next place to split behind `n`: every one, but for runs of one letter above 4 KiB, where
+/* The next place to split behind `n`: every one, but for the long runs of one letter, where
  * every 61st does, and all around the limit. Byte by byte sees the rest. */
 static size_t next_split(size_t n)
 {
-	return n < 4 * KIB || n + 100 > LIMIT_HEAD ? n + 1 : n + 61;
+	return n < KIB || n + 30 > LIMIT_HEAD ? n + 1 : n + 61;
 }
 
 static void check_refused(const char *file, const struct http_head_options *options,

@@ -63,7 +63,7 @@ static bool as_expected(const struct http_reply *reply, size_t used, const struc
 /* The next place to split behind `n`; see test-http_head.c. */
 static size_t next_split(size_t n)
 {
-	return n < 3 * KIB || n + 100 > LIMIT_REPLY_HEAD ? n + 1 : n + 61;
+	return n < KIB / 2 || n + 30 > LIMIT_REPLY_HEAD ? n + 1 : n + 61;
 }
 
 static void check_accepted(const struct wire_row *row, size_t first, size_t step)
