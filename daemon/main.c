@@ -4,7 +4,9 @@
 
 #include "buf.h"
 #include "config.h"
+#include "document.h"
 #include "explain.h"
+#include "import_vsock_proxy.h"
 #include "limits.h"
 #include "log.h"
 #include "secret.h"
@@ -23,12 +25,20 @@
 /* Exit codes: 0, 1 (refused, or the configuration has errors), 2 (the command line). */
 enum { EXIT_USAGE = 2 };
 
-enum mode { MODE_RUN, MODE_CHECK, MODE_PRINT, MODE_EXPLAIN };
+enum mode {
+	MODE_RUN = 0,
+	MODE_CHECK,
+	MODE_PRINT,
+	MODE_EXPLAIN,
+	MODE_IMPORT,
+	_MODE_MAX,
+};
 
 struct arguments {
 	enum mode mode;
 	const char *config;
-	const char *host; /* of --explain */
+	const char *host;   /* of --explain */
+	const char *import; /* of --import-vsock-proxy */
 	char **rest;
 	int n_rest;
 };
@@ -45,6 +55,10 @@ static void print_help(FILE *f)
 	      "                     tell what the policy says of the request body in FILE (- "
 	      "is\n"
 	      "                     standard input), and which rule decides\n"
+	      "  --import-vsock-proxy FILE\n"
+	      "                     print a configuration with the allow-list of AWS's "
+	      "vsock-proxy\n"
+	      "                     (vsock-proxy.yaml) for the enclaves to be filled in\n"
 	      "  --version          print the version\n"
 	      "  --help             print this\n"
 	      "\n"
@@ -55,23 +69,30 @@ static void print_help(FILE *f)
 	      f);
 }
 
+/* How many arguments may stand behind the options. */
+static int check_rest(const struct arguments *a)
+{
+	int wanted = a->mode == MODE_EXPLAIN ? 3 : 0;
+
+	if (a->n_rest == wanted)
+		return 0;
+	if (a->mode == MODE_EXPLAIN)
+		fputs("--explain takes ENCLAVE, ACTION and the body's FILE\n", stderr);
+	else
+		fprintf(stderr, "unexpected argument: %s\n", a->rest[0]);
+	return 1 + EXIT_USAGE;
+}
+
 /* 0: go on; else the exit code plus 1. */
 static int parse_arguments(int argc, char **argv, struct arguments *a)
 {
-	enum {
-		OPT_CONFIG = 256,
-		OPT_CHECK,
-		OPT_PRINT,
-		OPT_EXPLAIN,
-		OPT_HOST,
-		OPT_VERSION,
-		OPT_HELP
-	};
+	enum { OPT_CONFIG = _MODE_MAX, OPT_HOST, OPT_VERSION, OPT_HELP };
 	static const struct option options[] = {
 		{"config", required_argument, NULL, OPT_CONFIG},
-		{"check-config", no_argument, NULL, OPT_CHECK},
-		{"print-config", no_argument, NULL, OPT_PRINT},
-		{"explain", no_argument, NULL, OPT_EXPLAIN},
+		{"check-config", no_argument, NULL, MODE_CHECK},
+		{"print-config", no_argument, NULL, MODE_PRINT},
+		{"explain", no_argument, NULL, MODE_EXPLAIN},
+		{"import-vsock-proxy", required_argument, NULL, MODE_IMPORT},
 		{"host", required_argument, NULL, OPT_HOST},
 		{"version", no_argument, NULL, OPT_VERSION},
 		{"help", no_argument, NULL, OPT_HELP},
@@ -84,17 +105,17 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
 		case OPT_CONFIG:
 			a->config = optarg;
 			break;
-		case OPT_CHECK:
-			a->mode = MODE_CHECK;
-			break;
-		case OPT_PRINT:
-			a->mode = MODE_PRINT;
-			break;
-		case OPT_EXPLAIN:
-			a->mode = MODE_EXPLAIN;
-			break;
 		case OPT_HOST:
 			a->host = optarg;
+			break;
+		case MODE_IMPORT:
+			a->import = optarg;
+			a->mode = MODE_IMPORT;
+			break;
+		case MODE_CHECK:
+		case MODE_PRINT:
+		case MODE_EXPLAIN:
+			a->mode = (enum mode)c;
 			break;
 		case OPT_VERSION:
 			puts("kms-vsock-proxyd " PROJECT_VERSION);
@@ -109,15 +130,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
 	}
 	a->rest = argv + optind;
 	a->n_rest = argc - optind;
-	if (a->n_rest != (a->mode == MODE_EXPLAIN ? 3 : 0)) {
-		fprintf(stderr,
-			a->mode == MODE_EXPLAIN
-				? "--explain takes ENCLAVE, ACTION and the body's FILE\n"
-				: "unexpected argument: %s\n",
-			a->rest[0]);
-		return 1 + EXIT_USAGE;
-	}
-	return 0;
+	return check_rest(a);
 }
 
 /* The whole of a file, "-" being standard input; at most `max` bytes. */
@@ -165,6 +178,22 @@ static int run_explain(const struct config *config, const struct arguments *a)
 	return EXIT_USAGE;
 }
 
+static int run_import(const char *path)
+{
+	_cleanup_(findings_done) struct findings findings = {0};
+	_cleanup_(buf_done) struct buf text = {0};
+	int r;
+
+	r = read_whole(path, DOCUMENT_BYTES, &text);
+	if (r < 0) {
+		fprintf(stderr, "%s: %s\n", path, strerrordesc_np(-r));
+		return EXIT_FAILURE;
+	}
+	r = import_vsock_proxy(buf_slice(&text), path, stdout, &findings);
+	findings_print(&findings, path, stderr);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 static int run_daemon(const char *path, struct config *config, const struct findings *findings)
 {
 	int r = secret_init();
@@ -196,6 +225,8 @@ int main(int argc, char **argv)
 	r = parse_arguments(argc, argv, &a);
 	if (r > 0)
 		return r - 1;
+	if (a.mode == MODE_IMPORT)
+		return run_import(a.import);
 
 	r = config_load(a.config, &config, &findings);
 	if (r < 0 || a.mode == MODE_CHECK)
@@ -213,6 +244,9 @@ int main(int argc, char **argv)
 		return run_explain(config, &a);
 	case MODE_RUN:
 		return run_daemon(a.config, config, &findings);
+	case MODE_IMPORT: /* done without a configuration */
+	case _MODE_MAX:
+		break;
 	}
 	return EXIT_USAGE;
 }
