@@ -66,3 +66,9 @@ def record_of(daemon, answer):
     def look():
         return next((parse_line(line) for line in daemon.log().splitlines() if name in line), None)
     return wait_for(look, message=lambda: f"no record of {name} in:\n{daemon.log()[-3000:]}")
+
+
+def sanitized(daemon):
+    """Whether it runs under AddressSanitizer, which uses and keeps more memory."""
+    with open(f"/proc/{daemon.pid}/maps", encoding="utf-8") as maps:
+        return "libasan" in maps.read()
