@@ -153,7 +153,7 @@ struct wire_table wire_table_load(const char *file, size_t columns)
 	size_t n = 0;
 
 	for (unsigned number = 1; (line = strsep(&rest, "\n")); number++) {
-		size_t blanks = strspn(line, " ");
+		size_t blanks = strspn(line, " "), more = strlen(line + blanks);
 
 		if (line[0] == '#')
 			continue;
@@ -162,7 +162,8 @@ struct wire_table wire_table_load(const char *file, size_t columns)
 			l.line = number;
 			n = 0;
 		}
-		n = (size_t)(stpcpy(whole + n, line + blanks) - whole);
+		memcpy(whole + n, line + blanks, more + 1);
+		n += more;
 	}
 	add_line(&l, whole);
 	free(whole);
