@@ -213,7 +213,8 @@ static int write_stderr(const struct entry *e)
 	struct pollfd poller = {.fd = STDERR_FILENO, .events = POLLOUT};
 	ssize_t n;
 
-	/* A pipe is writable while PIPE_BUF bytes fit, so the write below doesn't block. */
+	/* A pipe is writable while PIPE_BUF bytes fit, so the write below doesn't block (unless
+	 * another thread takes the last of them in between). */
 	n = poll(&poller, 1, 0);
 	if (n <= 0)
 		return n < 0 ? -errno : -EAGAIN;
