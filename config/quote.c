@@ -6,19 +6,33 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A word that YAML can't take for anything else. */
+/* What YAML 1.1 takes for something else than text. We don't, but others may read what we
+ * print. */
+static bool is_special(struct slice s)
+{
+	static const char *const words[] = {"null", "true", "false", "yes", "no",
+					    "on",   "off",  "y",     "n"};
+
+	for (size_t i = 0; i < ELEMENTSOF(words); i++)
+		if (slice_eq_nocase(s, slice_from(words[i])))
+			return true;
+	return false;
+}
+
+static bool is_letter(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
 static bool is_word(struct slice s)
 {
-	if (s.n == 0 || slice_eq_nocase(s, SLICE("null")))
-		return false;
 	for (size_t i = 0; i < s.n; i++) {
 		char c = s.p[i];
-		bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 
-		if (!letter && !(c >= '0' && c <= '9') && (i == 0 || !c || !strchr("._-/", c)))
+		if (!is_letter(c) && (i == 0 || c == '\0' || !strchr("0123456789._-/", c)))
 			return false;
 	}
-	return true;
+	return s.n > 0 && !is_special(s);
 }
 
 void quote_text(struct slice text, FILE *f)

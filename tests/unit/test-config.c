@@ -99,23 +99,31 @@ static char *refused(const char *text, size_t n)
 	return printed_findings(&findings, "test.yaml");
 }
 
-static char *expected_of(const char *folder, const char *name)
+/* The file beside NAME.yaml with another suffix, or NULL. */
+static char *read_beside(const char *folder, const char *name, const char *suffix)
 {
-	_cleanup_(freep) char *base = strndup(name, strlen(name) - strlen(".yaml"));
 	_cleanup_(freep) char *file = NULL;
+	int base = (int)(strlen(name) - strlen(".yaml"));
 	size_t n;
 
-	ck_assert(asprintf(&file, "%s.expected", base) >= 0);
-	return read_file(folder, file, &n) ?: strdup("");
+	ck_assert(asprintf(&file, "%.*s%s", base, name, suffix) >= 0);
+	return read_file(folder, file, &n);
 }
 
-/* Accepted, with these warnings only, and what it prints is read to the same again. */
+static char *expected_of(const char *folder, const char *name)
+{
+	return read_beside(folder, name, ".expected") ?: strdup("");
+}
+
+/* Accepted, with these warnings only, and what it prints is read to the same again (and is what
+ * NAME.printed holds, where there is one). */
 static void check_good(const char *folder, const char *name)
 {
 	_cleanup_(findings_done) struct findings findings = {0};
 	_cleanup_(config_unrefp) struct config *config = NULL, *again = NULL;
 	_cleanup_(freep) char *text = NULL, *list = NULL, *first = NULL, *second = NULL;
 	_cleanup_(freep) char *expected = expected_of(folder, name);
+	_cleanup_(freep) char *golden = read_beside(folder, name, ".printed");
 	size_t n;
 	int r;
 
@@ -131,6 +139,8 @@ static void check_good(const char *folder, const char *name)
 	again = parse(first);
 	second = printed(again);
 	ck_assert_str_eq(first, second);
+	if (golden)
+		ck_assert_str_eq(first, golden);
 }
 
 START_TEST(good_file)

@@ -13,8 +13,14 @@ static const struct {
 	{SLICE("payments"), "payments"},
 	{SLICE("kms-eu_1.b"), "kms-eu_1.b"},
 	{SLICE("kms.eu-central-1.amazonaws.com"), "kms.eu-central-1.amazonaws.com"},
-	{SLICE("0"), "0"},
-	{SLICE("true"), "true"}, /* every text is read as text */
+	{SLICE("a/b9"), "a/b9"},
+	{SLICE("Z"), "Z"},
+	{SLICE("1.0"), "\"1.0\""}, /* a number, to others */
+	{SLICE("0x"), "\"0x\""},
+	{SLICE("true"), "\"true\""},
+	{SLICE("No"), "\"No\""},
+	{SLICE("n"), "\"n\""},
+	{SLICE("nope"), "nope"},
 	{SLICE("nul"), "nul"},
 	{SLICE("nulls"), "nulls"},
 	{SLICE(""), "\"\""},
