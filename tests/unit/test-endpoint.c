@@ -117,6 +117,8 @@ static const char *const unknown[] = {
 	"us-gov-west-north-1",
 	"cn-",
 	"uk-south-1",
+	"us-east_1",
+	"us-east.1",
 };
 
 START_TEST(unknown_region)
