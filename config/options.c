@@ -14,8 +14,7 @@ static const char *const audit_words[] = {"all", "refusals", NULL};
 static const char *const source_words[] = {"imds", "container", "file", NULL};
 static const char *const plaintext_words[] = {"refuse", "allow", NULL};
 
-/* In the order in which they are read and printed: what is named stands before what names it.
- */
+/* In the order of reading and printing: what is named stands before what names it. */
 static const struct option root[] = {
 	{"listen", OPTION_LIST, .required = true, .restart = true, AT(config, listeners),
 	 COUNT(config, n_listeners), .section = SECTION_LISTENER,

@@ -75,7 +75,7 @@ static void check_listener_access(struct reader *r, const yaml_node_t *node,
 		listener->mode = 0;
 	else if (listener->mode & 0002)
 		reader_warning(
-			r, node,
+			r, reader_member(r, node, "mode"),
 			"mode: every user of this host will have the authority of the enclave");
 }
 
@@ -122,8 +122,7 @@ static void check_given_host(struct reader *r, const yaml_node_t *node,
 		return;
 	reader_error(r, reader_member(r, node, "host"),
 		     "host: fips and dualstack choose the host of the region%s%s; leave host "
-		     "out, or "
-		     "leave them out",
+		     "out, or leave them out",
 		     made ? ", which is " : "", made ?: "");
 }
 
