@@ -5,32 +5,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* One byte more than fits is asked for, so that a file that has it is found to be too large. */
-static int read_all(int fd, struct buf *out)
-{
-	char more;
-	ssize_t n;
-
-	do {
-		int r = buf_reserve(out, MIN(out->max - out->n, (size_t)4096));
-
-		if (r < 0)
-			return r;
-		if (out->n < out->cap)
-			n = read(fd, out->p + out->n, out->cap - out->n);
-		else
-			n = read(fd, &more, 1);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0 && out->n == out->cap)
-			return -EMSGSIZE;
-		out->n += n > 0 ? (size_t)n : 0;
-	} while (n != 0);
-	return 0;
-}
-
+/* What is appended to the file meanwhile is left out. */
 static int read_regular(int fd, struct buf *out, struct stat *ret_stat)
 {
+	size_t left;
 	struct stat st;
 	int r;
 
@@ -38,10 +16,22 @@ static int read_regular(int fd, struct buf *out, struct stat *ret_stat)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
-	r = read_all(fd, out);
-	if (r >= 0)
-		*ret_stat = st;
-	return r;
+	left = (size_t)st.st_size;
+	r = buf_reserve(out, left);
+	if (r < 0)
+		return r;
+	while (left > 0) {
+		ssize_t n = read(fd, out->p + out->n, left);
+
+		if (n < 0)
+			return -errno; /* not EINTR: a regular file is never waited for */
+		if (n == 0)
+			break;
+		out->n += (size_t)n;
+		left -= (size_t)n;
+	}
+	*ret_stat = st;
+	return 0;
 }
 
 int small_file_read(const char *path, struct buf *out, struct stat *ret_stat,

@@ -8,6 +8,12 @@
 
 #define CANARY_SIZE 40
 
+/* To be called first in main(): runs the program anew with LD_BIND_NOW, unless it is set.
+ * Without it the dynamic linker, finding a function at its first call, saves the vector
+ * registers on the stack, and with them what memcpy() moved last: a whole secret access key
+ * fits. */
+void canary_main(char **argv);
+
 /* Writes the canary, with a NUL behind it, into out[CANARY_SIZE + 1]. It stands nowhere in the
  * program: it is computed. */
 void canary_write(char *out);
@@ -15,6 +21,5 @@ void canary_write(char *out);
 /* How often the canary is found. Aborts if memory can't be read. */
 size_t canary_count(void);
 
-/* Asserts that not even pieces of it are left. The stack is looked through for the whole only:
- * what a register held may lie there until the next call goes as deep. */
+/* Asserts that not even pieces of it are left. */
 void canary_assert_gone(void);

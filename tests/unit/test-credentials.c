@@ -158,13 +158,15 @@ static void teardown(void)
 	ck_assert_int_eq(prctl(PR_SET_DUMPABLE, 1), 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("credentials");
 	TCase *tcase = tcase_create("credentials");
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
+	(void)argc;
+	canary_main(argv);
 	memset(a, 'a', sizeof(a));
 	tcase_set_timeout(tcase, 60);
 	tcase_add_checked_fixture(tcase, NULL, teardown);

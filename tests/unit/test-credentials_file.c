@@ -305,13 +305,15 @@ START_TEST(test_leaves_nothing)
 }
 END_TEST
 
-int main(void)
+int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("credentials_file");
 	TCase *tcase = tcase_create("credentials_file");
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
+	(void)argc;
+	canary_main(argv);
 	tcase_set_timeout(tcase, 60);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_loop_test(tcase, test_accepted, 0, ELEMENTSOF(accepted));

@@ -225,13 +225,15 @@ static void teardown(void)
 	ck_assert_int_eq(prctl(PR_SET_DUMPABLE, 1), 0); /* for the leak sanitizer */
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("credentials_reply");
 	TCase *tcase = tcase_create("credentials_reply");
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
+	(void)argc;
+	canary_main(argv);
 	tcase_set_timeout(tcase, 60);
 	tcase_add_checked_fixture(tcase, NULL, teardown);
 	tcase_add_loop_test(tcase, test_accepted, 0, ELEMENTSOF(accepted));

@@ -412,13 +412,15 @@ START_TEST(test_role)
 }
 END_TEST
 
-int main(void)
+int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("imds");
 	TCase *tcase = tcase_create("imds");
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
+	(void)argc;
+	canary_main(argv);
 	/* As the program does; libevent is only the test server's. */
 	curl_global_init_mem(CURL_GLOBAL_DEFAULT, wipe_malloc, wipe_free, wipe_realloc,
 			     wipe_strdup, wipe_calloc);

@@ -181,13 +181,15 @@ START_TEST(test_wipe_realloc)
 }
 END_TEST
 
-int main(void)
+int main(int argc, char **argv)
 {
 	Suite *suite = suite_create("secret");
 	TCase *tcase = tcase_create("secret");
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
+	(void)argc;
+	canary_main(argv);
 	tcase_set_timeout(tcase, 60); /* the sanitizers make much memory to look through */
 	tcase_add_checked_fixture(tcase, NULL, teardown);
 	tcase_add_test(tcase, test_init);
