@@ -47,30 +47,15 @@ static enum blame blame(struct slice code)
 
 /* Waits for other credentials than those that were rejected, or goes on at once if they are
  * here already. */
-static void park(struct request *r, usec_t now)
+static void wait_for_credentials(struct request *r, usec_t now)
 {
 	struct message m = {.kind = MESSAGE_REJECTED, .id = r->credentials->serial};
+	bool asked = r->worker->credentials == r->credentials &&
+		     mailbox_send(r->worker->env.control, &m) == 0;
 
-	r->park_deadline = now + PARK_TIME;
-	r->is_parked = true;
-	LIST_INSERT_HEAD(&r->worker->parked, r, parked);
-	if (r->worker->credentials != r->credentials)
+	request_park(r, now + PARK_TIME);
+	if (!asked)
 		request_unpark(r, now);
-	else if (mailbox_send(r->worker->env.control, &m) < 0)
-		request_unpark(r, now);
-}
-
-void request_unpark(struct request *r, usec_t now)
-{
-	LIST_REMOVE(r, parked);
-	r->is_parked = false;
-	if (r->worker->credentials != r->credentials)
-		request_submit(r, now);
-	else
-		request_refuse(
-			r, REFUSAL_BAD_CREDENTIALS,
-			"AWS KMS rejected the proxy's credentials, and there are no new ones",
-			now);
 }
 
 /* An answer that may be relayed: its status, the allowed headers, its body. */
@@ -173,7 +158,7 @@ static void take_error(struct request *r, usec_t now)
 	case BLAME_CREDENTIALS:
 		if (!r->signed_again) {
 			r->signed_again = true;
-			park(r, now);
+			wait_for_credentials(r, now);
 			return;
 		}
 		break;

@@ -234,12 +234,37 @@ static enum refusal decide(struct request *r, const struct kms_request *kms)
 	return REFUSAL_POLICY;
 }
 
+void request_park(struct request *r, usec_t deadline)
+{
+	r->park_deadline = deadline;
+	r->is_parked = true;
+	LIST_INSERT_HEAD(&r->worker->parked, r, parked);
+}
+
+void request_unpark(struct request *r, usec_t now)
+{
+	LIST_REMOVE(r, parked);
+	r->is_parked = false;
+	if (!r->worker->credentials)
+		request_refuse(r, REFUSAL_NO_CREDENTIALS, NULL, now);
+	else if (r->worker->credentials == r->credentials)
+		request_refuse(
+			r, REFUSAL_BAD_CREDENTIALS,
+			"AWS KMS rejected the proxy's credentials, and there are no new ones",
+			now);
+	else
+		request_submit(r, now);
+}
+
 void request_submit(struct request *r, usec_t now)
 {
 	struct upstream *u;
 
 	if (!r->worker->credentials) {
-		request_refuse(r, REFUSAL_NO_CREDENTIALS, NULL, now);
+		/* The first ones are on their way when the daemon has just started. */
+		request_park(r, r->worker->credentials_due);
+		if (now >= r->worker->credentials_due)
+			request_unpark(r, now);
 		return;
 	}
 	u = worker_upstream(r->worker, r->generation, (unsigned)r->endpoint);

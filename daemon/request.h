@@ -82,6 +82,8 @@ const struct endpoint_config *request_endpoint(const struct request *r);
  * or what cut it off ("client-gone"). Cancels what is in flight. */
 void request_end(struct request *r, const char *why, size_t written, usec_t now);
 
-/* New credentials came, or the wait for them is over: sends the request again, or refuses it.
- */
+/* Waits for credentials, at most until `deadline`. */
+void request_park(struct request *r, usec_t deadline);
+
+/* New credentials came, or the wait for them is over: sends the request, or refuses it. */
 void request_unpark(struct request *r, usec_t now);

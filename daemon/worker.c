@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SWEEP (250 * USEC_PER_MSEC) /* how late a deadline may be */
+#define SWEEP (250 * USEC_PER_MSEC)          /* how late a deadline may be */
+#define FIRST_CREDENTIALS (3 * USEC_PER_SEC) /* IMDS answers within 2 s or not */
 
 /* ---- upstreams ---- */
 
@@ -347,6 +348,7 @@ int worker_new(unsigned index, const struct worker_environment *environment,
 	w->env = *environment;
 	w->generation = generation_ref(generation);
 	w->credentials = credentials_ref(credentials);
+	w->credentials_due = clock_monotonic() + FIRST_CREDENTIALS;
 	TAILQ_INIT(&w->turns);
 	w->base = event_base_new();
 	if (!w->base)

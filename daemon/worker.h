@@ -47,6 +47,7 @@ struct worker {
 	struct signer *signer;
 	struct generation *generation;
 	struct credentials *credentials; /* NULL until the first come */
+	usec_t credentials_due;          /* until then requests wait for the first */
 	LIST_HEAD(, upstream_set) sets;  /* the first is the current generation's */
 	LIST_HEAD(, connection) connections;
 	TAILQ_HEAD(, connection)
