@@ -6,7 +6,7 @@
  * what that rests on: that every length is consistent, so that no other reader finds another
  * name. An encrypted name (ECH) isn't seen: the outer one counts. */
 
-#include "limits.h"
+#include "limit.h"
 #include "macro.h"
 #include "slice.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "flood.h"
 
-#include "limits.h"
+#include "limit.h"
 
 static const struct rate flood_rate = {
 	.interval = USEC_PER_SEC / LIMIT_AUDIT_REFUSALS_PER_SEC,

@@ -3,7 +3,7 @@
 
 #include "authority.h"
 #include "http_line.h"
-#include "limits.h"
+#include "limit.h"
 
 #include <assert.h>
 

@@ -2,7 +2,7 @@
 #include "http_reply.h"
 
 #include "http_line.h"
-#include "limits.h"
+#include "limit.h"
 
 #include <assert.h>
 

@@ -16,7 +16,7 @@
  * value. Nothing is allocated. */
 
 #include "error.h"
-#include "limits.h"
+#include "limit.h"
 #include "macro.h"
 #include "slice.h"
 

@@ -6,7 +6,7 @@
 
 #include "kms.h"
 
-#include "limits.h"
+#include "limit.h"
 
 #include <assert.h>
 #include <ctype.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy.h"
 
-#include "limits.h"
+#include "limit.h"
 #include "policy_index.h"
 
 #include <assert.h>

@@ -6,7 +6,7 @@
  * second document, a name given twice), and bounds its size. */
 
 #include "findings.h"
-#include "limits.h"
+#include "limit.h"
 #include "macro.h"
 #include "slice.h"
 

@@ -2,7 +2,7 @@
 #include "options.h"
 
 #include "config.h"
-#include "limits.h"
+#include "limit.h"
 #include "syntax.h"
 
 #define AT(type, member) .offset = offsetof(struct type, member)

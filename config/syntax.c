@@ -2,7 +2,7 @@
 #include "syntax.h"
 
 #include "authority.h"
-#include "limits.h"
+#include "limit.h"
 
 #include <arpa/inet.h>
 #include <limits.h>

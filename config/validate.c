@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "endpoint.h"
-#include "limits.h"
+#include "limit.h"
 #include "reader.h"
 #include "similar.h"
 

@@ -2,7 +2,7 @@
 #include "value.h"
 
 #include "clock.h"
-#include "limits.h"
+#include "limit.h"
 #include "quote.h"
 #include "rate_limit.h"
 

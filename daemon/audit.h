@@ -8,7 +8,7 @@
  * interface. */
 
 #include "clock.h"
-#include "limits.h"
+#include "limit.h"
 #include "log.h"
 #include "macro.h"
 #include "slice.h"

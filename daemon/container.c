@@ -3,7 +3,7 @@
 
 #include "credentials_reply.h"
 #include "fetch.h"
-#include "limits.h"
+#include "limit.h"
 #include "secret.h"
 #include "small_file.h"
 

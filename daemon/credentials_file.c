@@ -2,7 +2,7 @@
 #include "credentials_file.h"
 
 #include "credentials_reply.h"
-#include "limits.h"
+#include "limit.h"
 #include "small_file.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
  * every member that changes is one atomic word. */
 
 #include "flood.h"
-#include "limits.h"
+#include "limit.h"
 #include "macro.h"
 #include "rate_limit.h"
 

@@ -2,7 +2,7 @@
 #include "fetch.h"
 
 #include "curl_loop.h"
-#include "limits.h"
+#include "limit.h"
 
 #include <errno.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #include "document.h"
 #include "explain.h"
 #include "import_vsock_proxy.h"
-#include "limits.h"
+#include "limit.h"
 #include "log.h"
 #include "secret.h"
 #include "server.h"

@@ -8,7 +8,7 @@
 
 #include "buf.h"
 #include "clock.h"
-#include "limits.h"
+#include "limit.h"
 #include "macro.h"
 
 #include <stdbool.h>

@@ -2,7 +2,7 @@
 #include "resolver.h"
 
 #include "buf.h"
-#include "limits.h"
+#include "limit.h"
 
 #include <errno.h>
 #include <netdb.h>

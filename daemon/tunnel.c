@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "audit.h"
-#include "limits.h"
+#include "limit.h"
 #include "tunnel_internal.h"
 
 #include <errno.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* ---- configuration ---- */
 
@@ -25,27 +26,51 @@ static void record(struct tunnel *t, enum event_kind event, const char *reason,
 		   const char *detail, int status)
 {
 	struct connection *c = t->connection;
+	struct enclave *e = c->identity.enclave;
 	struct audit_record r;
 
 	audit_record_init(&r, event);
-	snprintf(r.enclave, sizeof(r.enclave), "%s", c->identity.enclave->name);
+	snprintf(r.enclave, sizeof(r.enclave), "%s", e->name);
 	r.has_cid = c->identity.has_cid;
 	r.cid = c->identity.cid;
 	r.allowed = event != EVENT_TUNNEL_REFUSED;
 	r.reason = reason;
 	r.status = status;
 	snprintf(r.endpoint, sizeof(r.endpoint), "%.*s", LIMIT_LOG_VALUE, t->name);
-	snprintf(r.detail, sizeof(r.detail), "%s", detail ?: "");
+	snprintf(r.detail, sizeof(r.detail), "%s", detail);
 	if (event == EVENT_TUNNEL_END) {
 		r.bytes_in = (int64_t)t->pump.ways[0].bytes;
 		r.bytes_out = (int64_t)t->pump.ways[1].bytes;
 		r.duration = clock_monotonic() - t->started;
-		enclave_count(c->identity.enclave, COUNTER_BYTES_IN, t->pump.ways[0].bytes);
-		enclave_count(c->identity.enclave, COUNTER_BYTES_OUT, t->pump.ways[1].bytes);
 	}
-	if (!r.allowed && !flood_admit(&c->identity.enclave->flood, clock_monotonic()))
+	if (r.allowed ? c->generation->config->audit == AUDIT_REFUSALS
+		      : !flood_admit(&e->flood, clock_monotonic()))
 		return;
 	audit_submit(c->worker->env.audit, &r);
+}
+
+static void record_end(struct tunnel *t, const char *why)
+{
+	struct enclave *e = t->connection->identity.enclave;
+
+	record(t, EVENT_TUNNEL_END, why, "", 0);
+	enclave_count(e, COUNTER_BYTES_IN, t->pump.ways[0].bytes);
+	enclave_count(e, COUNTER_BYTES_OUT, t->pump.ways[1].bytes);
+}
+
+/* It was never open. What ends before its host is known costs a token all the same. */
+static void record_refused(struct tunnel *t, const char *reason, const char *detail, int status)
+{
+	struct connection *c = t->connection;
+	struct enclave *e = c->identity.enclave;
+
+	if (!t->host)
+		(void)!rate_limit_take(
+			&e->requests,
+			c->generation->config->enclaves[c->enclave].limits.requests,
+			clock_monotonic(), NULL);
+	enclave_count(e, COUNTER_CONNECTIONS_REFUSED, 1);
+	record(t, EVENT_TUNNEL_REFUSED, reason, detail, status);
 }
 
 /* ---- the share of memory ---- */
@@ -70,15 +95,17 @@ struct tunnel *tunnel_free(struct tunnel *t, const char *why)
 	struct enclave *e = t->connection->identity.enclave;
 
 	if (t->state == TUNNEL_OPEN)
-		record(t, EVENT_TUNNEL_END, why, NULL, 0);
+		record_end(t, why);
 	else if (why)
-		record(t, EVENT_TUNNEL_REFUSED, why, NULL, 0);
+		record_refused(t, why, "", 0);
 	t->connection->tunnel = NULL;
 	(void)!tunnel_recharge(t, 0);
 	if (t->counted)
 		gauge_return(&e->tunnels, 1);
-	if (t->watched)
+	if (t->host_fd >= 0) {
 		event_del(&t->host_event);
+		close(t->host_fd);
+	}
 	if (t->refill)
 		event_free(t->refill);
 	pump_done(&t->pump);
@@ -110,44 +137,51 @@ enum tunnel_refusal {
 
 static const struct {
 	const char *reason; /* of the record */
+	const char *text;   /* for both, unless the record has a closer one */
 	int status;         /* to a CONNECT */
 	enum tls_alert alert;
 } refusals[] = {
-	[TUNNEL_NO_NAME] = {"no-server-name", 403, TLS_ALERT_UNRECOGNIZED_NAME},
-	[TUNNEL_BAD_HELLO] = {"client-hello", 403, TLS_ALERT_DECODE_ERROR},
-	[TUNNEL_HOST] = {"tunnel-host", 403, TLS_ALERT_UNRECOGNIZED_NAME},
-	[TUNNEL_NAME_DIFFERS] = {"server-name", 403, TLS_ALERT_UNRECOGNIZED_NAME},
-	[TUNNEL_RATE] = {"rate", 403, TLS_ALERT_INTERNAL_ERROR},
-	[TUNNEL_CONNECTIONS] = {"tunnel-connections", 403, TLS_ALERT_INTERNAL_ERROR},
-	[TUNNEL_MEMORY] = {"memory", 502, TLS_ALERT_INTERNAL_ERROR},
-	[TUNNEL_NO_HOST] = {"no-upstream", 502, TLS_ALERT_INTERNAL_ERROR},
-	[TUNNEL_TIMEOUT] = {"upstream-timeout", 504, TLS_ALERT_INTERNAL_ERROR},
-	[TUNNEL_TOO_SLOW] = {"too-slow", 403, TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_NO_NAME] = {"no-server-name", "the ClientHello names no server", 403,
+			    TLS_ALERT_UNRECOGNIZED_NAME},
+	[TUNNEL_BAD_HELLO] = {"client-hello", "the ClientHello is malformed", 403,
+			      TLS_ALERT_DECODE_ERROR},
+	[TUNNEL_HOST] = {"tunnel-host", "it is not in tunnel.hosts of the enclave", 403,
+			 TLS_ALERT_UNRECOGNIZED_NAME},
+	[TUNNEL_NAME_DIFFERS] = {"server-name", "the ClientHello is for another host", 403,
+				 TLS_ALERT_UNRECOGNIZED_NAME},
+	[TUNNEL_RATE] = {"rate", "limits.requests of the enclave is used up", 403,
+			 TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_CONNECTIONS] = {"tunnel-connections",
+				"tunnel.connections of the enclave is reached", 403,
+				TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_MEMORY] = {"memory", "out of memory", 502, TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_NO_HOST] = {"no-upstream", "the host can't be reached", 502,
+			    TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_TIMEOUT] = {"upstream-timeout", "the host did not answer in time", 504,
+			    TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_TOO_SLOW] = {"too-slow", "the ClientHello did not come in time", 403,
+			     TLS_ALERT_INTERNAL_ERROR},
 };
 
-/* An enclave that sent CONNECT is answered in HTTP until it got its 200, else in TLS. `alert`
- * overrides the row's. Nothing may follow a call of this. */
+/* An enclave that sent CONNECT is answered in HTTP until it got its 200, else in TLS. It is
+ * told the row's text only: `detail` (NULL: none) may tell of the parent's network, and is for
+ * the record. `alert` overrides the row's. Nothing may follow a call of this. */
 static void refuse_alert(struct tunnel *t, enum tunnel_refusal refusal, enum tls_alert alert,
 			 const char *detail, usec_t now)
 {
 	struct connection *c = t->connection;
-	int status = t->by_connect && !t->watched ? refusals[refusal].status : 0;
+	int status = t->by_connect && t->host_fd < 0 ? refusals[refusal].status : 0;
+	const char *said = refusals[refusal].text;
 	char text[512], bytes[TLS_ALERT_SIZE];
 	struct slice answer;
 	int n;
 
-	/* What is refused before its host is known costs a token all the same. */
-	if (!t->host)
-		(void)!rate_limit_take(
-			&c->identity.enclave->requests,
-			c->generation->config->enclaves[c->enclave].limits.requests, now, NULL);
-	record(t, EVENT_TUNNEL_REFUSED, refusals[refusal].reason, detail, status);
-	enclave_count(c->identity.enclave, COUNTER_CONNECTIONS_REFUSED, 1);
+	record_refused(t, refusals[refusal].reason, detail ?: said, status);
 	if (status) {
 		n = snprintf(text, sizeof(text),
 			     "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\n"
 			     "Content-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
-			     status, http_reason_phrase(status), strlen(detail) + 1, detail);
+			     status, http_reason_phrase(status), strlen(said) + 1, said);
 		answer = (struct slice){text, (size_t)n};
 	} else {
 		answer = tls_alert_write(alert, bytes);
@@ -167,7 +201,7 @@ static void open_tunnel(struct tunnel *t, usec_t now)
 {
 	t->state = TUNNEL_OPEN;
 	t->moved = now;
-	record(t, EVENT_TUNNEL_OPEN, "allowed", NULL, t->by_connect ? 200 : 0);
+	record(t, EVENT_TUNNEL_OPEN, "allowed", "", t->by_connect ? 200 : 0);
 	enclave_count(t->connection->identity.enclave, COUNTER_TUNNELS, 1);
 	if (pump_prepend(&t->pump, 0, buf_slice(&t->early)) < 0) {
 		tunnel_end(t, "memory");
@@ -197,7 +231,7 @@ static void hello_done(struct tunnel *t, const struct client_hello *hello, usec_
 	char detail[LIMIT_LOG_VALUE];
 
 	if (!hello->server_name[0]) {
-		refuse(t, TUNNEL_NO_NAME, "the ClientHello names no server", now);
+		refuse(t, TUNNEL_NO_NAME, NULL, now);
 		return;
 	}
 	if (t->by_connect) {
@@ -212,12 +246,10 @@ static void hello_done(struct tunnel *t, const struct client_hello *hello, usec_
 	}
 	snprintf(t->name, sizeof(t->name), "%s", hello->server_name);
 	t->host = find_host(t, slice_from(hello->server_name), 0);
-	if (!t->host) {
-		refuse(t, TUNNEL_HOST, "the server name is not in tunnel.hosts of this enclave",
-		       now);
-		return;
-	}
-	start_connecting(t, now);
+	if (t->host)
+		start_connecting(t, now);
+	else
+		refuse(t, TUNNEL_HOST, NULL, now);
 }
 
 /* True: nothing has happened, more bytes are needed. */
@@ -282,27 +314,37 @@ static void answer_connect(struct tunnel *t, usec_t now)
 	read_hello(t, now);
 }
 
+/* Takes the socket over: libcurl's handles of an idle tunnel would hold 50 KiB. */
+static int watch_host(struct tunnel *t, int fd)
+{
+	event_assign(&t->host_event, t->worker->base, fd,
+		     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, tunnel_on_host, t);
+	if (event_add(&t->host_event, NULL) < 0) {
+		close(fd);
+		return -ENOMEM;
+	}
+	t->host_fd = fd;
+	pump_init(&t->pump, t->connection->fd, fd);
+	return 0;
+}
+
 static void on_connected(struct connector *connector, const char *why, void *userdata)
 {
 	struct tunnel *t = userdata;
 	usec_t now = clock_monotonic();
 	char detail[LIMIT_LOG_VALUE];
-	int fd = connector_fd(connector);
+	int fd;
 
 	if (why) {
 		slice_escape(slice_from(why), detail, sizeof(detail));
 		refuse(t, TUNNEL_NO_HOST, detail, now);
 		return;
 	}
-	event_assign(&t->host_event, t->worker->base, fd,
-		     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, tunnel_on_host, t);
-	if (event_add(&t->host_event, NULL) < 0) {
-		refuse(t, TUNNEL_MEMORY, "out of memory", now);
-		return;
-	}
-	t->watched = true;
-	pump_init(&t->pump, t->connection->fd, fd);
-	if (t->by_connect)
+	fd = connector_take_fd(connector);
+	t->connector = connector_free(connector);
+	if (watch_host(t, fd) < 0)
+		refuse(t, TUNNEL_MEMORY, NULL, now);
+	else if (t->by_connect)
 		answer_connect(t, now);
 	else
 		open_tunnel(t, now);
@@ -317,12 +359,13 @@ static void connect_host(struct tunnel *t, const char *addresses, usec_t now)
 		.connect_port = t->host->connect_to ? t->host->connect_port : t->host->port,
 		.addresses = addresses,
 		.any_address = t->host->connect_to != NULL,
-		.timeout = MAX(t->deadline - now, USEC_PER_MSEC),
+		/* The deadline is the sweep's; this is only more than that. */
+		.timeout = LIMIT_TUNNEL_CONNECT + USEC_PER_SEC,
 	};
 
 	t->state = TUNNEL_CONNECT;
 	if (connector_new(t->worker->base, &options, on_connected, t, &t->connector) < 0)
-		refuse(t, TUNNEL_MEMORY, "out of memory", now);
+		refuse(t, TUNNEL_MEMORY, NULL, now);
 }
 
 /* Rate, number and memory; false: refused, and the tunnel may be gone. */
@@ -334,13 +377,12 @@ static bool take_limits(struct tunnel *t, usec_t now)
 	bool counted;
 
 	if (!rate_limit_take(&e->requests, config->limits.requests, now, NULL)) {
-		refuse(t, TUNNEL_RATE, "limits.requests of the enclave is used up", now);
+		refuse(t, TUNNEL_RATE, NULL, now);
 		return false;
 	}
 	t->counted = counted = gauge_take(&e->tunnels, 1, config->tunnel.connections);
 	if (!counted)
-		refuse(t, TUNNEL_CONNECTIONS, "tunnel.connections of the enclave is reached",
-		       now);
+		refuse(t, TUNNEL_CONNECTIONS, NULL, now);
 	return counted;
 }
 
@@ -406,7 +448,7 @@ void tunnel_sweep(struct tunnel *t, usec_t now)
 		return;
 	case TUNNEL_HELLO:
 		if (t->deadline <= now)
-			refuse(t, TUNNEL_TOO_SLOW, "the ClientHello did not come in time", now);
+			refuse(t, TUNNEL_TOO_SLOW, NULL, now);
 		return;
 	case TUNNEL_LOOKUP:
 	case TUNNEL_CONNECT:
@@ -419,12 +461,12 @@ void tunnel_sweep(struct tunnel *t, usec_t now)
 	}
 }
 
-/* Whether the new configuration still leads to the same place. */
+/* Whether it is the same name, and leads to the same place. */
 static bool host_equal(const struct tunnel_host *a, const struct tunnel_host *b)
 {
 	const char *to_a = a->connect_to ?: a->host, *to_b = b->connect_to ?: b->host;
 
-	return strcmp(to_a, to_b) == 0 && a->port == b->port &&
+	return strcmp(a->host, b->host) == 0 && strcmp(to_a, to_b) == 0 && a->port == b->port &&
 	       a->connect_port == b->connect_port;
 }
 
@@ -462,7 +504,7 @@ static struct tunnel *tunnel_alloc(struct connection *c, struct slice bytes, use
 		return NULL;
 	t->connection = c;
 	t->worker = c->worker;
-	t->first_ended = -1;
+	t->host_fd = t->first_ended = -1;
 	t->started = t->moved = now;
 	t->deadline = now + LIMIT_HEAD_TIME;
 	/* Room for a whole hello and what a read may bring behind it. */
@@ -493,18 +535,20 @@ int tunnel_new_connect(struct connection *c, const struct http_head *head, struc
 {
 	char host[SERVER_NAME_SIZE];
 	struct tunnel *t = tunnel_alloc(c, rest, now);
+	bool is_ip6;
 
 	if (!t)
 		return -ENOMEM;
 	t->by_connect = true;
 	slice_escape(head->host, host, sizeof(host));
-	snprintf(t->name, sizeof(t->name), "%s:%u", host, head->port);
+	is_ip6 = strchr(host, ':');
+	snprintf(t->name, sizeof(t->name), "%s%s%s:%u", is_ip6 ? "[" : "", host,
+		 is_ip6 ? "]" : "", head->port);
 	t->host = find_host(t, head->host, head->port);
 	connection_drop_input(c); /* the head may have been in it */
 	if (t->host)
 		start_connecting(t, now);
 	else
-		refuse(t, TUNNEL_HOST,
-		       "the host and port are not in tunnel.hosts of this enclave", now);
+		refuse(t, TUNNEL_HOST, NULL, now);
 	return 0;
 }

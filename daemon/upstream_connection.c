@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "limits.h"
+#include "limit.h"
 #include "upstream_internal.h"
 
 #include <errno.h>

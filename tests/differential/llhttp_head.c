@@ -5,7 +5,7 @@
  * and over messages made of them. */
 
 #include "http_head.h"
-#include "limits.h"
+#include "limit.h"
 #include "llhttp_read.h"
 #include "mutate.h"
 #include "wire_table.h"

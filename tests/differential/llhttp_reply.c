@@ -5,7 +5,7 @@
  * has. */
 
 #include "http_reply.h"
-#include "limits.h"
+#include "limit.h"
 #include "llhttp_read.h"
 #include "mutate.h"
 #include "wire_table.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check_head.h"
 
-#include "limits.h"
+#include "limit.h"
 
 #include <stdio.h>
 #include <stdlib.h>

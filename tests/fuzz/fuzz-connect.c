@@ -4,7 +4,7 @@
  * on finding it; fuzz-head has the other requests. */
 
 #include "check_head.h"
-#include "limits.h"
+#include "limit.h"
 
 #include <stdlib.h>
 

@@ -3,7 +3,7 @@
 /* Any bytes as the head of a request of an enclave without a tunnel. */
 
 #include "check_head.h"
-#include "limits.h"
+#include "limit.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -4,7 +4,7 @@
  * byte by byte, with the same answer. */
 
 #include "http_reply.h"
-#include "limits.h"
+#include "limit.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #include "container.h"
 
 #include "http_script.h"
-#include "limits.h"
+#include "limit.h"
 #include "secret.h"
 
 #include <check.h>

@@ -2,7 +2,7 @@
 #include "credentials_file.h"
 
 #include "canary.h"
-#include "limits.h"
+#include "limit.h"
 #include "secret.h"
 
 #include <check.h>

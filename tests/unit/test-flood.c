@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "flood.h"
 
-#include "limits.h"
+#include "limit.h"
 
 #include <check.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "http_head.h"
 
-#include "limits.h"
+#include "limit.h"
 #include "wire_table.h"
 
 #include <check.h>

@@ -2,7 +2,7 @@
 #include "http_reply.h"
 
 #include "failing_malloc.h"
-#include "limits.h"
+#include "limit.h"
 #include "wire_table.h"
 
 #include <check.h>

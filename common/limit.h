@@ -1,11 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-
-/* This folder is searched before the system's, so that <limits.h> means this file: bring in the
- * other one too. A guard instead of #pragma once, since both are on one chain of includes. */
-#include_next <limits.h>
-
-#ifndef KMS_VSOCK_PROXY_LIMITS_H
-#define KMS_VSOCK_PROXY_LIMITS_H
+#pragma once
 
 /* Every number that bounds what a peer can make us hold or do. Each is in the man page too. */
 
@@ -66,5 +60,3 @@
 #define LIMIT_NAME 64
 
 /* clang-format on */
-
-#endif
