@@ -14,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "lib"))
 import aws as local_aws     # noqa: E402
 import journal              # noqa: E402
 import peers                # noqa: E402
+import service              # noqa: E402
 
 ARRANGEMENT = os.environ.get("VM_ARRANGEMENT", "vhost")
 LOGS = pathlib.Path("/test/out/cases")
@@ -91,3 +92,28 @@ def aws(aws_process):
     yield aws_process
     for standin in ("kms", "imds"):
         aws_process.ask(to=standin, clear=True)
+
+
+@pytest.fixture
+def unit(aws):
+    """The service on the local KMS, with four enclaves; not started."""
+    instance = service.Service({
+        "listen": [{"vsock": service.PORT}], "endpoints": {"kms": aws.endpoint()},
+        "enclaves": service.four_enclaves()})
+    yield instance
+    instance.stop()
+
+
+@pytest.fixture(scope="session")
+def fixed_answer(tmp_path_factory):
+    """A TLS server that answers everything alike, for traffic that the local KMS is too slow for."""
+    server = local_aws.FixedAnswer(tmp_path_factory.mktemp("fixed"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def fast_unit(unit, fixed_answer):
+    """The same on that server."""
+    unit.config["endpoints"]["kms"] = fixed_answer.endpoint()
+    return unit

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A journal that is stopped: requests go on, the loss is counted and recorded after."""
+
+import os
+import signal
+import subprocess
+
+import journal
+import service
+from kms_client import request
+
+DESCRIBE = request("DescribeKey", {"KeyId": "alias/payments"})
+
+
+def journald():
+    return int(subprocess.run(["systemctl", "show", "-p", "MainPID", "--value", "systemd-journald"], check=True,
+                              stdout=subprocess.PIPE, text=True).stdout)
+
+
+def test_requests_go_on_while_the_journal_hangs(fast_unit, enclaves):
+    fast_unit.start()
+    with enclaves(16).client(service.PORT) as client:
+        assert client.ask(DESCRIBE).status == 200
+        place = journal.cursor()
+        pid = journald()
+        asked = 0
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            # the socket's buffer and our queue of 1,024 fill up
+            for _ in range(2500):
+                assert client.ask(DESCRIBE).status == 200
+                asked += 1
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert client.ask(DESCRIBE).status == 200
+    lost = service.wait(lambda: [r for r in journal.records(place, _SYSTEMD_UNIT=service.UNIT) if "LOST" in r], 120)
+    written = len(journal.records(place, KMS_ACTION="DescribeKey"))
+    total = sum(int(r["LOST"]) for r in lost)
+    print(f"{asked + 1} requests, {written} records, {total} counted as lost")
+    assert total > 0
+    assert written + total == asked + 1
