@@ -20,6 +20,7 @@ struct connector {
 	bool any_address;
 	bool address_refused;
 	int fd;
+	bool taken; /* fd is somebody else's */
 	connector_cb done;
 	void *userdata;
 	char error[CURL_ERROR_SIZE];
@@ -34,6 +35,12 @@ bool connector_is_literal(const char *host)
 
 int connector_fd(const struct connector *c)
 {
+	return c->fd;
+}
+
+int connector_take_fd(struct connector *c)
+{
+	c->taken = true;
 	return c->fd;
 }
 
@@ -70,6 +77,14 @@ static curl_socket_t opensocket_cb(void *userdata, curlsocktype purpose,
 		return CURL_SOCKET_BAD;
 	}
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/* libcurl has no other way to let go of a socket. */
+static int closesocket_cb(void *userdata, curl_socket_t fd)
+{
+	struct connector *c = userdata;
+
+	return c->taken && fd == c->fd ? 0 : close(fd);
 }
 
 static CURLcode ssl_ctx_cb(CURL *easy, void *ssl_ctx, void *userdata)
@@ -148,6 +163,8 @@ static CURLcode set_options(struct connector *c, const struct connector_options 
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->error);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_cb);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETDATA, c);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CLOSESOCKETFUNCTION, closesocket_cb);
+	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CLOSESOCKETDATA, c);
 	return e;
 }
 

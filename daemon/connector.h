@@ -49,6 +49,10 @@ DEFINE_CLEANUP(struct connector *, connector_free)
 /* The connected socket, to wait on; owned by the connector. */
 int connector_fd(const struct connector *c);
 
+/* The connected socket, of a connection without TLS: the caller's from now on. The connector
+ * can only be freed then. */
+int connector_take_fd(struct connector *c);
+
 /* Bytes sent or received (more than 0), 0 at the end of the stream (receiving), -EAGAIN, or
  * another negative errno when the connection is broken. */
 _must_check_ ssize_t connector_send(struct connector *c, struct slice bytes);

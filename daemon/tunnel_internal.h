@@ -31,9 +31,9 @@ struct tunnel {
 	size_t charged;                  /* of its share of memory */
 	struct buf early;                /* from the enclave, until the tunnel is open */
 	uint64_t lookup;
-	struct connector *connector;
+	struct connector *connector; /* while it connects */
+	int host_fd;                 /* connected, and watched by host_event; -1: not yet */
 	struct event host_event;
-	bool watched;
 	struct pump pump;
 	struct event *refill; /* waits for the bandwidth */
 	usec_t deadline, started, moved;
