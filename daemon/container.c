@@ -185,6 +185,7 @@ static void on_reply(struct fetch_reply *reply, void *userdata)
 	} else {
 		r = credentials_reply_parse(CREDENTIALS_FORM_CONTAINER, reply->body.p,
 					    reply->body.n, &credentials, &fault);
+		buf_done(&reply->body); /* now: other threads use the credentials soon */
 		if (r < 0)
 			error_set(&error, "the answer of the container endpoint %s",
 				  fault.text);

@@ -244,6 +244,7 @@ static void take_credentials(struct imds *imds, struct fetch_reply *reply)
 
 	r = credentials_reply_parse(CREDENTIALS_FORM_IMDS, reply->body.p, reply->body.n,
 				    &credentials, &fault);
+	buf_done(&reply->body); /* now: other threads use the credentials soon */
 	if (r >= 0) {
 		finish(imds, credentials, NULL);
 		return;
