@@ -35,7 +35,12 @@ static void run(struct curl_loop *l, curl_socket_t fd, int mask)
 	int running, left;
 	CURLMsg *m;
 
-	curl_multi_socket_action(l->multi, fd, mask, &running);
+	/* An error is one of the callbacks below, out of memory: nothing would wake us again.
+	 */
+	if (curl_multi_socket_action(l->multi, fd, mask, &running) != CURLM_OK) {
+		l->done(CURLE_OUT_OF_MEMORY, l->userdata);
+		return;
+	}
 	m = curl_multi_info_read(l->multi, &left);
 	if (m && m->msg == CURLMSG_DONE)
 		l->done(m->data.result, l->userdata);
