@@ -35,8 +35,7 @@ static void run(struct curl_loop *l, curl_socket_t fd, int mask)
 	int running, left;
 	CURLMsg *m;
 
-	/* An error is one of the callbacks below, out of memory: nothing would wake us again.
-	 */
+	/* It fails when a callback below had no memory: then nothing would wake us again. */
 	if (curl_multi_socket_action(l->multi, fd, mask, &running) != CURLM_OK) {
 		l->done(CURLE_OUT_OF_MEMORY, l->userdata);
 		return;

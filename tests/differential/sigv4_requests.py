@@ -107,7 +107,7 @@ def main():
                                      formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("--seed", type=int, default=4)
-    parser.add_argument("--count", type=int, default=4000)
+    parser.add_argument("--count", type=int, default=3000)
     options = parser.parse_args()
     requests = list(random_requests(random.Random(options.seed), options.count))
 
