@@ -215,6 +215,18 @@ static int run_daemon(const char *path, struct config *config, const struct find
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* One of these that is closed would be the next file's: what we say would go to an enclave. */
+static void open_standard_files(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	_cleanup_(config_unrefp) struct config *config = NULL;
@@ -222,6 +234,7 @@ int main(int argc, char **argv)
 	struct arguments a = {.config = DEFAULT_CONFIG};
 	int r;
 
+	open_standard_files();
 	r = parse_arguments(argc, argv, &a);
 	if (r > 0)
 		return r - 1;
