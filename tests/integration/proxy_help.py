@@ -72,3 +72,13 @@ def sanitized(daemon):
     """Whether it runs under AddressSanitizer, which uses and keeps more memory."""
     with open(f"/proc/{daemon.pid}/maps", encoding="utf-8") as maps:
         return "libasan" in maps.read()
+
+
+def first_client(daemon, enclave="payments"):
+    """A connection, as soon as the daemon listens: for daemons whose log can't be waited for."""
+    def connect():
+        try:
+            return daemon.client(enclave)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+    return wait_for(connect)
