@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A name server on a loopback address of its own, and a name space in which a program asks it.
+
+    with FakeDns({"kms.test": ["127.0.0.2"]}) as dns, Daemon(..., wrapper=dns.wrapper(folder)):
+        dns.names["kms.test"] = ["127.0.0.3"]
+        dns.mode = "silent"             # or "fails" (SERVFAIL), "answers"
+
+Needs root: for port 53, and for the mounts over /etc/resolv.conf and its like.
+"""
+
+import os
+import random
+import socket
+import struct
+import threading
+
+A, NXDOMAIN, SERVFAIL = 1, 3, 2
+
+
+class FakeDns:
+    def __init__(self, names=()):
+        self.names = dict(names)
+        self.mode = "answers"
+        self.asked = []             # the names, as often as they were asked for
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.address = "127.{}.{}.53".format(random.randrange(1, 255), random.randrange(1, 255))
+        self._socket.bind((self.address, 53))
+
+    def __enter__(self):
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def wrapper(self, folder):
+        """The command to put in front of a program that is to ask this server."""
+        files = {
+            "resolv.conf": f"nameserver {self.address}\noptions timeout:30 attempts:1\n",
+            "hosts": "127.0.0.1 localhost\n",
+            "nsswitch.conf": "hosts: files dns\n",
+        }
+        mounts = []
+        for name, text in files.items():
+            (folder / name).write_text(text)
+            if os.path.exists(f"/etc/{name}"):
+                mounts.append(f"mount --bind '{folder / name}' /etc/{name}")
+        return ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                " && ".join(mounts) + ' && exec "$@"', "sh"]
+
+    def _serve(self):
+        while True:
+            try:
+                query, peer = self._socket.recvfrom(4096)
+            except OSError:
+                return
+            if query:
+                self._answer(query, peer)
+
+    def _answer(self, query, peer):
+        name, kind, end = _question(query)
+        self.asked.append(name)
+        if self.mode == "silent":
+            return
+        found = self.names.get(name, ())
+        addresses = found if kind == A else ()
+        code = SERVFAIL if self.mode == "fails" else 0 if found else NXDOMAIN
+        records = [] if code else [
+            b"\xc0\x0c" + struct.pack(">HHIH", A, 1, 0, 4) + socket.inet_aton(a) for a in addresses]
+        head = query[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(records), 0, 0)
+        self._socket.sendto(head + query[12:end] + b"".join(records), peer)
+
+
+def _question(query):
+    """The name, its type, and where the question ends."""
+    labels, at = [], 12
+    while query[at]:
+        labels.append(query[at + 1:at + 1 + query[at]].decode())
+        at += 1 + query[at]
+    return ".".join(labels), struct.unpack(">H", query[at + 1:at + 3])[0], at + 5
