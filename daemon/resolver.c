@@ -122,8 +122,7 @@ static void job_answer(struct job *job, int code, const char *addresses)
 {
 	struct waiter *w;
 
-	STAILQ_FOREACH(w, &job->waiters, link)
-	{
+	STAILQ_FOREACH (w, &job->waiters, link) {
 		struct message m = {.kind = MESSAGE_ADDRESSES,
 				    .id = w->id,
 				    .number = code,
@@ -134,17 +133,24 @@ static void job_answer(struct job *job, int code, const char *addresses)
 	}
 }
 
+static struct known *find_known(const struct resolver *r, const char *host)
+{
+	struct known *k;
+
+	STAILQ_FOREACH (k, &r->known, link)
+		if (strcmp(k->host, host) == 0)
+			return k;
+	return NULL;
+}
+
 /* Keeps a good answer; in place of a bad one gives what is kept. Returns what to answer with,
  * which the caller owns, or NULL. Called with the mutex held. */
 static char *remember(struct resolver *r, const char *host, char *addresses)
 {
 	size_t n = strlen(host) + 1;
-	struct known *k;
+	struct known *k = find_known(r, host);
 	char *copy;
 
-	STAILQ_FOREACH(k, &r->known, link)
-	if (strcmp(k->host, host) == 0)
-		break;
 	if (!addresses)
 		return k && k->addresses ? strdup(k->addresses) : NULL;
 	if (!k) {
@@ -191,9 +197,9 @@ static struct job *next_job(struct resolver *r)
 {
 	struct job *job;
 
-	STAILQ_FOREACH(job, &r->jobs, link)
-	if (!job->running)
-		return job;
+	STAILQ_FOREACH (job, &r->jobs, link)
+		if (!job->running)
+			return job;
 	return NULL;
 }
 
@@ -249,9 +255,9 @@ static struct job *find_or_add(struct resolver *r, const char *host)
 	size_t n = strlen(host) + 1;
 	struct job *job;
 
-	STAILQ_FOREACH(job, &r->jobs, link)
-	if (strcmp(job->host, host) == 0)
-		return job;
+	STAILQ_FOREACH (job, &r->jobs, link)
+		if (strcmp(job->host, host) == 0)
+			return job;
 
 	job = calloc(1, sizeof(*job) + n);
 	if (!job)
@@ -287,4 +293,16 @@ int resolver_lookup(struct resolver *r, const char *host, struct mailbox *mailbo
 	if (e < 0)
 		free(w);
 	return e;
+}
+
+char *resolver_known(struct resolver *r, const char *host)
+{
+	struct known *k;
+	char *addresses;
+
+	pthread_mutex_lock(&r->mutex);
+	k = find_known(r, host);
+	addresses = k && k->addresses ? strdup(k->addresses) : NULL;
+	pthread_mutex_unlock(&r->mutex);
+	return addresses;
 }

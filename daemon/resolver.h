@@ -21,3 +21,7 @@ DEFINE_CLEANUP(struct resolver *, resolver_free)
  * or NULL and the EAI_ code in `number`. -ENOMEM, -EAGAIN (no thread). */
 _must_check_ int resolver_lookup(struct resolver *r, const char *host, struct mailbox *mailbox,
 				 uint64_t id);
+
+/* Any thread. The last good addresses of a name, for who can't wait for a lookup; the caller
+ * frees them. NULL: there are none. */
+char *resolver_known(struct resolver *r, const char *host);

@@ -419,6 +419,16 @@ bool tunnel_addresses(struct tunnel *t, uint64_t id, const char *addresses, int 
 	return true;
 }
 
+/* A lookup that takes long: a name server that is away doesn't stop what went well before. */
+static void use_known_addresses(struct tunnel *t, usec_t now)
+{
+	_cleanup_(freep) char *addresses =
+		resolver_known(t->worker->env.resolver, t->host->connect_to ?: t->host->host);
+
+	if (addresses)
+		connect_host(t, addresses, now);
+}
+
 /* ---- what the connection tells ---- */
 
 void tunnel_io(struct tunnel *t, short what, usec_t now)
@@ -451,12 +461,14 @@ void tunnel_sweep(struct tunnel *t, usec_t now)
 			refuse(t, TUNNEL_TOO_SLOW, NULL, now);
 		return;
 	case TUNNEL_LOOKUP:
+		if (t->deadline <= now)
+			refuse(t, TUNNEL_TIMEOUT, "the name was not found in time", now);
+		else if (t->deadline - now < LIMIT_TUNNEL_CONNECT - LIMIT_TUNNEL_LOOKUP)
+			use_known_addresses(t, now);
+		return;
 	case TUNNEL_CONNECT:
 		if (t->deadline <= now)
-			refuse(t, TUNNEL_TIMEOUT,
-			       t->state == TUNNEL_LOOKUP ? "the name was not found in time"
-							 : "connecting took too long",
-			       now);
+			refuse(t, TUNNEL_TIMEOUT, "connecting took too long", now);
 		return;
 	}
 }

@@ -82,7 +82,7 @@ class Host:
         self._listener.bind((address, port))
         self._listener.listen(backlog)
         self._listener.settimeout(DEADLINE)
-        self.port = self._listener.getsockname()[1]
+        self.ip, self.port = address, self._listener.getsockname()[1]
         self.address = f"{address}:{self.port}"
 
     def __enter__(self):
@@ -98,13 +98,13 @@ class Host:
         accepted, _ = self._listener.accept()
         return End(fileno=accepted.detach())
 
-    def is_asked(self):
-        """Whether a connection waits to be accepted."""
-        self._listener.settimeout(0)
+    def is_asked(self, within=0):
+        """Whether somebody has connected, or does within so many seconds."""
+        self._listener.settimeout(within)
         try:
-            self._listener.accept()
+            self._listener.accept()[0].close()
             return True
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):
             return False
         finally:
             self._listener.settimeout(DEADLINE)

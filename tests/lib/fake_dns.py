@@ -25,19 +25,22 @@ class FakeDns:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.address = "127.{}.{}.53".format(random.randrange(1, 255), random.randrange(1, 255))
         self._socket.bind((self.address, 53))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self):
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_):
-        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.sendto(b"", (self.address, 53))    # the end, to itself
+        self._thread.join()
         self._socket.close()
 
-    def wrapper(self, folder):
-        """The command to put in front of a program that is to ask this server."""
+    def wrapper(self, folder, timeout=30):
+        """The command to put in front of a program that is to ask this server; timeout: how many
+        seconds it waits for an answer."""
         files = {
-            "resolv.conf": f"nameserver {self.address}\noptions timeout:30 attempts:1\n",
+            "resolv.conf": f"nameserver {self.address}\noptions timeout:{timeout} attempts:1\n",
             "hosts": "127.0.0.1 localhost\n",
             "nsswitch.conf": "hosts: files dns\n",
         }
@@ -51,12 +54,10 @@ class FakeDns:
 
     def _serve(self):
         while True:
-            try:
-                query, peer = self._socket.recvfrom(4096)
-            except OSError:
+            query, peer = self._socket.recvfrom(4096)
+            if not query:
                 return
-            if query:
-                self._answer(query, peer)
+            self._answer(query, peer)
 
     def _answer(self, query, peer):
         name, kind, end = _question(query)

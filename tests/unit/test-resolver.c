@@ -85,6 +85,21 @@ START_TEST(answers_everybody_who_asked)
 }
 END_TEST
 
+START_TEST(knows_the_last_good_addresses)
+{
+	_cleanup_(freep) char *known = NULL;
+
+	ck_assert_ptr_null(resolver_known(resolver, "localhost"));
+	ask("localhost", 1);
+	ask("no-such-name.invalid", 2);
+	event_base_dispatch(base);
+	known = resolver_known(resolver, "localhost");
+	ck_assert_str_eq(known, answers[answers[0].id == 1 ? 0 : 1].addresses);
+	ck_assert_ptr_null(resolver_known(resolver, "no-such-name.invalid"));
+	ck_assert_ptr_null(resolver_known(resolver, "local"));
+}
+END_TEST
+
 START_TEST(goes_away_with_a_lookup_under_way)
 {
 	ask("no-such-name.invalid", 9);
@@ -104,6 +119,7 @@ int main(void)
 	tcase_add_test(tcase, finds_a_name);
 	tcase_add_test(tcase, tells_that_there_is_no_such_name);
 	tcase_add_test(tcase, answers_everybody_who_asked);
+	tcase_add_test(tcase, knows_the_last_good_addresses);
 	tcase_add_test(tcase, goes_away_with_a_lookup_under_way);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
