@@ -73,6 +73,7 @@ def flood_of_bad_requests(enclaves):
 ABUSES = [destroy_mid_request, never_read, reset_everywhere, two_thousand_connections, flood_of_bad_requests]
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("abuse", ABUSES, ids=[a.__name__ for a in ABUSES])
 def test_one_bad_enclave_harms_no_other(fast_unit, enclaves, abuse):
     fast_unit.start()
@@ -97,6 +98,7 @@ def test_one_bad_enclave_harms_no_other(fast_unit, enclaves, abuse):
     assert fast_unit.resident_kib() < resident + 4096
 
 
+@pytest.mark.sanitize
 def test_a_reused_cid_gets_nothing_of_its_predecessor(unit, enclaves, aws):
     """A CID is a slot: who comes next under it has the policy, but none of the connections."""
     unit.start()

@@ -2,12 +2,14 @@
 """A reload is a swap: during traffic nobody is refused but who the new configuration refuses."""
 
 import journal
+import pytest
 import service
 from traffic import Traffic
 
 CIDS = (16, 17, 18, 19)
 
 
+@pytest.mark.sanitize
 def test_good_broken_and_narrowing_configurations_during_traffic(unit, enclaves):
     unit.start()
     with Traffic(enclaves, CIDS, 20) as traffic:
