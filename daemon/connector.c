@@ -93,6 +93,9 @@ static CURLcode ssl_ctx_cb(CURL *easy, void *ssl_ctx, void *userdata)
 
 	(void)easy;
 	SSL_CTX_set1_cert_store(ssl_ctx, c->store);
+	/* Else the last answer stays in OpenSSL's buffer in clear, as long as the connection.
+	 */
+	SSL_CTX_set_options(ssl_ctx, SSL_OP_CLEANSE_PLAINTEXT);
 	return CURLE_OK;
 }
 
