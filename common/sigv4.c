@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sigv4.h"
 
+#include "secret.h"
+
 #include <errno.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -21,9 +23,9 @@
 #define ALGORITHM "AWS4-HMAC-SHA256"
 #define SCOPE_END "aws4_request"
 
-/* A derived key, held as an HMAC that it is set in: signing then hashes no pad again. */
+/* Not held as an HMAC that the key is set in: OpenSSL keeps that in the ordinary heap. */
 struct derived_key {
-	EVP_MAC_CTX *hmac; /* NULL: the slot is empty */
+	unsigned char *key; /* HASH_SIZE bytes, a secret; NULL: the slot is empty */
 	uint64_t serial;
 	char scope[SCOPE_MAX];
 	size_t scope_n;
@@ -32,7 +34,8 @@ struct derived_key {
 struct signer {
 	EVP_MD *sha256;
 	EVP_MD_CTX *hash;
-	EVP_MAC *hmac;
+	EVP_MAC *hmac_method;
+	EVP_MAC_CTX *hmac; /* holds a key only within a call, see forget_key() */
 	struct derived_key keys[KEYS];
 	unsigned next;     /* the slot that is given away next */
 	struct buf scope;  /* of the signature being made */
@@ -45,6 +48,11 @@ struct signer {
 int signer_new(struct signer **ret_signer)
 {
 	_cleanup_(signer_freep) struct signer *s = calloc(1, sizeof(*s));
+	char digest[] = "SHA256";
+	const OSSL_PARAM params[] = {
+		OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, sizeof(digest) - 1),
+		OSSL_PARAM_END,
+	};
 
 	if (!s)
 		return -ENOMEM;
@@ -56,8 +64,9 @@ int signer_new(struct signer **ret_signer)
 	 * use, which costs more than the hash of a short body. */
 	s->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	s->hash = EVP_MD_CTX_new();
-	s->hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-	if (!s->sha256 || !s->hash || !s->hmac)
+	s->hmac_method = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	s->hmac = EVP_MAC_CTX_new(s->hmac_method);
+	if (!s->sha256 || !s->hash || !s->hmac || !EVP_MAC_CTX_set_params(s->hmac, params))
 		return -EIO;
 	*ret_signer = TAKE_PTR(s);
 	return 0;
@@ -65,7 +74,7 @@ int signer_new(struct signer **ret_signer)
 
 static void derived_key_drop(struct derived_key *key)
 {
-	EVP_MAC_CTX_free(key->hmac); /* OpenSSL wipes the key and both pad states */
+	secret_free(key->key);
 	*key = (struct derived_key){0};
 }
 
@@ -80,7 +89,8 @@ struct signer *signer_free(struct signer *s)
 	if (!s)
 		return NULL;
 	signer_forget(s);
-	EVP_MAC_free(s->hmac);
+	EVP_MAC_CTX_free(s->hmac);
+	EVP_MAC_free(s->hmac_method);
 	EVP_MD_CTX_free(s->hash);
 	EVP_MD_free(s->sha256);
 	buf_done(&s->scope);
@@ -220,47 +230,49 @@ int sigv4_string_to_sign(struct signer *s, const struct credentials *credentials
 	return r;
 }
 
-static int set_key(EVP_MAC_CTX *hmac, const void *key, size_t n)
-{
-	char digest[] = "SHA256";
-	const OSSL_PARAM params[] = {
-		OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, sizeof(digest) - 1),
-		OSSL_PARAM_END,
-	};
-
-	return EVP_MAC_init(hmac, key, n, params) ? 0 : -EIO;
-}
-
-static int mac(EVP_MAC_CTX *hmac, struct slice text, unsigned char *ret_mac)
+static int mac(struct signer *s, const unsigned char *key, size_t key_n, struct slice text,
+	       unsigned char *ret_mac)
 {
 	size_t n;
 
-	if (!EVP_MAC_update(hmac, (const unsigned char *)text.p, text.n) ||
-	    !EVP_MAC_final(hmac, ret_mac, &n, HASH_SIZE))
+	if (!EVP_MAC_init(s->hmac, key, key_n, NULL) ||
+	    !EVP_MAC_update(s->hmac, (const unsigned char *)text.p, text.n) ||
+	    !EVP_MAC_final(s->hmac, ret_mac, &n, HASH_SIZE))
 		return -EIO;
 	return 0;
 }
 
-/* HMAC(HMAC(HMAC(HMAC("AWS4" secret, date), region), service), "aws4_request"), left as the key
- * of `hmac`: each step's result becomes the key of the next. */
-static int derive(EVP_MAC_CTX *hmac, const struct credentials *credentials,
-		  const struct sigv4_request *request, struct slice date)
+/* Sets another key, so that nothing of the last one stays: OpenSSL wipes the old one, and its
+ * pad states are written over. */
+static int forget_key(struct signer *s)
+{
+	static const unsigned char none[HASH_SIZE];
+
+	return EVP_MAC_init(s->hmac, none, sizeof(none), NULL) ? 0 : -EIO;
+}
+
+/* HMAC(HMAC(HMAC(HMAC("AWS4" secret, date), region), service), "aws4_request"): each step's
+ * result is the key of the next. */
+static int derive(struct signer *s, const struct credentials *credentials,
+		  const struct sigv4_request *request, struct slice date,
+		  unsigned char *ret_key)
 {
 	const struct slice steps[] = {date, request->region, request->service,
 				      SLICE(SCOPE_END)};
 	struct slice secret = slice_from(credentials->secret_access_key);
 	unsigned char key[4 + SECRET_MAX] = "AWS4";
-	int r;
+	size_t n = 4 + secret.n;
+	int r = 0;
 
 	if (secret.n > SECRET_MAX)
 		return -EMSGSIZE;
 	memcpy(key + 4, secret.p, secret.n);
-	r = set_key(hmac, key, 4 + secret.n);
 	for (size_t i = 0; i < ELEMENTSOF(steps) && r >= 0; i++) {
-		r = mac(hmac, steps[i], key);
-		if (r >= 0)
-			r = set_key(hmac, key, HASH_SIZE);
+		r = mac(s, key, n, steps[i], key);
+		n = HASH_SIZE;
 	}
+	if (r >= 0)
+		memcpy(ret_key, key, HASH_SIZE);
 	explicit_bzero(key, sizeof(key));
 	return r;
 }
@@ -272,11 +284,11 @@ static int derived_key_make(struct signer *s, struct derived_key *key,
 	int r;
 
 	derived_key_drop(key);
-	key->hmac = EVP_MAC_CTX_new(s->hmac);
-	if (!key->hmac)
-		return -ENOMEM;
-	r = derive(key->hmac, credentials, request,
-		   (struct slice){amz_date(s, wall).p, DATE_SIZE});
+	key->key = secret_alloc(HASH_SIZE);
+	if (!key->key)
+		return -EIO;
+	r = derive(s, credentials, request, (struct slice){amz_date(s, wall).p, DATE_SIZE},
+		   key->key);
 	if (r < 0) {
 		derived_key_drop(key);
 		return r;
@@ -295,7 +307,7 @@ static struct derived_key *find_key(struct signer *s, uint64_t serial, struct sl
 	for (size_t i = 0; i < KEYS; i++) {
 		struct derived_key *key = &s->keys[i];
 
-		if (!key->hmac)
+		if (!key->key)
 			continue;
 		if (key->serial != serial)
 			derived_key_drop(key);
@@ -305,25 +317,23 @@ static struct derived_key *find_key(struct signer *s, uint64_t serial, struct sl
 	return found;
 }
 
-/* The HMAC with the key for these credentials and s->scope set in it. */
-static int get_hmac(struct signer *s, const struct credentials *credentials,
-		    const struct sigv4_request *request, usec_t wall, EVP_MAC_CTX **ret_hmac)
+/* The MAC of s->string with the key for these credentials and s->scope. */
+static int make_signature(struct signer *s, const struct credentials *credentials,
+			  const struct sigv4_request *request, usec_t wall,
+			  unsigned char *ret_mac)
 {
 	struct derived_key *key = find_key(s, credentials->serial, buf_slice(&s->scope));
-	int r;
+	int r = 0, e;
 
 	if (!key) {
 		key = &s->keys[s->next];
 		s->next = (s->next + 1) % KEYS;
 		r = derived_key_make(s, key, credentials, request, wall);
-		if (r < 0)
-			return r;
 	}
-	/* No key given: begins anew with the pads of the one that is set. */
-	if (!EVP_MAC_init(key->hmac, NULL, 0, NULL))
-		return -EIO;
-	*ret_hmac = key->hmac;
-	return 0;
+	if (r >= 0)
+		r = mac(s, key->key, HASH_SIZE, buf_slice(&s->string), ret_mac);
+	e = forget_key(s);
+	return r < 0 ? r : e;
 }
 
 /* Puts the parts into the fixed text of the signature; false if they don't fit. */
@@ -350,15 +360,12 @@ int sigv4_sign(struct signer *s, const struct credentials *credentials,
 	struct sigv4_signature signature;
 	unsigned char digest[HASH_SIZE];
 	char hex[2 * HASH_SIZE];
-	EVP_MAC_CTX *hmac;
 	int r;
 
 	s->string.n = 0;
 	r = sigv4_string_to_sign(s, credentials, request, wall, &s->string);
 	if (r >= 0)
-		r = get_hmac(s, credentials, request, wall, &hmac);
-	if (r >= 0)
-		r = mac(hmac, buf_slice(&s->string), digest);
+		r = make_signature(s, credentials, request, wall, digest);
 	if (r < 0)
 		return r;
 	to_hex(digest, hex);
