@@ -3,13 +3,14 @@
 
 import base64
 import json
+import subprocess
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import kms_faults
 from attestation import spki
-from daemon import Daemon
+from daemon import Daemon, program
 from kms_client import request
 from proxy_help import ARN, KEY, KEY_ID, record_of
 from standins import Enclave, LocalImds, LocalKms
@@ -224,6 +225,15 @@ def test_what_no_rule_allows_is_refused_with_the_reason(proxy, kms, name, action
         assert record["RULE"] == rule
         assert f'"{rule}"' in answer.json["message"]
     assert not kms.requests
+
+
+@pytest.mark.parametrize("rows, status", [(ALLOWED, 0), (REFUSED, 1)], ids=["allowed", "refused"])
+def test_explain_says_what_the_daemon_does(proxy, rows, status):
+    for name, action, params, *_, host in rows:
+        body = request(action, params).partition(b"\r\n\r\n")[2]
+        found = subprocess.run([program(), "--config", proxy.config_path, "--explain", f"{name}-0", action,
+                                "--host", host, "-"], input=body, capture_output=True, check=False)
+        assert found.returncode == status, (name, action, params, found)
 
 
 def test_an_action_that_kms_does_not_have(proxy, kms):

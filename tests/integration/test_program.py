@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's command line."""
+
+import json
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from daemon import program, ROOT
+
+GOOD = ROOT / "tests" / "data" / "config" / "good"
+BAD = ROOT / "tests" / "data" / "config" / "bad"
+EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
+
+TEXT = """\
+listen: [{unix: /run/x.sock, enclave: payments}, {vsock: 8000}]
+endpoints:
+  eu: {region: eu-central-1}
+  us: {region: us-east-1}
+enclaves:
+  payments:
+    endpoints: [eu]
+    allow:
+      - {name: first, actions: [DescribeKey, GenerateRandom], keys: any, plaintext: allow}
+      - {name: second, actions: [Decrypt], keys: [alias/a], encryption_context: {app: a}}
+  ledger:
+    cid: 17
+    endpoints: [us, eu]
+    allow:
+      - {name: us-only, actions: [ListKeys], endpoints: [us], keys: any}
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    found = tmp_path / "good.yaml"
+    found.write_text(TEXT)
+    return found
+
+
+def run(*arguments, stdin=""):
+    """(exit status, stdout, stderr)"""
+    found = subprocess.run([program(), *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+    return found.returncode, found.stdout, found.stderr
+
+
+# Help, version, usage.
+
+def test_version_and_help():
+    status, out, err = run("--version")
+    assert (status, err) == (0, "") and re.fullmatch(r"kms-vsock-proxyd \d+\.\d+(\.\d+)?\n", out)
+    status, out, err = run("--help")
+    assert (status, err) == (0, "")
+    for option in ("--config", "--check-config", "--print-config", "--explain", "--host", "--version", "--help"):
+        assert option in out
+    manual = (ROOT / "man" / "kms-vsock-proxyd.8").read_text(encoding="utf-8")
+    for option in set(re.findall(r"--([a-z-]+)", out)):
+        assert f"Fl -{option}" in manual.replace("\\-", "-"), option
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--nonsense"], "unrecognized option '--nonsense'"),
+    (["-x"], "invalid option"),
+    (["--config"], "requires an argument"),
+    (["--version=3"], "doesn't allow an argument"),
+    (["file.yaml"], "unexpected argument: file.yaml"),
+    (["--check-config", "file.yaml"], "unexpected argument: file.yaml"),
+    (["--explain"], "--explain takes ENCLAVE, ACTION and the body's FILE"),
+    (["--explain", "a", "Decrypt"], "--explain takes"),
+    (["--explain", "a", "Decrypt", "-", "more"], "--explain takes"),
+])
+def test_a_wrong_command_line(arguments, said):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "") and said in err
+
+
+# --check-config.
+
+def test_check_config_says_nothing_of_a_good_file(path):
+    assert run("--config", path, "--check-config") == (0, "", "")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: e.stem)
+def test_the_examples_are_good(example):
+    status, out, err = run("--config", example, "--check-config")
+    assert (status, out) == (0, "") and "error" not in err
+
+
+def test_check_config_says_all_errors_at_once(tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(TEXT.replace("eu-central-1", "Frankfurt").replace("cid: 17", "cid: 2")
+                   .replace("ListKeys", "ListKey") + "workers: many\nfoo: 1\n")
+    status, out, err = run("--config", bad, "--check-config")
+    lines = err.splitlines()
+    assert (status, out) == (1, "") and len(lines) >= 5
+    assert all(re.match(rf"{re.escape(str(bad))}:\d+:\d+: (error|warning): ", line) for line in lines), err
+    places = [int(line[len(str(bad)) + 1:].split(":")[0]) for line in lines]
+    assert places == sorted(places)
+    for line, said in ((3, "Frankfurt"), (12, "2"), (15, "ListKeys"), (16, "many"), (17, "foo")):
+        assert any(line == at and said in text for at, text in zip(places, lines)), (line, said)
+
+
+def test_every_bad_file_is_refused_with_its_place():
+    files = sorted(BAD.glob("*.yaml"))
+    assert len(files) > 100
+    for bad in files:
+        status, out, err = run("--config", bad, "--check-config")
+        assert (status, out) == (1, ""), bad.name
+        assert f"{bad}:" in err and ": error: " in err, bad.name
+
+
+def test_a_file_that_can_not_be_read(tmp_path):
+    for name, said in (("none.yaml", "No such file"), (".", "irectory")):
+        status, out, err = run("--config", tmp_path / name, "--check-config")
+        assert (status, out) == (1, "") and said in err, err
+    status, _, err = run("--config", "/dev/zero", "--check-config")     # endless
+    assert status == 1 and err
+
+
+def test_the_daemon_says_the_same_and_does_not_start(tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(TEXT.replace("eu-central-1", "Frankfurt"))
+    checked = run("--config", bad, "--check-config")
+    assert checked[0] == 1 and run("--config", bad) == checked
+
+
+# --print-config.
+
+def test_what_print_config_prints_means_the_same():
+    """For every good file: what it prints loads without a word, and prints itself."""
+    files = [f for f in sorted(GOOD.glob("*.yaml"))] + EXAMPLES
+    assert len(files) > 15
+    for good in files:
+        status, first, _ = run("--config", good, "--print-config")
+        assert status == 0 and first, good.name
+        status, second, err = run("--config", "-", "--print-config", stdin=first)
+        assert (status, second) == (0, first), (good.name, err)
+        assert yaml.safe_load(first), good.name
+
+
+def test_print_config_fills_in_the_defaults(path):
+    status, out, _ = run("--config", path, "--print-config")
+    found = yaml.safe_load(out)
+    assert status == 0
+    assert found["endpoints"]["us"]["host"] == "kms.us-east-1.amazonaws.com"
+    assert found["enclaves"]["payments"]["limits"]["body"] == "512KiB"
+    assert found["enclaves"]["payments"]["allow"][1]["plaintext"] == "refuse"
+    assert (found["workers"], found["memory"], found["audit"]) == (1, "96MiB", "all")
+
+
+def test_print_config_of_a_bad_file_prints_its_errors(tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("workers: 0\n")
+    status, out, err = run("--config", bad, "--print-config")
+    assert (status, out) == (1, "") and "workers" in err
+
+
+# --explain.
+
+def explain(path, enclave, action, body, *more):
+    return run("--config", path, "--explain", enclave, action, *more, "-",
+               stdin=body if isinstance(body, str) else json.dumps(body))
+
+
+def test_explain_what_is_allowed(path):
+    status, out, err = explain(path, "payments", "DescribeKey", {"KeyId": "alias/x"})
+    assert (status, err) == (0, "")
+    assert re.search(r"(?m)^verdict: +allowed$", out)
+    assert re.search(rf"(?m)^rule: +first \({re.escape(str(path))}:9\)$", out)
+    assert re.search(r"(?m)^endpoint: +eu \(kms\.eu-central-1\.amazonaws\.com, region eu-central-1\)$", out)
+
+
+@pytest.mark.parametrize("action, body, said", [
+    ("ListKeys", {}, r"reason: +action: "),
+    ("Decrypt", {"KeyId": "alias/b", "CiphertextBlob": "eA=="}, r'reason: +key: rule "second" \(line 10\)'),
+    ("Decrypt", {"CiphertextBlob": "eA=="}, r"reason: +key: .*Decrypt must name KeyId"),
+    ("Decrypt", {"KeyId": "alias/a", "CiphertextBlob": "eA==", "EncryptionContext": {"app": "b"}},
+     r'reason: +encryption-context: .*"app"'),
+    ("Decrypt", {"KeyId": "alias/a", "CiphertextBlob": "eA==", "EncryptionContext": {"app": "a"}},
+     r"reason: +recipient: .*must have a Recipient"),
+    ("Decrypt", "{", r"body: +not strict JSON"),
+    ("Decrypt", {"Nonsense": 1}, r"body: .*Nonsense"),
+    ("Decrypt", "", r"body: "),
+])
+def test_explain_what_is_refused(path, action, body, said):
+    status, out, err = explain(path, "payments", action, body)
+    assert (status, err) == (1, "")
+    assert re.search(r"(?m)^verdict: +refused$", out) and re.search(said, out), out
+    assert re.search(rf"(?m)^enclave: +payments \({re.escape(str(path))}:6\)$", out)
+
+
+def test_explain_with_a_host(path):
+    for host, status in (("kms.us-east-1.amazonaws.com", 0), ("kms.eu-central-1.amazonaws.com", 1),
+                         ("localhost", 0), ("127.0.0.1", 0), ("example.com", 1)):
+        assert explain(path, "ledger", "ListKeys", {}, "--host", host)[0] == status, host
+
+
+def test_explain_reads_a_file_and_the_largest_body(path, tmp_path):
+    body = tmp_path / "body.json"
+    body.write_text('{"KeyId":"alias/a"}' + " " * 500000)
+    assert run("--config", path, "--explain", "payments", "DescribeKey", body)[0] == 0
+    body.write_text('{"KeyId":"alias/a"}' + " " * 524288)
+    status, out, _ = run("--config", path, "--explain", "payments", "DescribeKey", body)
+    assert status == 1 and "limit `body`" in out
+
+
+@pytest.mark.parametrize("enclave, action, said", [
+    ("payment", "Decrypt", 'there is no enclave "payment"; did you mean "payments"?'),
+    ("payments", "decrypt", 'KMS has no action "decrypt"; did you mean "Decrypt"?'),
+    ("payments", "kms:Decrypt", 'did you mean "Decrypt"?'),
+    ("pay\x1bments\n", "Decrypt", "there is no enclave"),
+])
+def test_explain_what_is_not_there(path, enclave, action, said):
+    status, out, err = explain(path, enclave, action, {})
+    assert (status, out) == (2, "") and said in err
+    assert all(" " <= c <= "~" for c in err.rstrip("\n")), err
+
+
+def test_explain_a_file_that_is_not_there(path):
+    status, out, err = run("--config", path, "--explain", "payments", "Decrypt", "/nonexistent.json")
+    assert (status, out) == (2, "") and "/nonexistent.json: No such file" in err
