@@ -75,7 +75,7 @@ ABUSES = [destroy_mid_request, never_read, reset_everywhere, two_thousand_connec
 
 @pytest.mark.sanitize
 @pytest.mark.parametrize("abuse", ABUSES, ids=[a.__name__ for a in ABUSES])
-def test_one_bad_enclave_harms_no_other(fast_unit, enclaves, abuse):
+def test_one_bad_enclave_harms_no_other(fast_unit, enclaves, arrangement, abuse):
     fast_unit.start()
     with enclaves(16).client(service.PORT) as client:      # everything is warm
         assert client.ask(DESCRIBE).status == 200
@@ -95,7 +95,8 @@ def test_one_bad_enclave_harms_no_other(fast_unit, enclaves, abuse):
     service.wait(lambda: fast_unit.descriptors() <= descriptors + 8, 60,
                  lambda: f"{fast_unit.descriptors()} descriptors, {descriptors} before")
     print(f"resident: {resident} KiB before, {fast_unit.resident_kib()} KiB after")
-    assert fast_unit.resident_kib() < resident + 4096
+    if arrangement != "sanitize":      # which keeps freed memory aside on purpose
+        assert fast_unit.resident_kib() < resident + 4096
 
 
 @pytest.mark.sanitize
