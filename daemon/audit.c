@@ -12,9 +12,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define RETRY_MSEC 10            /* between two tries at a journal that is full or away */
-#define LOOK_MSEC 1000           /* an idle writer looks for losses of log_event() this often */
-#define FLUSH_TIME USEC_PER_SEC  /* audit_free() waits this long for the journal */
+#define RETRY_MSEC 1            /* before the first new try at a journal that is full or away */
+#define RETRY_MSEC_MAX 32       /* it doubles up to this */
+#define NAP_MSEC 5              /* a writer that found no more looks once more after this */
+#define LOOK_MSEC 1000          /* an idle writer looks for losses of log_event() this often */
+#define FLUSH_TIME USEC_PER_SEC /* audit_free() waits this long for the journal */
 #define REPORT_TIME USEC_PER_SEC /* losses are recorded at most this often */
 
 struct audit {
@@ -76,16 +78,16 @@ static void audit_count_lost(struct audit *a, uint64_t n)
 static void audit_write(struct audit *a, const struct audit_record *r)
 {
 	struct audit_entry e;
-	int result;
+	int result, wait = RETRY_MSEC;
 
 	audit_entry_init(&e, r);
-	for (;;) {
+	for (;; wait = MIN(wait * 2, RETRY_MSEC_MAX)) {
 		result = log_write(event_info(r->event)->priority, e.fields, e.n);
 		if (result == 0)
 			return;
 		if (result == -EMSGSIZE || audit_out_of_time(a))
 			break;
-		audit_wait(a, RETRY_MSEC);
+		audit_wait(a, wait);
 	}
 	audit_count_lost(a, 1);
 }
@@ -112,27 +114,27 @@ static void audit_report_lost(struct audit *a)
 	a->next_report = now + REPORT_TIME;
 }
 
+/* Between records it naps, and only behind a nap that brought none it says that it sleeps:
+ * waking it costs a worker more than all else of a record. */
 static void *audit_main(void *userdata)
 {
 	struct audit *a = userdata;
 	struct audit_record record;
-	bool idle = false;
+	bool napped = false;
 
 	for (;;) {
 		bool stop = atomic_load(&a->stop_at); /* read before the queue is found empty */
 
 		audit_report_lost(a);
-		atomic_store(&a->asleep, idle);
+		atomic_store(&a->asleep, napped); /* then it looks at the queue once more */
 		if (queue_pop(a->queue, &record)) {
 			audit_write(a, &record);
-			idle = false;
+			napped = false;
 		} else if (stop) {
 			return NULL;
-		} else if (!idle) {
-			idle = true; /* says so, then looks at the queue once more */
 		} else {
-			audit_wait(a, LOOK_MSEC);
-			idle = false;
+			audit_wait(a, napped ? LOOK_MSEC : NAP_MSEC);
+			napped = !napped;
 		}
 	}
 }
