@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Runs every file of the folders named through a fuzz target: the corpus as an ordinary test. It
- * fails when a folder is empty, since then it would test nothing. */
+/* Runs every file of the folders named through a fuzz target: the corpus as an ordinary test.
+ * It fails when a folder is empty, since then it would test nothing. */
 
 #include <dirent.h>
 #include <stdint.h>
