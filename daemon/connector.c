@@ -96,6 +96,10 @@ static CURLcode ssl_ctx_cb(CURL *easy, void *ssl_ctx, void *userdata)
 	/* Else the last answer stays in OpenSSL's buffer in clear, as long as the connection.
 	 */
 	SSL_CTX_set_options(ssl_ctx, SSL_OP_CLEANSE_PLAINTEXT);
+	/* libcurl has OpenSSL free its buffers, 34 KiB, whenever they are empty: each answer
+	 * would wipe and allocate them twice. */
+	SSL_CTX_clear_mode(ssl_ctx, SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_read_ahead(ssl_ctx, 1); /* a record's head and body with one system call */
 	return CURLE_OK;
 }
 
