@@ -208,7 +208,7 @@ static void open_tunnel(struct tunnel *t, usec_t now)
 		return;
 	}
 	buf_done(&t->early);
-	tunnel_copy(t, now);
+	tunnel_copy_event(t, now);
 }
 
 /* ---- the ClientHello ---- */
@@ -445,7 +445,10 @@ void tunnel_io(struct tunnel *t, short what, usec_t now)
 	case TUNNEL_OPEN:
 		t->pump.ends[0].readable |= (what & (EV_READ | EV_CLOSED)) != 0;
 		t->pump.ends[0].writable |= (what & EV_WRITE) != 0;
-		tunnel_copy(t, now);
+		if (what)
+			tunnel_copy_event(t, now);
+		else
+			tunnel_copy_turn(t, now);
 		return;
 	}
 }

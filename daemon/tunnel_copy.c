@@ -4,7 +4,11 @@
 
 #include <string.h>
 
-#define TURN_BYTES (512 * KIB) /* copied in one turn of the loop */
+/* An event copies little at once: as many events as there are busy tunnels come before the next
+ * look at other enclaves' sockets. What is more waits for its turn, of which each enclave has
+ * one between two such looks. */
+#define EVENT_BYTES (16 * KIB)
+#define TURN_BYTES (256 * KIB)
 
 static struct rate bandwidth_rate(uint64_t bandwidth)
 {
@@ -71,11 +75,13 @@ static void note_progress(struct tunnel *t, usec_t now)
 			t->first_ended = i;
 }
 
-/* Copies for one turn. Nothing may follow a call of this. */
-void tunnel_copy(struct tunnel *t, usec_t now)
+/* Copies at most so many bytes. Nothing may follow a call of this. */
+static void copy(struct tunnel *t, size_t most, usec_t now)
 {
 	usec_t wait = bandwidth_wait(t, now);
-	size_t allowed = wait ? 0 : tunnel_config(t)->bandwidth ? PUMP_READ : TURN_BYTES;
+	size_t allowed = wait                          ? 0
+			 : tunnel_config(t)->bandwidth ? MIN(most, (size_t)PUMP_READ)
+						       : most;
 	size_t budget = allowed;
 	enum pump_result result;
 	unsigned end = 0;
@@ -104,11 +110,21 @@ void tunnel_copy(struct tunnel *t, usec_t now)
 	}
 }
 
+void tunnel_copy_event(struct tunnel *t, usec_t now)
+{
+	copy(t, EVENT_BYTES, now);
+}
+
+void tunnel_copy_turn(struct tunnel *t, usec_t now)
+{
+	copy(t, TURN_BYTES, now);
+}
+
 void tunnel_on_refill(evutil_socket_t fd, short what, void *userdata)
 {
 	(void)fd;
 	(void)what;
-	tunnel_copy(userdata, clock_monotonic());
+	tunnel_copy_event(userdata, clock_monotonic());
 }
 
 void tunnel_on_host(evutil_socket_t fd, short what, void *userdata)
@@ -119,7 +135,7 @@ void tunnel_on_host(evutil_socket_t fd, short what, void *userdata)
 	t->pump.ends[1].readable |= (what & (EV_READ | EV_CLOSED)) != 0;
 	t->pump.ends[1].writable |= (what & EV_WRITE) != 0;
 	if (t->state == TUNNEL_OPEN)
-		tunnel_copy(t, clock_monotonic());
+		tunnel_copy_event(t, clock_monotonic());
 }
 
 /* A peer that takes no byte of what waits for it, and a tunnel that nobody uses. */

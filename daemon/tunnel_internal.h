@@ -53,8 +53,9 @@ void tunnel_end(struct tunnel *t, const char *why);
 
 /* ---- tunnel_copy.c; the tunnel may be gone after each ---- */
 
-/* Copies for one turn. */
-void tunnel_copy(struct tunnel *t, usec_t now);
+/* Copies a little, when something has happened, or more, when it has its turn. */
+void tunnel_copy_event(struct tunnel *t, usec_t now);
+void tunnel_copy_turn(struct tunnel *t, usec_t now);
 
 /* The event callbacks of the host's socket and of the wait for bandwidth. */
 void tunnel_on_host(evutil_socket_t fd, short what, void *userdata);
