@@ -186,6 +186,7 @@ static void linger(struct connection *c)
 		n = connection_recv(c, c->worker->scratch, sizeof(c->worker->scratch));
 		if (n <= 0)
 			break;
+		explicit_bzero(c->worker->scratch, (size_t)n);
 		c->lingered += (size_t)n;
 	}
 	if (n == -EAGAIN && c->unread)
@@ -198,6 +199,7 @@ static void linger(struct connection *c)
 static void read_ahead(struct connection *c, usec_t now)
 {
 	ssize_t n = connection_recv(c, c->worker->scratch, LIMIT_HEAD);
+	bool kept;
 
 	if (n == -EAGAIN)
 		return;
@@ -205,10 +207,13 @@ static void read_ahead(struct connection *c, usec_t now)
 		peer_ended(c, now);
 		return;
 	}
-	if (!keep_input(c, (struct slice){c->worker->scratch, (size_t)n}))
-		out_of_memory(c, now);
-	else
+	c->deadline = now + LIMIT_HEAD_TIME;
+	kept = keep_input(c, (struct slice){c->worker->scratch, (size_t)n});
+	explicit_bzero(c->worker->scratch, (size_t)n);
+	if (kept)
 		worker_queue_turn(c->worker, c);
+	else
+		out_of_memory(c, now);
 }
 
 /* What comes after an answer: the end, the next request, or idleness. */
@@ -327,6 +332,8 @@ static void read_body(struct connection *c, usec_t now)
 			connection_close(c, "cut-off");
 			return;
 		}
+		if (c->request->refusal)
+			explicit_bzero((char *)room.p, (size_t)n); /* the scratch */
 		c->request->body_n += (size_t)n;
 	}
 	start_request(c, now);
@@ -566,6 +573,8 @@ void connection_sweep(struct connection *c, usec_t now)
 		return;
 	switch (c->state) {
 	case CONNECTION_HEAD:
+		if (c->in_turns)
+			return; /* its bytes wait for us; what is missing is seen in its turn */
 		if (c->in.n)
 			head_too_slow(c, now);
 		else

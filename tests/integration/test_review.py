@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moments that a peer can choose: what comes while the daemon looks elsewhere. A daemon that is
+stopped for a while (SIGSTOP) finds all of it at once."""
+
+import contextlib
+import signal
+import time
+
+from daemon import wait_for
+from proxy_help import DESCRIBE, NOT_ALLOWED, ended
+
+
+@contextlib.contextmanager
+def stopped(daemon):
+    daemon.process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: _state(daemon) == "T")
+    try:
+        yield
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+
+
+def _state(daemon):
+    with open(f"/proc/{daemon.pid}/stat", encoding="ascii") as f:
+        return f.read().rpartition(") ")[2][0]
+
+
+def test_requests_that_wait_for_their_turn_are_not_late(daemon):
+    """They are here; that nobody looked at them in 5 seconds is not their fault."""
+    count, each = 40, 150
+    daemon.config["enclaves"]["payments"]["limits"] = {
+        "requests": "100000/s", "burst": 200000, "connections": count, "in_flight": count}
+    with daemon, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(daemon.client()) for _ in range(count)]
+        with stopped(daemon):
+            for client in clients:
+                client.send(NOT_ALLOWED * each)
+        for client in clients:
+            assert client.read().status == 400
+        with stopped(daemon):
+            time.sleep(5.5)
+        for client in clients:
+            assert [client.read().status for _ in range(each - 1)] == [400] * (each - 1)
+
+
+def test_a_head_begun_behind_a_request_must_come_in_time_too(daemon, kms):
+    kms.fault("delay", seconds=0.2)
+    with daemon, daemon.client() as client:
+        client.send(DESCRIBE + DESCRIBE[:20])       # the 20 bytes are read ahead, after the answer
+        assert client.read().status == 200
+        start = time.monotonic()
+        assert client.read().status == 408
+        assert ended(client)
+        assert 4 < time.monotonic() - start < 15
