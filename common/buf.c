@@ -77,11 +77,16 @@ int buf_printf(struct buf *b, const char *format, ...)
 	va_list args;
 	int n, r;
 
+	/* Into the room that is there; what passes the end of it is done anew below. */
 	va_start(args, format);
-	n = vsnprintf(NULL, 0, format, args);
+	n = vsnprintf(b->p ? b->p + b->n : NULL, b->p ? b->cap - b->n + 1 : 0, format, args);
 	va_end(args);
 	if (n < 0)
 		return -EINVAL;
+	if (b->p && (size_t)n <= b->cap - b->n) {
+		b->n += (size_t)n;
+		return 0;
+	}
 
 	r = buf_reserve(b, (size_t)n);
 	if (r < 0 || n == 0)
