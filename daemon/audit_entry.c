@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* All values are clipped by the record's fields, so that they fit. */
 _printf_(2, 3) static void add(struct audit_entry *e, const char *format, ...)
@@ -24,14 +25,28 @@ _printf_(2, 3) static void add(struct audit_entry *e, const char *format, ...)
 /* Fields that are not known are left out. */
 static void add_text(struct audit_entry *e, const char *name_equals, const char *value)
 {
-	if (value && *value)
-		add(e, "%s%s", name_equals, value);
+	size_t name_n = strlen(name_equals), n = value ? strlen(value) : 0;
+
+	if (n == 0)
+		return;
+	assert(name_n + n < sizeof(e->text) - e->used && e->n < ELEMENTSOF(e->fields));
+	e->fields[e->n++] = memcpy(e->text + e->used, name_equals, name_n);
+	e->used += name_n;
+	memcpy(e->text + e->used, value, n + 1);
+	e->used += n + 1;
 }
 
 static void add_number(struct audit_entry *e, const char *name_equals, int64_t value)
 {
-	if (value >= 0)
-		add(e, "%s%" PRIi64, name_equals, value);
+	char text[20], *at = text + sizeof(text) - 1;
+
+	if (value < 0)
+		return;
+	*at = '\0';
+	do
+		*--at = (char)('0' + value % 10);
+	while (value /= 10);
+	add_text(e, name_equals, at);
 }
 
 /* "payments", "CID 99" */
