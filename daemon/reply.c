@@ -58,6 +58,17 @@ static void wait_for_credentials(struct request *r, usec_t now)
 		request_unpark(r, now);
 }
 
+static int add_header(struct buf *out, enum reply_header header, struct slice value)
+{
+	const struct slice parts[] = {slice_from(http_reply_header_name(header)), SLICE(": "),
+				      value, SLICE("\r\n")};
+	int r = 0;
+
+	for (size_t i = 0; i < ELEMENTSOF(parts) && r == 0; i++)
+		r = buf_append(out, parts[i]);
+	return r;
+}
+
 /* An answer that may be relayed: its status, the allowed headers, its body. */
 static void relay(struct request *r, size_t body_n, usec_t now)
 {
@@ -70,8 +81,7 @@ static void relay(struct request *r, size_t body_n, usec_t now)
 		       http_reason_phrase(reply->status));
 	for (unsigned i = 0; e == 0 && i < _REPLY_HEADER_MAX; i++)
 		if (reply->headers[i].p)
-			e = buf_printf(&r->answer, "%s: %.*s\r\n", http_reply_header_name(i),
-				       (int)reply->headers[i].n, reply->headers[i].p);
+			e = add_header(&r->answer, i, reply->headers[i]);
 	if (e == 0)
 		e = buf_printf(&r->answer, "%sContent-Length: %zu\r\n\r\n",
 			       close ? "Connection: close\r\n" : "", body_n);

@@ -38,16 +38,20 @@ const struct endpoint_config *request_endpoint(const struct request *r)
 /* A random UUID (RFC 9562, version 4), as AWS has them. */
 static void make_request_id(char *out)
 {
+	static const char hex[] = "0123456789abcdef";
 	unsigned char b[16];
 
 	if (RAND_bytes(b, sizeof(b)) != 1)
 		memset(b, 0, sizeof(b)); /* an id, not a secret */
 	b[6] = (b[6] & 0x0f) | 0x40;
 	b[8] = (b[8] & 0x3f) | 0x80;
-	snprintf(out, AUDIT_REQUEST_ID_SIZE,
-		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-		 b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12],
-		 b[13], b[14], b[15]);
+	for (size_t i = 0; i < sizeof(b); i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*out++ = '-';
+		*out++ = hex[b[i] >> 4];
+		*out++ = hex[b[i] & 15];
+	}
+	*out = '\0';
 }
 
 static struct request *request_alloc(struct connection *c, usec_t now)
