@@ -210,6 +210,17 @@ static struct upstream_connection *find_idle(struct upstream *u, bool fresh)
 	return NULL;
 }
 
+/* Its event may not have come yet: an answer that nobody asked for must not be the next one's.
+ */
+static struct upstream_connection *take_idle(struct upstream *u, bool fresh)
+{
+	struct upstream_connection *c;
+
+	while ((c = find_idle(u, fresh)) && !upstream_connection_is_quiet(c))
+		upstream_connection_close(c);
+	return c;
+}
+
 /* Starts one call: the next enclave's in turn. False when none can be started. */
 static bool start_next(struct upstream *u, usec_t now)
 {
@@ -221,7 +232,7 @@ static bool start_next(struct upstream *u, usec_t now)
 
 		if (!call || share->n_busy >= u->share_max)
 			continue;
-		c = find_idle(u, call->repeated);
+		c = take_idle(u, call->repeated);
 		if (!c)
 			continue;
 		u->turn = enclave + 1;

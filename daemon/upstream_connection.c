@@ -62,8 +62,7 @@ void upstream_connection_fail(struct upstream_connection *c, enum upstream_resul
 	upstream_dispatch(u, now);
 }
 
-/* Whether nothing is behind the answer; anything would be taken for the next one's. */
-static bool connection_is_quiet(struct upstream_connection *c)
+bool upstream_connection_is_quiet(struct upstream_connection *c)
 {
 	char byte;
 
@@ -76,7 +75,7 @@ static void connection_answered(struct upstream_connection *c, bool whole, usec_
 	struct upstream_call *call = upstream_connection_release(c);
 
 	call->received = now;
-	if (whole && call->reply.keep_alive && c->unsent.n == 0 && connection_is_quiet(c)) {
+	if (whole && call->reply.keep_alive && c->unsent.n == 0) {
 		c->fresh = false;
 		c->deadline = now + LIMIT_UPSTREAM_IDLE;
 		upstream_connection_set_state(c, LINK_IDLE);
@@ -154,7 +153,7 @@ static void connection_check_idle(struct upstream_connection *c, usec_t now)
 {
 	struct upstream *u = c->upstream;
 
-	if (connection_is_quiet(c))
+	if (upstream_connection_is_quiet(c))
 		return;
 	upstream_connection_close(c);
 	upstream_dispatch(u, now);

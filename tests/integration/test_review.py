@@ -55,3 +55,15 @@ def test_a_head_begun_behind_a_request_must_come_in_time_too(daemon, kms):
         assert client.read().status == 408
         assert ended(client)
         assert 4 < time.monotonic() - start < 15
+
+
+def test_an_answer_nobody_asked_for_is_given_to_nobody(daemon, kms):
+    """It comes when the next request is here but has not been sent on."""
+    with daemon, daemon.client() as client:
+        kms.fault("trailing", after=0.5)
+        assert client.ask(DESCRIBE).status == 200
+        with stopped(daemon):
+            client.send(DESCRIBE)
+            time.sleep(1)
+        answer = client.read()
+        assert answer.status == 200 and answer.json["KeyMetadata"]
