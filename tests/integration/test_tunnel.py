@@ -186,7 +186,7 @@ def test_boto3_by_https_proxy_beside_an_enclave_that_is_signed_for(daemon, kms, 
         assert process.stdout == "the secret\n", process.stderr
         assert plain.ask(DESCRIBE).status == 200
         assert [r.action for r in kms.requests] == ["DescribeKey", "Encrypt", "Decrypt", "DescribeKey"]
-        assert daemon.records(ENDPOINT=AUTHORITY, VERDICT="allow", HTTP_STATUS=200)
+        daemon.record(ENDPOINT=AUTHORITY, VERDICT="allow", HTTP_STATUS=200)
 
 
 # What leads where.

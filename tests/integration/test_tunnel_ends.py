@@ -322,6 +322,7 @@ def test_a_reload_closes_what_is_no_longer_allowed_and_nothing_else(daemon, host
             for end in (*gone, *moved, *alias, *others):
                 assert end.is_cut()
             assert time.monotonic() - start < 2 * SLOW
+            wait_ended(daemon, 4, REASON="no-longer-allowed")
             ended = {r["ENDPOINT"] for r in daemon.records(REASON="no-longer-allowed")}
             assert ended == {AUTHORITY, "moved.example:443", "alias.example:443", "ledger.example:443"}
 
