@@ -10,7 +10,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,7 +17,7 @@
 #define TARGET_PREFIX "TrentService."
 #define USER_AGENT "kms-vsock-proxy/" PROJECT_VERSION
 
-#define HEAD_ROOM KIB           /* of an outgoing head without its session token */
+#define HEAD_ROOM KIB           /* of an outgoing head without its host and session token */
 #define REPLY_RESERVE (4 * KIB) /* of an answer, taken from the share of memory beforehand */
 
 static const struct upstream_call_ops call_ops;
@@ -34,25 +33,6 @@ const struct endpoint_config *request_endpoint(const struct request *r)
 }
 
 /* ---- step 4: limit ---- */
-
-/* A random UUID (RFC 9562, version 4), as AWS has them. */
-static void make_request_id(char *out)
-{
-	static const char hex[] = "0123456789abcdef";
-	unsigned char b[16];
-
-	if (RAND_bytes(b, sizeof(b)) != 1)
-		memset(b, 0, sizeof(b)); /* an id, not a secret */
-	b[6] = (b[6] & 0x0f) | 0x40;
-	b[8] = (b[8] & 0x3f) | 0x80;
-	for (size_t i = 0; i < sizeof(b); i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			*out++ = '-';
-		*out++ = hex[b[i] >> 4];
-		*out++ = hex[b[i] & 15];
-	}
-	*out = '\0';
-}
 
 static struct request *request_alloc(struct connection *c, usec_t now)
 {
@@ -76,7 +56,7 @@ static struct request *request_alloc(struct connection *c, usec_t now)
 	snprintf(r->record.enclave, sizeof(r->record.enclave), "%s", r->enclave->name);
 	r->record.has_cid = c->identity.has_cid;
 	r->record.cid = c->identity.cid;
-	make_request_id(r->record.request_id);
+	request_id_make(&r->worker->request_ids, r->record.request_id);
 	enclave_count(r->enclave, COUNTER_REQUESTS, 1);
 	return r;
 }
@@ -115,13 +95,23 @@ static bool charge(struct request *r, size_t n)
 	return true;
 }
 
+/* Room for an outgoing head. */
+static size_t head_room(const struct request *r, const struct credentials *credentials)
+{
+	size_t n = HEAD_ROOM;
+
+	if (r->endpoint >= 0)
+		n += strlen(request_endpoint(r)->host_header);
+	if (credentials && credentials->session_token)
+		n += strlen(credentials->session_token);
+	return n;
+}
+
 static enum refusal take_memory(struct request *r)
 {
-	size_t token = 0, n;
+	size_t n;
 
-	if (r->worker->credentials && r->worker->credentials->session_token)
-		token = strlen(r->worker->credentials->session_token);
-	r->body_at = HEAD_ROOM + token;
+	r->body_at = head_room(r, r->worker->credentials);
 	n = r->body_at + r->content_length;
 	r->out = BUF_INIT(n);
 	if (charge(r, n + REPLY_RESERVE) && buf_reserve_exact(&r->out, n) == 0) {
@@ -361,15 +351,12 @@ static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_
 		.body = {r->out.p + r->body_at, r->body_n},
 	};
 	struct sigv4_signature signature;
-	size_t room;
 	int n, e;
 
 	(void)now;
 	credentials_unref(r->credentials);
 	r->credentials = credentials_ref(r->worker->credentials);
-	room = HEAD_ROOM + strlen(endpoint->host_header) +
-	       (r->credentials->session_token ? strlen(r->credentials->session_token) : 0);
-	e = make_room(r, room);
+	e = make_room(r, head_room(r, r->credentials));
 	if (e < 0)
 		return e;
 	request.body.p = r->out.p + r->body_at;
@@ -389,13 +376,14 @@ static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_
 
 /* ---- step 9: send ---- */
 
-static bool on_grow(struct upstream_call *call, size_t more)
+/* What is allocated counts, not what has come: a whole Content-Length is reserved at once. */
+static bool on_grow(struct upstream_call *call)
 {
 	struct request *r = (struct request *)call;
-	size_t held = call->reply.head.n + call->reply.body.n + more;
+	size_t held = call->reply.head.cap + call->reply.body.cap;
 	size_t reserved = r->charged - r->out.max;
 
-	return held <= reserved || charge(r, MAX(held - reserved, (size_t)REPLY_RESERVE));
+	return held <= reserved || charge(r, held - reserved);
 }
 
 static const struct upstream_call_ops call_ops = {on_prepare, on_grow, reply_take};

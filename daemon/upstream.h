@@ -35,8 +35,8 @@ struct upstream_call_ops {
 	 * again if the call is repeated. Negative errno ends the call with UPSTREAM_NOT_SENT.
 	 */
 	int (*prepare)(struct upstream_call *call, usec_t now, struct slice *ret_bytes);
-	/* `more` bytes of the answer are about to be kept; false refuses them. */
-	bool (*grow)(struct upstream_call *call, size_t more);
+	/* More of the answer was read, and its buffers may have grown; false refuses it. */
+	bool (*grow)(struct upstream_call *call);
 	/* The end of the call, exactly once unless it was cancelled. `why` is one phrase or
 	 * NULL. */
 	void (*done)(struct upstream_call *call, enum upstream_result result, const char *why,

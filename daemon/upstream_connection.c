@@ -108,14 +108,16 @@ static bool connection_send(struct upstream_connection *c, usec_t now)
 /* False: the call is over; it and the connection may be gone. */
 static bool connection_take(struct upstream_connection *c, struct slice bytes, usec_t now)
 {
+	enum reply_result result;
 	size_t used;
 
 	c->got_answer = true;
-	if (!c->call->ops->grow(c->call, bytes.n)) {
+	result = http_reply_read(&c->call->reply, bytes, &used);
+	if (result != REPLY_BAD && !c->call->ops->grow(c->call)) {
 		upstream_connection_fail(c, UPSTREAM_NO_MEMORY, NULL, now);
 		return false;
 	}
-	switch (http_reply_read(&c->call->reply, bytes, &used)) {
+	switch (result) {
 	case REPLY_NEED_MORE:
 		return true;
 	case REPLY_DONE:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one enclave may use up, and that the others notice nothing of it."""
 
+import contextlib
 import threading
 import time
 
@@ -254,6 +255,21 @@ def test_replies_are_held_against_it_too(small, kms):
             assert len(client.read().body) == MIB
         assert third.ask(request("Encrypt", {"KeyId": KEY, "Plaintext": b"x"})).status == 200
         third.close()
+
+
+def test_a_reply_counts_with_the_length_it_announces(small, kms):
+    """Its buffer is allocated whole, long before its bytes come."""
+    with small, contextlib.ExitStack() as stack:
+        kms.fault("huge_body", size=MIB, count=None)
+        kms.fault("stall", after=1000, count=None)
+        clients = [stack.enter_context(small.client()) for _ in range(3)]
+        for client in clients:
+            client.send(DESCRIBE)
+        small.record(REASON="memory")
+        kms.clear()
+        answers = [client.read() for client in clients]
+        assert sorted(answer.status for answer in answers) == [200, 200, 400]
+        assert wait_for(lambda: _works(small))
 
 
 def _full(client):
