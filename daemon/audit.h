@@ -11,12 +11,11 @@
 #include "limit.h"
 #include "log.h"
 #include "macro.h"
+#include "request_id.h"
 #include "slice.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-#define AUDIT_REQUEST_ID_SIZE 37 /* a UUID in text */
 
 struct audit_record {
 	enum event_kind
@@ -25,7 +24,7 @@ struct audit_record {
 	bool has_cid;
 	uint32_t cid;
 	bool allowed; /* VERDICT */
-	char request_id[AUDIT_REQUEST_ID_SIZE];
+	char request_id[REQUEST_ID_SIZE];
 	char action[LIMIT_NAME + 1];
 	char key[LIMIT_LOG_VALUE + 1];      /* escaped and clipped; two keys with a comma */
 	char endpoint[LIMIT_LOG_VALUE + 1]; /* of a tunnel: host:port */

@@ -12,6 +12,7 @@
 #include "mailbox.h"
 #include "pump.h"
 #include "request.h"
+#include "request_id.h"
 #include "resolver.h"
 #include "sigv4.h"
 #include "skew.h"
@@ -58,6 +59,7 @@ struct worker {
 	uint64_t turn_serial;
 	uint64_t next_lookup;
 	bool draining, drained;
+	struct request_id_source request_ids;
 	struct json_doc doc;     /* scratch of the body being read */
 	char scratch[PUMP_READ]; /* scratch of the read being done */
 	/* read by the control thread */
