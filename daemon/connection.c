@@ -524,8 +524,7 @@ static void on_io(evutil_socket_t fd, short what, void *userdata)
 
 /* ---- a connection's life ---- */
 
-int connection_new(struct worker *w, int fd, const struct identity *identity, usec_t now,
-		   struct connection **ret_connection)
+void connection_new(struct worker *w, int fd, const struct identity *identity, usec_t now)
 {
 	struct connection *c = calloc(1, sizeof(*c));
 	int enclave = generation_find(w->generation, identity);
@@ -534,7 +533,8 @@ int connection_new(struct worker *w, int fd, const struct identity *identity, us
 		close(fd);
 		gauge_return(&identity->enclave->connections, 1);
 		free(c);
-		return enclave < 0 ? -ENOENT : -ENOMEM;
+		worker_connection_gone(w);
+		return;
 	}
 	c->worker = w;
 	c->fd = fd;
@@ -547,13 +547,9 @@ int connection_new(struct worker *w, int fd, const struct identity *identity, us
 	event_assign(&c->read_event, w->base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST,
 		     on_io, c);
 	event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_ET, on_io, c);
-	if (event_add(&c->read_event, NULL) < 0) {
-		connection_free(c);
-		return -ENOMEM;
-	}
 	enclave_count(identity->enclave, COUNTER_CONNECTIONS, 1);
-	*ret_connection = c;
-	return 0;
+	if (event_add(&c->read_event, NULL) < 0)
+		connection_free(c);
 }
 
 static void head_too_slow(struct connection *c, usec_t now)
@@ -598,10 +594,13 @@ void connection_sweep(struct connection *c, usec_t now)
 	}
 }
 
-/* Nothing of a request has come yet. */
+/* Nothing of a request has come yet, not even to the socket, whose event may be on its way. */
 static bool is_idle(const struct connection *c)
 {
-	return c->state == CONNECTION_HEAD && c->in.n == 0;
+	char byte;
+
+	return c->state == CONNECTION_HEAD && c->in.n == 0 &&
+	       recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
 }
 
 void connection_reload(struct connection *c, struct generation *generation)

@@ -57,10 +57,10 @@ struct connection {
 	size_t lingered; /* bytes dropped */
 };
 
-/* Takes over the descriptor (also on failure, then it is closed). The enclave's `connections`
- * gauge was taken by the caller and is returned when the connection ends. */
-_must_check_ int connection_new(struct worker *w, int fd, const struct identity *identity,
-				usec_t now, struct connection **ret_connection);
+/* Takes over the descriptor. The caller took the enclave's `connections` gauge and counted it
+ * for the worker: both end with the connection, which is at once if its enclave is gone or
+ * memory ran out. */
+void connection_new(struct worker *w, int fd, const struct identity *identity, usec_t now);
 
 /* Closes at once; a request in flight or a tunnel ends and is recorded. Frees the connection.
  */

@@ -447,9 +447,12 @@ static void server_done(struct server *s)
 {
 	close_listeners(s);
 	credentials_cache_free(s->cache);
+	/* A worker asks the resolver until it stops, and the resolver writes to its mailbox. */
+	for (unsigned i = 0; i < s->n_workers; i++)
+		worker_stop(s->workers[i]);
+	resolver_free(s->resolver);
 	for (unsigned i = 0; i < s->n_workers; i++)
 		worker_free(s->workers[i]);
-	resolver_free(s->resolver);
 	audit_free(s->audit);
 	generation_unref(s->generation);
 	enclave_table_free(s->enclaves);

@@ -272,12 +272,10 @@ static void refuse_in_flight(struct worker *w)
 static void on_message(struct message *m, void *userdata)
 {
 	struct worker *w = userdata;
-	struct connection *c;
 
 	switch (m->kind) {
 	case MESSAGE_CONNECTION:
-		if (connection_new(w, m->fd, &m->identity, clock_monotonic(), &c) < 0)
-			worker_connection_gone(w);
+		connection_new(w, m->fd, &m->identity, clock_monotonic());
 		return;
 	case MESSAGE_GENERATION:
 		take_generation(w, m->generation);
@@ -368,16 +366,23 @@ int worker_new(unsigned index, const struct worker_environment *environment,
 	return 0;
 }
 
-struct worker *worker_free(struct worker *w)
+void worker_stop(struct worker *w)
 {
 	struct message m = {.kind = MESSAGE_EXIT};
+
+	if (w->thread && mailbox_send(w->mailbox, &m) == 0)
+		pthread_join(w->thread, NULL);
+	w->thread = 0;
+}
+
+struct worker *worker_free(struct worker *w)
+{
 	struct upstream_set *set;
 	struct connection *c;
 
 	if (!w)
 		return NULL;
-	if (w->thread && mailbox_send(w->mailbox, &m) == 0)
-		pthread_join(w->thread, NULL);
+	worker_stop(w);
 	while ((c = LIST_FIRST(&w->connections)))
 		connection_close(c, "shutting-down");
 	while ((set = LIST_FIRST(&w->sets))) {

@@ -72,7 +72,10 @@ _must_check_ int worker_new(unsigned index, const struct worker_environment *env
 			    struct generation *generation, struct credentials *credentials,
 			    struct worker **ret_worker);
 
-/* Ends the thread, whatever it holds; returns NULL. */
+/* Ends the thread, whatever it holds. Nothing but worker_free() may follow. */
+void worker_stop(struct worker *w);
+
+/* The same, if that was not done; then frees all that the worker held. Returns NULL. */
 struct worker *worker_free(struct worker *w);
 DEFINE_CLEANUP(struct worker *, worker_free)
 

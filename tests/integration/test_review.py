@@ -67,3 +67,18 @@ def test_an_answer_nobody_asked_for_is_given_to_nobody(daemon, kms):
             time.sleep(1)
         answer = client.read()
         assert answer.status == 200 and answer.json["KeyMetadata"]
+
+
+def test_a_request_that_was_accepted_before_the_end_is_answered(daemon):
+    """The worker hears of the connection and of the end at once, and has read nothing yet."""
+    with daemon.start(), contextlib.ExitStack() as stack:
+        with stopped(daemon):
+            clients = [stack.enter_context(daemon.client()) for _ in range(20)]
+            for client in clients:
+                client.send(DESCRIBE)
+            daemon.process.terminate()
+        for client in clients:
+            answer = client.read()
+            assert (answer.status, answer.header("Connection")) == (200, "close")
+            assert ended(client)
+        assert daemon.process.wait(20) == 0
