@@ -11,7 +11,9 @@
 #define ADDRESSES_FRESH                                                                        \
 	(30 * USEC_PER_SEC)                /* then they are looked up again, beside their use */
 #define ADDRESSES_RETRY (1 * USEC_PER_SEC) /* a failed connection asks DNS again after this */
-#define HOLD_FIRST (50 * USEC_PER_MSEC)    /* after a failed connection, doubled each time */
+#define LOOKUP_LOST                                                                            \
+	(60 * USEC_PER_SEC) /* its answer was lost: there was no memory to send it */
+#define HOLD_FIRST (50 * USEC_PER_MSEC) /* after a failed connection, doubled each time */
 #define HOLD_MAX (1 * USEC_PER_SEC)
 
 static unsigned total(const struct upstream *u)
@@ -72,12 +74,13 @@ static void fail_waiting(struct upstream *u, enum upstream_result result, usec_t
 	}
 }
 
-static int start_lookup(struct upstream *u)
+static int start_lookup(struct upstream *u, usec_t now)
 {
 	int r;
 
-	if (u->lookup)
+	if (u->lookup && now - u->lookup_at < LOOKUP_LOST)
 		return 0;
+	u->lookup_at = now;
 	u->lookup = ++*u->env.next_id;
 	r = resolver_lookup(u->env.resolver, connect_host(u), u->env.mailbox, u->lookup);
 	if (r < 0)
@@ -91,7 +94,7 @@ static bool have_addresses(struct upstream *u, usec_t now)
 	if (u->literal)
 		return true;
 	if (!u->addresses || now - u->addresses_at > ADDRESSES_FRESH)
-		if (start_lookup(u) < 0)
+		if (start_lookup(u, now) < 0)
 			return u->addresses != NULL;
 	return u->addresses != NULL;
 }
@@ -136,7 +139,7 @@ static void upstream_failed(struct upstream *u, const char *why, usec_t now)
 	u->hold_until = now + u->hold;
 
 	if (!u->literal && u->addresses && now - u->addresses_at > ADDRESSES_RETRY)
-		(void)start_lookup(u); /* it may have moved */
+		(void)start_lookup(u, now); /* it may have moved */
 	if (total(u) == 0 && !u->lookup)
 		fail_waiting(u, UPSTREAM_NO_CONNECTION, now);
 }
@@ -334,14 +337,23 @@ bool upstream_addresses(struct upstream *u, uint64_t id, char *addresses, int co
 
 /* ---- deadlines ---- */
 
+/* The list is in the order of the deadlines, but for repeated ones, which are at its head. */
+static struct upstream_call *find_late(struct upstream_share *share, usec_t now)
+{
+	struct upstream_call *call;
+
+	TAILQ_FOREACH (call, &share->waiting, link)
+		if (call->deadline <= now || !call->repeated)
+			break;
+	return call && call->deadline <= now ? call : NULL;
+}
+
 static void sweep_waiting(struct upstream *u, usec_t now)
 {
 	for (unsigned i = 0; i < u->n_shares; i++) {
 		struct upstream_call *call;
 
-		/* In the order of their deadlines, but for a repeated one at the head, whose
-		 * deadline is later; those behind it wait a sweep longer at most. */
-		while ((call = TAILQ_FIRST(&u->shares[i].waiting)) && call->deadline <= now) {
+		while ((call = find_late(&u->shares[i], now))) {
 			upstream_call_unqueue(u, call);
 			upstream_call_done(u, call, UPSTREAM_QUEUE_TIMEOUT,
 					   u->down ? u->why : NULL, now);

@@ -52,6 +52,7 @@ struct upstream {
 	char *addresses;
 	usec_t addresses_at;
 	uint64_t lookup; /* pending; 0: none */
+	usec_t lookup_at;
 	/* how connecting goes */
 	bool down;
 	usec_t hold, hold_until;
