@@ -83,7 +83,8 @@ static void on_pause_over(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	event_add(l->event, NULL);
+	if (event_add(l->event, NULL) < 0)
+		pause_accepting(l, ENOMEM);
 }
 
 static void on_connection(evutil_socket_t fd, short what, void *userdata)
