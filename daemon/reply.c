@@ -138,7 +138,8 @@ static void take_error(struct request *r, usec_t now)
 	size_t n, ignored;
 
 	if (reply->status < 400 ||
-	    json_read(reply->body.p, reply->body.n, &r->worker->doc, &n, NULL) == JSON_BAD) {
+	    json_read(reply->body.p, reply->body.n, &r->worker->doc, &n, NULL) == JSON_BAD ||
+	    r->worker->doc.nodes[0].type != JSON_OBJECT) {
 		snprintf(r->record.detail, sizeof(r->record.detail),
 			 "the endpoint answered %d without a KMS error", reply->status);
 		request_refuse(r,

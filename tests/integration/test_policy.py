@@ -369,6 +369,15 @@ def test_an_error_that_leaks_is_not_relayed(proxy, kms, enclave):
     assert b"c2VjcmV0" not in answer.body
 
 
+def test_an_error_that_is_no_object_is_not_relayed(proxy, kms, enclave):
+    kms.fault("access_denied")
+    kms.fault("body", text='[{"__type":"AccessDeniedException","Plaintext":"c2VjcmV0"}]')
+    params = {**secret_call(kms, "Decrypt"), "Recipient": enclave.recipient()}
+    answer, record = ask(proxy, "sealed", "Decrypt", params)
+    assert (answer.status, record["REASON"]) == (502, "upstream-malformed")
+    assert b"c2VjcmV0" not in answer.body
+
+
 @pytest.mark.parametrize("action, member", kms_faults.SECRETS.items())
 def test_plaintext_allow_lifts_both(proxy, kms, action, member):
     answer, record = ask(proxy, "clear", action, secret_call(kms, action))
