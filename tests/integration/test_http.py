@@ -3,6 +3,7 @@
 
 import concurrent.futures
 import select
+import signal
 import socket
 import threading
 import time
@@ -270,6 +271,18 @@ def test_a_refused_body_that_comes_all_the_same_is_dropped(daemon, kms):
     assert not kms.requests
 
 
+def test_a_closing_answer_is_not_lost_to_a_reset(daemon):
+    """What still comes is read and dropped, so that the end of the connection is one in order."""
+    with daemon:
+        for sent in (padded(600 << 10)[:40000], b"GET / HTTP/1.1\r\n\r\n" + b"x" * 40000):
+            with daemon.client() as client:
+                client.send(sent[:-10000])
+                assert client.read().status in (400, 413)
+                client.send(sent[-10000:])
+                wait_taken(client)
+                assert ended(client)
+
+
 def _send_what_goes(client, data):
     try:
         client.send(data)
@@ -470,6 +483,49 @@ def test_a_flood_of_pipelined_requests_delays_no_other_enclave(daemon):
             one.join()
     assert max(times) < 5, times
     assert len(answered) == 3 and min(answered) > 20
+
+
+def count_answers(client):
+    """How many have come and were not read."""
+    client.sock.settimeout(0)
+    try:
+        while True:
+            client._more()
+    except BlockingIOError:
+        pass
+    client.sock.settimeout(20)
+    return client._held.count(b"HTTP/1.1 ")
+
+
+def overtakes(daemon, other, floods, each):
+    """Whether a few requests, one after the other, are answered before all those of a flood that
+    was there first."""
+    with daemon.client(other) as quick:
+        for client in (quick, *floods):
+            assert client.ask(NOT_ALLOWED).status == 400
+        daemon.process.send_signal(signal.SIGSTOP)
+        for client in floods:
+            client.send(NOT_ALLOWED * each)
+        daemon.process.send_signal(signal.SIGCONT)
+        for _ in range(20):
+            assert quick.ask(NOT_ALLOWED).status == 400
+        daemon.process.send_signal(signal.SIGSTOP)
+        answered = sum(count_answers(client) for client in floods)
+        daemon.process.send_signal(signal.SIGCONT)
+    for client in floods:
+        assert [client.read().status for _ in range(each)] == [400] * each
+    return answered < each * len(floods)
+
+
+def test_enclaves_take_turns(daemon):
+    other = add_enclave(daemon)
+    limits(daemon, requests="100000/s", burst=100000, connections=20)
+    with daemon:
+        floods = [daemon.client() for _ in range(20)]
+        # Several tries: this side may have been away from the processor for too long.
+        assert any(overtakes(daemon, other, floods, 150) for _ in range(10))
+        for client in floods:
+            client.close()
 
 
 def _flood(client, stop):
