@@ -33,10 +33,11 @@ static const int signal_numbers[] = {
 
 #define N_SIGNALS ELEMENTSOF(signal_numbers)
 
-/* What the watchdog knows of a worker. */
+/* What the control thread knows of a worker. */
 struct pulse {
 	uint64_t beat;
 	usec_t moved;
+	bool behind; /* there was no memory to tell it what is in force */
 };
 
 struct server {
@@ -128,7 +129,37 @@ static void on_accepted(struct listener *listener, int fd, const struct sockaddr
 	}
 }
 
-/* ---- credentials ---- */
+/* ---- what the workers are told ---- */
+
+static bool send_credentials(const struct server *s, unsigned worker)
+{
+	struct message m = {.kind = MESSAGE_CREDENTIALS,
+			    .credentials = credentials_ref(s->credentials)};
+
+	if (!m.credentials || mailbox_send(s->workers[worker]->mailbox, &m) == 0)
+		return true;
+	credentials_unref(m.credentials);
+	return false;
+}
+
+static bool send_generation(const struct server *s, unsigned worker)
+{
+	struct message m = {.kind = MESSAGE_GENERATION,
+			    .generation = generation_ref(s->generation)};
+
+	if (mailbox_send(s->workers[worker]->mailbox, &m) == 0)
+		return true;
+	generation_unref(m.generation);
+	return false;
+}
+
+/* A worker must not go on under rules that were withdrawn because memory was short once. */
+static void catch_up(struct server *s)
+{
+	for (unsigned i = 0; i < s->n_workers; i++)
+		if (s->pulses[i].behind)
+			s->pulses[i].behind = !send_generation(s, i) || !send_credentials(s, i);
+}
 
 static void on_credentials(struct credentials *credentials, void *userdata)
 {
@@ -136,13 +167,8 @@ static void on_credentials(struct credentials *credentials, void *userdata)
 
 	credentials_unref(s->credentials);
 	s->credentials = credentials_ref(credentials);
-	for (unsigned i = 0; i < s->n_workers; i++) {
-		struct message m = {.kind = MESSAGE_CREDENTIALS,
-				    .credentials = credentials_ref(credentials)};
-
-		if (mailbox_send(s->workers[i]->mailbox, &m) < 0)
-			credentials_unref(m.credentials); /* the next refresh brings them */
-	}
+	for (unsigned i = 0; i < s->n_workers; i++)
+		s->pulses[i].behind |= !send_credentials(s, i);
 }
 
 /* ---- status and watchdog ---- */
@@ -175,7 +201,7 @@ static void feed_watchdog(struct server *s, usec_t now)
 		uint64_t beat = atomic_load(&s->workers[i]->beat);
 
 		if (beat != s->pulses[i].beat || s->pulses[i].moved == 0)
-			s->pulses[i] = (struct pulse){beat, now};
+			s->pulses[i] = (struct pulse){beat, now, s->pulses[i].behind};
 		alive &= now - s->pulses[i].moved <= STALLED;
 	}
 	if (alive)
@@ -190,6 +216,7 @@ static void on_tick(evutil_socket_t fd, short what, void *userdata)
 	(void)fd;
 	(void)what;
 	feed_watchdog(s, now);
+	catch_up(s);
 	update_status(s);
 	if (now >= s->next_suppressed) {
 		report_suppressed(s->enclaves, &s->unknown);
@@ -222,13 +249,8 @@ static void publish_generation(struct server *s, struct generation *generation)
 {
 	generation_unref(s->generation);
 	s->generation = generation;
-	for (unsigned i = 0; i < s->n_workers; i++) {
-		struct message m = {.kind = MESSAGE_GENERATION,
-				    .generation = generation_ref(generation)};
-
-		if (mailbox_send(s->workers[i]->mailbox, &m) < 0)
-			generation_unref(m.generation);
-	}
+	for (unsigned i = 0; i < s->n_workers; i++)
+		s->pulses[i].behind |= !send_generation(s, i);
 }
 
 /* All of it is read and checked before any of it is taken over. */
