@@ -14,7 +14,7 @@ import wire_table
 from daemon import Daemon, wait_for
 from kms_client import CONTENT_TYPE, request
 from proxy_help import (
-    add_enclave, allow, DESCRIBE, ended, KEY, limits, NOT_ALLOWED, receive, wait_taken)
+    add_enclave, DESCRIBE, ended, KEY, limits, NOT_ALLOWED, receive, wait_taken)
 from standins import LocalImds, LocalKms
 
 STATUS = {"framing": (400, "SerializationException"), "head-too-large": (431, "SerializationException"),

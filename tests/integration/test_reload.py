@@ -104,6 +104,7 @@ def test_narrowing_during_traffic(daemon, kms, workers):
     """Rights go away and come back while clients ask all the time; none gets a wrong answer, and
     none is cut off in the middle of one."""
     daemon.config["workers"] = workers
+    limits(daemon, requests="100000/s", burst=100000)
     stop, wrong, counts = threading.Event(), [], []
 
     def run():
