@@ -18,6 +18,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 
 import load as generator
 import proc
@@ -26,6 +27,7 @@ import svg
 from rows import ROWS, Unmeasured
 
 CALIBRATE = 400  # requests
+SETTLE = 0.1     # seconds without a record; the writer's longest wait is 32 ms
 
 
 @dataclasses.dataclass
@@ -77,10 +79,18 @@ class Bench:
         return generator.run(server.front, server.tls, load, n, self.folder,
                              self.place.pin(self.place.generator))
 
+    def settle(self):
+        """Waits for the records that the audit writer still holds: they belong to this sample."""
+        seen = -1
+        while self.journal and seen != self.journal.count():
+            seen = self.journal.count()
+            time.sleep(SETTLE)
+
     def sample(self, server, load, n):
         cpu, audit = proc.cpu(server.pid), proc.audit_cpu(server.pid)
         records = self.journal.count() if self.journal else 0
         run = self.load(server, load, n)
+        self.settle()
         return Sample(run, proc.cpu(server.pid) - cpu, proc.audit_cpu(server.pid) - audit,
                       self.journal.count() - records if self.journal else 0)
 
@@ -92,6 +102,7 @@ class Bench:
         n = load.clients if load.path == "/bulk" else max(CALIBRATE, 4 * load.clients)
         for _ in range(2):
             run = self.load(server, load, n)
+        self.settle()
         return max(load.clients, int(run.rate * self.seconds))
 
     def rounds(self, programs, load, loads=None):

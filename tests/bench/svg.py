@@ -25,7 +25,7 @@ def draw(report):
         mark = f"{'at least' if line['at_least'] else 'at most'} {line['mark']:g}"
         parts += [_text(8, y + 12, line["work"]),
                   f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="{BAR}" fill="{colour}"/>',
-                  _text(LEFT + width + 6, y + 12, f"{line['ratio']:.2g} ({mark})")]
+                  _text(LEFT + max(width, SCALE) + 6, y + 12, f"{line['ratio']:.2g} ({mark})")]
     parts += [f'<line x1="{LEFT + SCALE}" y1="26" x2="{LEFT + SCALE}" y2="{height - 30}" stroke="{LINE}" '
               'stroke-width="1.5"/>', _text(8, height - 10, f"{report['machine']}", 11), "</svg>"]
     return "\n".join(parts) + "\n"
