@@ -51,13 +51,16 @@ def test_the_next_address_is_tried_when_the_first_refuses(daemon, dns):
             open_tunnel(daemon, host)
 
 
-def test_a_name_that_is_not_found(daemon, dns):
+@pytest.mark.parametrize("mode, message", [
+    ("answers", "Name or service not known"), ("fails", "Temporary failure in name resolution")])
+def test_a_name_that_is_not_found(daemon, dns, mode, message):
     allow_tunnel(daemon, (NAME, None))
+    dns.mode = mode
     with running(daemon):
         assert ask(daemon, HELLO).alert() == INTERNAL_ERROR
         assert ask(daemon, connect_request(f"{NAME}:443")).rest().startswith(b"HTTP/1.1 502 ")
         record = daemon.record(REASON="no-upstream", count=2)
-        assert "not known" in record["MESSAGE"]
+        assert message in record["MESSAGE"]
         assert record["ENDPOINT"] == f"{NAME}:443"
         assert NAME in dns.asked
 
