@@ -381,6 +381,18 @@ static int watch_signals(struct server *s)
 	return 0;
 }
 
+/* Without its event a signal kills again, and this late there is nothing left to end. */
+static void free_signals(struct server *s)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	for (size_t i = 0; i < N_SIGNALS; i++)
+		if (s->signals[i])
+			event_free(s->signals[i]);
+}
+
 static int start_workers(struct server *s)
 {
 	struct worker_environment env = {s->audit, s->resolver, &s->skew, s->mailbox};
@@ -483,9 +495,7 @@ static void server_done(struct server *s)
 	mailbox_free(s->mailbox);
 	if (s->tick)
 		event_free(s->tick);
-	for (size_t i = 0; i < N_SIGNALS; i++)
-		if (s->signals[i])
-			event_free(s->signals[i]);
+	free_signals(s);
 	if (s->base)
 		event_base_free(s->base);
 	free(s->workers);
