@@ -5,8 +5,6 @@ import hashlib
 import json
 import os
 import random
-import re
-import socket
 import subprocess
 import sys
 import threading
@@ -14,13 +12,11 @@ import time
 
 import pytest
 
-from daemon import wait_for
-from kms_client import request
-from proxy_help import add_enclave, DESCRIBE, KEY
+from proxy_help import add_enclave, DESCRIBE
 from standins import Bridge
 from tls_echo import TlsEcho
 from tls_hello import (
-    DECODE_ERROR, INTERNAL_ERROR, PROTOCOL_VERSION, UNRECOGNIZED_NAME, alert, client_hello, in_records)
+    DECODE_ERROR, INTERNAL_ERROR, PROTOCOL_VERSION, UNRECOGNIZED_NAME, client_hello, in_records)
 from tunnel_help import (
     NAME, SLOW, Host, allow_tunnel, ask, connect_request, enclave, open_tunnel, running, wait_ended)
 
