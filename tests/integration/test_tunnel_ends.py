@@ -2,6 +2,7 @@
 """How tunnels end: by either side, at every stage, by a reload, by a stop, by a deadline."""
 
 import contextlib
+import select
 import signal
 import threading
 import time
@@ -149,6 +150,7 @@ def test_the_enclave_goes_in_the_middle(daemon, host):
         client, server = open_tunnel(daemon, host)
         server.sendall(b"x" * 100 * KIB)
         client.receive(1)
+        select.select([client], [], [], 20)
         client.close()      # with bytes unread: a reset
         assert wait_ended(daemon)["REASON"] == "reset-by-enclave"
         server.half_close()
