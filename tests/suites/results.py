@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts what the suites of ./test reported.
 
-  results.py add RESULTS SUITE SECONDS STATUS LOG SKIPPED REPORT...
+  results.py add RESULTS SUITE SECONDS STATUS LOG SKIPPED FIGURES REPORT...
         reads the JUnit reports of one suite (beside one of meson, its .json), prints what
-        failed, and appends the counts to RESULTS; SKIPPED is the reason not to run it, or ""
+        failed, and appends the counts to RESULTS, with the figures that its tests left in
+        FIGURES (tests/lib/figures.py); SKIPPED is the reason not to run it, or ""
   results.py table RESULTS
-        prints all suites and, as the last line, the sum; exit status 1 if anything failed
+        prints all suites, what they measured and, as the last line, the sum; exit status 1 if
+        anything failed
 
 A suite that ended badly though no test of it failed, or that ran no test, counts as a failure.
 """
@@ -96,7 +98,12 @@ def print_tail(title, text):
         print("   " + line)
 
 
-def add(results, suite, seconds, status, log, skipped, *reports):
+def read_lines(path):
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def add(results, suite, seconds, status, log, skipped, figures, *reports):
     cases = [Case(suite, suite, "skipped", skipped)] if skipped else read_reports(reports)
     if int(status) != 0 and not any(case.outcome == "failed" for case in cases):
         cases.append(Case(suite, suite, "failed", f"ended with status {status}"))
@@ -105,7 +112,8 @@ def add(results, suite, seconds, status, log, skipped, *reports):
             print_tail(f"failed: {case.name}", case.text)
         elif case.outcome == "skipped":
             print_tail(f"skipped: {case.name}", case.text)
-    row = {"suite": suite, "seconds": int(seconds)}
+    row = {"suite": suite, "seconds": int(seconds),
+           "figures": read_lines(figures) if pathlib.Path(figures).exists() else []}
     for outcome in OUTCOMES:
         row[outcome] = sum(case.outcome == outcome for case in cases)
     if row["failed"]:
@@ -117,15 +125,25 @@ def add(results, suite, seconds, status, log, skipped, *reports):
         file.write(json.dumps(row) + "\n")
 
 
+def print_figures(rows):
+    figures = [(row["suite"], figure) for row in rows for figure in row["figures"]]
+    if figures:
+        print(f"\n{'suite':14}what was measured")
+    for suite, figure in figures:
+        value = figure["value"]
+        shown = f"{value:,}" if isinstance(value, int) else value
+        print(f"{suite:14}{figure['what']}: {shown}")
+
+
 def table(results):
-    with open(results, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    rows = read_lines(results)
     total = {key: sum(row[key] for row in rows)
              for key in (*OUTCOMES, "seconds")}
     print(f"\n{'suite':14}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
     for row in [*rows, {"suite": "all", **total}]:
         print(f"{row['suite']:14}{row['passed']:8}{row['failed']:8}{row['skipped']:9}"
               f"{row['seconds']:9}")
+    print_figures(rows)
     print()
     skipped = f", {total['skipped']} skipped" if total["skipped"] else ""
     print(f"{total['passed']} passed, {total['failed']} failed{skipped}")
