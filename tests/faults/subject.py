@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A daemon whose calls fail one after the other, and what must hold after each.
+
+    with subject:
+        subject.sweep(scenario, "allocation", ["worker"], ["ENOMEM"])
+
+makes the 1st, 2nd, 3rd ... allocation of the scenario fail, until it is over before the n-th. A
+scenario is a function of the subject that returns what the enclave saw, or raises AssertionError;
+what it has to prepare stands in `before`, which is called with nothing armed.
+
+To repeat one point: $KMS_VSOCK_PROXY_FAULT="KIND THREADS N ERROR" and the name of the test; a
+failure prints that line.
+"""
+
+import concurrent.futures
+import contextlib
+import itertools
+import os
+import re
+import time
+
+from daemon import Daemon, wait_for
+from fault_points import Page, library
+from proxy_help import DESCRIBE, add_enclave
+from standins import LocalContainer
+
+import pytest
+
+SLOW = 4 if os.environ.get("KMS_VSOCK_PROXY_SLOW") else 1
+ONLY = os.environ.get("KMS_VSOCK_PROXY_FAULT")
+BATCH = 25          # points between two looks at what is left allocated
+REPEATS = 6         # of a point that may leave something allocated
+DEADLINE = 8 * SLOW
+REFUSALS = {400, 408, 500, 502, 503, 504}
+TYPES = {"ThrottlingException", "ServiceUnavailableException", "KMSInternalException",
+         "AccessDeniedException", "SerializationException"}
+CLOSED = "closed"
+
+
+class Subject:
+    def __init__(self, folder, kms, imds, survived):
+        self.kms, self.imds = kms, imds
+        self.survived = survived
+        self.points = 0
+        self.refused = []               # the ids that the daemon gave its refusals
+        self.page = Page(folder)
+        self.daemon = Daemon(folder, kms, imds)
+        environment = self.page.environment()
+        if "sanitize" in os.environ.get("KMS_VSOCK_PROXY_BUILD", ""):
+            environment["ASAN_OPTIONS"] = (os.environ.get("ASAN_OPTIONS", "") +
+                                           ":verify_asan_link_order=0")
+        self.daemon.environment.update(environment)
+        add_enclave(self.daemon, "ledger")
+        self.daemon.config["endpoints"]["kms"].update(
+            connect_timeout="2s", reply_timeout="2s", queue_timeout="2s")
+        self.stack = contextlib.ExitStack()
+        self.container_type = LocalContainer
+        self.other = None               # a connection of the other enclave, open all the time
+
+    def __enter__(self):
+        assert library().exists(), f"{library()} is not built"
+        self.daemon.start()
+        assert self.page.ready, "the daemon runs without the library that makes its calls fail"
+        self.other = self.daemon.client("ledger", timeout=DEADLINE)
+        self.settle()
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.check_counters()
+        self.other.close()
+        if kind is None:
+            self.daemon.__exit__(None)
+            self.check_log()
+
+    def kill(self):
+        self.stack.close()
+        if self.daemon.process is not None:
+            self.daemon.process.kill()
+            self.daemon.process.wait()
+
+    # What an enclave sees.
+
+    def ask(self, data, enclave="payments", pieces=None):
+        """Sends a request on a connection of its own; the status of the answer, or CLOSED."""
+        with self.daemon.client(enclave, timeout=DEADLINE) as client:
+            try:
+                if pieces:
+                    for i in range(0, len(data), pieces):
+                        client.send(data[i:i + pieces])
+                else:
+                    client.send(data)
+            except (BrokenPipeError, ConnectionResetError):
+                pass                    # an answer may have come before
+            return self.read(client)
+
+    def read(self, client):
+        try:
+            answer = client.read()
+        except (EOFError, ConnectionResetError):
+            return CLOSED
+        if answer.status == 200:
+            assert answer.json, "an answer without its body"
+            return 200
+        assert answer.status in REFUSALS, answer
+        assert answer.error in TYPES, answer
+        assert answer.json["message"], answer
+        name = answer.header("x-amzn-RequestId")
+        assert name, answer
+        self.refused.append(name)
+        return answer.status
+
+    def may(self, data):
+        """Whether the policy allows it; None when something else is wrong."""
+        return {200: True, 400: False}.get(self.ask(data))
+
+    def signs_with(self):
+        """The access key that KMS sees now."""
+        assert self.ask(DESCRIBE) == 200
+        return re.search(r"Credential=(\w+)/", self.kms.requests[-1].headers["authorization"])[1]
+
+    def wait_in_force(self, condition):
+        """What a worker had no memory to hear it is told again within seconds."""
+        wait_for(condition, DEADLINE, "what was loaded is not in force")
+
+    # What it says.
+
+    def said_so_far(self):
+        return self.daemon.log_path.stat().st_size
+
+    def wait_said(self, pattern, start, deadline=DEADLINE):
+        """The match in what was written behind `start`."""
+        def look():
+            assert self.daemon.process.poll() is None, "the daemon ended"
+            with open(self.daemon.log_path, "rb") as log:
+                log.seek(start)
+                return re.search(pattern, log.read().decode(errors="replace"))
+        return wait_for(look, deadline, f"it didn't say {pattern!r}")
+
+    # What must hold.
+
+    def check_works(self):
+        """The next request, and the other enclave's connection, which was open all the time."""
+        assert self.daemon.process.poll() is None, "the daemon ended"
+        assert self.ask(DESCRIBE) == 200, "the next request is refused"
+        assert self.read_other() == 200, "the other enclave noticed"
+
+    def read_other(self):
+        self.other.send(DESCRIBE)
+        return self.read(self.other)
+
+    def held(self):
+        return self.page.live, self.daemon.descriptors()
+
+    def settle(self):
+        """What is held when it is at rest: the least of some hundred milliseconds."""
+        self.check_works()
+        least = self.held()
+        quiet = time.monotonic() + 0.3 * SLOW
+        while time.monotonic() < quiet:
+            time.sleep(0.01)
+            now = self.held()
+            if now < least:
+                least, quiet = now, time.monotonic() + 0.3 * SLOW
+        return least
+
+    def check_counters(self):
+        """Every refusal that an enclave saw was counted and recorded, or counted as left out."""
+        def counted():
+            records = self.daemon.records(ENCLAVE="payments")
+            return [r for r in records if "requests, " in r["MESSAGE"]]
+        self.daemon.process.send_signal(10)     # SIGUSR1
+        wait_for(counted, message="no counters came")
+        last = counted()[-1]
+        names = [n for n in last if n.endswith(("REFUSED", "FAILED", "THROTTLED"))]
+        assert names, last
+        assert sum(int(last[n]) for n in names) >= len(self.refused), (last, len(self.refused))
+
+    def check_log(self):
+        log = self.daemon.log()
+        for one in self.kms.credentials.all():
+            assert one.secret_access_key not in log
+            assert not one.token or one.token[:40] not in log
+        recorded = sum(name in log for name in self.refused)
+        assert recorded >= min(len(self.refused), 10), "refusals without a record"
+
+    # The sweep.
+
+    def point(self, scenario, kind, threads, n, error, times=1):
+        """True: the call was made, failed, and all is well."""
+        scenario.before(self)
+        self.page.arm(kind, threads, n, error, times)
+        try:
+            scenario.run(self)
+            fired = self.page.disarm()
+            self.check_works()
+        except Exception as bad:
+            self.page.disarm()
+            pytest.fail(self.explain(bad, kind, threads, n, error), pytrace=False)
+        return fired > 0
+
+    def explain(self, why, kind, threads, n, error):
+        status = self.daemon.process.poll()
+        again = f"{kind} {','.join(threads)} {n} {error}"
+        return (f"{type(why).__name__}: {why}\n"
+                f"the daemon {'runs' if status is None else f'ended with {status}'}; {kind} number {n} "
+                f"of {', '.join(threads)} failed with {error}, called from\n{self.page.trace()}\n"
+                f"again: KMS_VSOCK_PROXY_FAULT='{again}' KMS_VSOCK_PROXY_BUILD="
+                f"{library().parents[2]} /usr/bin/python3 -B -m pytest -p no:cacheprovider "
+                f"'{os.environ['PYTEST_CURRENT_TEST'].split(' ')[0]}'\n"
+                f"the end of its log:\n{self.daemon.log()[-1500:]}")
+
+    def sweep(self, scenario, kind, errors, threads=None, first=1, stride=1):
+        """All points of one kind. Returns how many there were."""
+        threads = threads or scenario.threads
+        for _ in range(3):              # what is allocated once and kept
+            scenario.before(self)
+            scenario.run(self)
+            self.check_works()
+        if ONLY:
+            only_kind, only_threads, n, error = ONLY.split()
+            if only_kind != kind or only_threads.split(",") != list(threads) or error not in errors:
+                return 0
+            assert self.point(scenario, kind, threads, int(n), error), "it isn't called"
+            self.check_leak(scenario, [(kind, threads, int(n), error)], None)
+            return 1
+        done = 0
+        for error in errors:
+            base, batch, missed = self.settle(), [], 0
+            for n in itertools.count(first, stride):
+                if not self.point(scenario, kind, threads, n, error):
+                    missed += 1
+                    if missed == 2:
+                        break
+                    continue
+                batch.append((kind, threads, n, error))
+                if len(batch) == BATCH:
+                    base = self.check_leak(scenario, batch, base)
+                    done, batch = done + len(batch), []
+            self.check_leak(scenario, batch, base)
+            done += len(batch)
+        self.count(kind, done)
+        return done
+
+    def count(self, kind, points):
+        self.points += points
+        self.survived[kind] = self.survived.get(kind, 0) + points
+
+    def check_leak(self, scenario, batch, base):
+        """Nothing is held that wasn't; where there is, each point is tried for itself. Some things
+        are allocated once and kept: what grows with each repetition leaks."""
+        now = self.settle()
+        if base and now <= base:
+            return now
+        for kind, threads, n, error in batch:
+            start = self.settle()
+            for _ in range(REPEATS):
+                self.point(scenario, kind, threads, n, error)
+            now = self.settle()
+            grown = now[0] - start[0], now[1] - start[1]
+            if max(grown) >= REPEATS - 1:
+                pytest.fail(self.explain(
+                    AssertionError(f"{REPEATS} times over, {grown[0]} allocations and {grown[1]} "
+                                   "descriptors more are held"),
+                    kind, threads, n, error), pytrace=False)
+        return now
+
+
+def sweep_in_lanes(lanes, *what, **how):
+    """One sweep, whose points are dealt out."""
+    def run(i):
+        with lanes[i]:
+            return lanes[i].sweep(*what, first=i + 1, stride=len(lanes), **how)
+
+    with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
+        return sum(pool.map(run, range(1 if ONLY else len(lanes))))
