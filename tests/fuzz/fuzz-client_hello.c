@@ -138,6 +138,7 @@ static void check_records(const struct answer *whole, struct slice bytes, size_t
 
 	must(joined && other, "no memory");
 	message.n = join(bytes, joined);
+	must(message.n >= 4, "a hello without a head");
 	n = 4 + ((size_t)(unsigned char)joined[1] << 16 |
 		 (size_t)(unsigned char)joined[2] << 8 | (unsigned char)joined[3]);
 	must(n <= message.n, "a hello that isn't whole");

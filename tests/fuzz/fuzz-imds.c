@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* What reads the answers of IMDS and its like, and the credentials file. The first byte says as
- * what the rest is read. */
+ * what the rest is read; the name of a role is also read as a time. */
 
 #include "credentials_file.h"
 #include "credentials_reply.h"
@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -69,6 +70,26 @@ static void check_role(struct slice text)
 		     "a role that changes the path");
 }
 
+/* A time that is taken is the one that glibc reads there. */
+static void check_time(struct slice text)
+{
+	char copy[sizeof("2026-01-02T03:04:05")] = "";
+	struct tm tm = {0};
+	struct error error = {""};
+	const char *end;
+	usec_t at;
+
+	if (credentials_reply_expiration(text, &at, &error) < 0) {
+		must(*error.text && is_printable(error.text, ' '), "a refusal of a time");
+		return;
+	}
+	must(text.n > sizeof(copy) - 1, "a time that is too short");
+	memcpy(copy, text.p, sizeof(copy) - 1);
+	end = strptime(copy, "%Y-%m-%dT%H:%M:%S", &tm);
+	must(end && *end == '\0', "a time that glibc doesn't read");
+	must((usec_t)timegm(&tm) * USEC_PER_SEC == at, "another time than glibc reads");
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct credentials *credentials = NULL;
@@ -94,6 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	default:
 		check_role((struct slice){text, n});
+		check_time((struct slice){text, n});
 	}
 	return 0;
 }

@@ -3,11 +3,13 @@
 /* Any bytes as what an upstream sends: whole, split at a place that follows from the bytes, and
  * byte by byte, with the same answer. */
 
+#include "clock.h"
 #include "http_reply.h"
 #include "limit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define BODY_MAX 4000 /* small enough to be passed */
 
@@ -81,6 +83,23 @@ static void read_bytes(struct outcome *o, struct slice bytes)
 	free(p);
 }
 
+/* A Date that is taken is the one that glibc reads there. */
+static void check_date(struct slice date)
+{
+	char copy[CLOCK_HTTP_DATE_SIZE] = "";
+	struct tm tm = {0};
+	const char *end;
+	usec_t at;
+
+	if (!date.p || !clock_parse_http_date(date, &at))
+		return;
+	must(date.n == sizeof(copy) - 1, "a Date of another length");
+	memcpy(copy, date.p, date.n);
+	end = strptime(copy, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+	must(end && *end == '\0', "a Date that glibc doesn't read");
+	must((usec_t)timegm(&tm) * USEC_PER_SEC == at, "another time than glibc reads");
+}
+
 static void check_done(const struct http_reply *reply)
 {
 	must(reply->status >= 200 && reply->status <= 599, "status");
@@ -97,6 +116,7 @@ static void check_done(const struct http_reply *reply)
 		for (size_t c = 0; c < h.n; c++)
 			must(h.p[c] >= 0x20 && h.p[c] < 0x7f, "a byte that may not be relayed");
 	}
+	check_date(reply->headers[REPLY_DATE]);
 }
 
 static void compare(const struct outcome *a, const struct outcome *b)
