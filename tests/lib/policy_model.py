@@ -10,87 +10,31 @@ The configuration is the file's as a Python dict, and must be one that the daemo
 page that leaves open what to do here has a defect.
 """
 
+import base64
 import collections
 import ipaddress
 import json
+import pathlib
 import re
 
-# The members of each action's request.
-_MEMBERS = """
-CancelKeyDeletion KeyId
-ConnectCustomKeyStore CustomKeyStoreId
-CreateAlias AliasName TargetKeyId
-CreateCustomKeyStore CustomKeyStoreName CloudHsmClusterId TrustAnchorCertificate KeyStorePassword CustomKeyStoreType XksProxyUriEndpoint XksProxyUriPath XksProxyVpcEndpointServiceName XksProxyVpcEndpointServiceOwner XksProxyAuthenticationCredential XksProxyConnectivity
-CreateGrant KeyId Operations GranteePrincipal RetiringPrincipal Constraints GrantTokens Name DryRun GranteeServicePrincipal RetiringServicePrincipal
-CreateKey Policy Description KeyUsage CustomerMasterKeySpec KeySpec Origin CustomKeyStoreId BypassPolicyLockoutSafetyCheck Tags MultiRegion XksKeyId
-Decapsulate KeyId SharedSecretCiphertextBlob EncapsulationAlgorithm GrantTokens DryRun
-Decrypt CiphertextBlob EncryptionContext GrantTokens KeyId EncryptionAlgorithm Recipient DryRun DryRunModifiers
-DeleteAlias AliasName
-DeleteCustomKeyStore CustomKeyStoreId
-DeleteImportedKeyMaterial KeyId KeyMaterialId
-DeriveSharedSecret KeyId KeyAgreementAlgorithm PublicKey GrantTokens DryRun Recipient
-DescribeCustomKeyStores CustomKeyStoreId CustomKeyStoreName Limit Marker
-DescribeKey KeyId GrantTokens
-DisableKey KeyId
-DisableKeyRotation KeyId
-DisconnectCustomKeyStore CustomKeyStoreId
-EnableKey KeyId
-EnableKeyRotation KeyId RotationPeriodInDays
-Encapsulate KeyId EncapsulationAlgorithm GrantTokens DryRun
-Encrypt KeyId Plaintext EncryptionContext GrantTokens EncryptionAlgorithm DryRun
-GenerateDataKey KeyId EncryptionContext NumberOfBytes KeySpec GrantTokens Recipient DryRun
-GenerateDataKeyPair KeyId KeyPairSpec EncryptionContext GrantTokens Recipient DryRun
-GenerateDataKeyPairWithoutPlaintext KeyId KeyPairSpec EncryptionContext GrantTokens DryRun
-GenerateDataKeyWithoutPlaintext KeyId EncryptionContext KeySpec NumberOfBytes GrantTokens DryRun
-GenerateMac Message KeyId MacAlgorithm GrantTokens DryRun
-GenerateRandom NumberOfBytes CustomKeyStoreId Recipient
-GetKeyLastUsage KeyId
-GetKeyPolicy KeyId PolicyName
-GetKeyRotationStatus KeyId
-GetParametersForImport KeyId WrappingAlgorithm WrappingKeySpec
-GetPublicKey KeyId GrantTokens
-ImportKeyMaterial KeyId ImportToken EncryptedKeyMaterial ValidTo ExpirationModel ImportType KeyMaterialDescription KeyMaterialId
-ListAliases KeyId Limit Marker
-ListGrants KeyId Limit Marker GrantId GranteePrincipal GranteeServicePrincipal
-ListKeyPolicies KeyId Limit Marker
-ListKeyRotations KeyId IncludeKeyMaterial Limit Marker
-ListKeys Limit Marker
-ListResourceTags KeyId Limit Marker
-ListRetirableGrants Limit Marker RetiringPrincipal RetiringServicePrincipal
-PutKeyPolicy KeyId Policy PolicyName BypassPolicyLockoutSafetyCheck
-ReEncrypt DestinationKeyId CiphertextBlob SourceEncryptionContext SourceKeyId DestinationEncryptionContext SourceEncryptionAlgorithm DestinationEncryptionAlgorithm GrantTokens DryRun DryRunModifiers
-ReplicateKey KeyId ReplicaRegion Policy BypassPolicyLockoutSafetyCheck Description Tags
-RetireGrant GrantToken KeyId GrantId DryRun
-RevokeGrant KeyId GrantId DryRun
-RotateKeyOnDemand KeyId
-ScheduleKeyDeletion KeyId PendingWindowInDays
-Sign KeyId Message SigningAlgorithm MessageType GrantTokens DryRun
-TagResource KeyId Tags
-UntagResource KeyId TagKeys
-UpdateAlias AliasName TargetKeyId
-UpdateCustomKeyStore CustomKeyStoreId NewCustomKeyStoreName KeyStorePassword CloudHsmClusterId XksProxyUriEndpoint XksProxyUriPath XksProxyVpcEndpointServiceName XksProxyVpcEndpointServiceOwner XksProxyAuthenticationCredential XksProxyConnectivity
-UpdateKeyDescription KeyId Description
-UpdatePrimaryRegion KeyId PrimaryRegion
-Verify KeyId Message Signature SigningAlgorithm MessageType GrantTokens DryRun
-VerifyMac Message KeyId MacAlgorithm Mac GrantTokens DryRun
-"""
-ACTIONS = {name: frozenset(members) for name, *members in map(str.split, _MEMBERS.split("\n")[1:-1])}
+_TABLE = pathlib.Path(__file__).resolve().parents[1] / "data" / "kms-actions.txt"
 
-# The types of members that are no text.
-_TYPES = {
-    **dict.fromkeys(("GrantTokens", "Operations", "Tags", "TagKeys", "DryRunModifiers"), list),
-    **dict.fromkeys(("DryRun", "BypassPolicyLockoutSafetyCheck", "MultiRegion",
-                     "IncludeKeyMaterial"), bool),
-    **dict.fromkeys(("NumberOfBytes", "Limit", "PendingWindowInDays", "RotationPeriodInDays",
-                     "ValidTo"), float),
-    **dict.fromkeys(("EncryptionContext", "SourceEncryptionContext", "DestinationEncryptionContext",
-                     "Recipient", "Constraints", "XksProxyAuthenticationCredential"), dict),
-}
+
+def _read_members(line):
+    action, members, _ = (part.strip() for part in (line + " ").split("|"))
+    return action, frozenset(name.rstrip("*") for name in members.split(", "))
+
+
+# The members of each action's request, from AWS.
+ACTIONS = dict(_read_members(line) for line in _TABLE.read_text().splitlines() if line[0] != "#")
 
 _KEY_MEMBERS = ("AliasName", "SourceKeyId", "DestinationKeyId", "TargetKeyId", "KeyId")
 _CONTEXT_MEMBERS = ("EncryptionContext", "SourceEncryptionContext", "DestinationEncryptionContext")
 SECRET = frozenset(("Decapsulate", "Decrypt", "DeriveSharedSecret", "Encapsulate", "GenerateDataKey",
                     "GenerateDataKeyPair", "GenerateRandom"))
+
+
+LOOKED_AT = (*_KEY_MEMBERS, *_CONTEXT_MEMBERS, "Recipient")
 
 
 def key_members(action):
@@ -130,8 +74,8 @@ def _not_json(text):
 
 def _unique(pairs):
     members = dict(pairs)
-    if len(members) != len(pairs):
-        raise Refused("a name twice")
+    if len(members) != len(pairs) or any("\0" in name for name in members):
+        raise Refused("a name twice, or a NUL in one")
     return members
 
 
@@ -157,8 +101,8 @@ def _texts(value):
         yield value
 
 
-def read_json(body):
-    """The members of a body of strict JSON, numbers as _Number; Refused for any other."""
+def read_value(body):
+    """The value of a text of strict JSON, numbers as _Number; Refused for any other text."""
     try:
         value = json.loads(body.decode(), object_pairs_hook=_unique, parse_int=_number,
                            parse_float=_number, parse_constant=_not_json)
@@ -166,24 +110,37 @@ def read_json(body):
             text.encode()               # half of a surrogate pair can't be
     except (ValueError, RecursionError) as error:
         raise Refused(str(error)) from error
-    if not isinstance(value, dict):
-        raise Refused("no object")
     if _measure(value) > JSON_MEMBERS:
         raise Refused("many members")
     return value
 
 
-def _has_type(value, kind):
-    if isinstance(value, _Number):
-        return kind is float
-    return isinstance(value, kind)
+def read_json(body):
+    """The same of a body, which is an object."""
+    value = read_value(body)
+    if not isinstance(value, dict):
+        raise Refused("no object")
+    return value
 
 
-def _check_type(name, value):
-    if not _has_type(value, _TYPES.get(name, str)):
-        raise Refused(f"the type of {name}")
-    if name in _CONTEXT_MEMBERS and not all(_has_type(one, str) for one in value.values()):
-        raise Refused(f"{name} has more than text")
+def _is_text(value):
+    return isinstance(value, str) and not isinstance(value, _Number)
+
+
+def _is_texts(value):
+    return isinstance(value, dict) and all(_is_text(one) for one in value.values())
+
+
+def _check(name, value):
+    """One of the members that the policy looks at."""
+    if name in _KEY_MEMBERS:
+        good = _is_text(value) and value != ""
+    elif name in _CONTEXT_MEMBERS:
+        good = _is_texts(value)
+    else:
+        good = _is_texts(value) and value.keys() <= {"AttestationDocument", "KeyEncryptionAlgorithm"}
+    if not good:
+        raise Refused(f"the value of {name}")
 
 
 def read_body(action, body):
@@ -192,20 +149,24 @@ def read_body(action, body):
     for name, value in members.items():
         if name not in ACTIONS[action]:
             raise Refused(f"{name} is no member")
-        _check_type(name, value)
+        if name in LOOKED_AT:
+            _check(name, value)
     return members
 
 
-_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+def _is_document(text):
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        return False
+    # The one spelling, of the several that base64.b64decode takes.
+    return 1 <= len(data) <= ATTESTATION and base64.b64encode(data).decode() == text
 
 
 def _recipient_present(members):
     recipient = members.get("Recipient", {})
-    document = recipient.get("AttestationDocument")
-    if recipient.get("KeyEncryptionAlgorithm") != "RSAES_OAEP_SHA_256" or not isinstance(document, str):
-        return False
-    size = len(document) // 4 * 3 - document.count("=")
-    return bool(_BASE64.fullmatch(document)) and 1 <= size <= ATTESTATION
+    return (recipient.get("KeyEncryptionAlgorithm") == "RSAES_OAEP_SHA_256"
+            and _is_document(recipient.get("AttestationDocument", "")))
 
 
 # Endpoints.
