@@ -63,3 +63,10 @@ bool address_is_refused(const struct sockaddr *address, socklen_t n)
 			return true;
 	return false;
 }
+
+bool address_is_literal(const char *host)
+{
+	unsigned char bytes[16];
+
+	return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
+}

@@ -9,3 +9,6 @@
  * in their IPv4-mapped and -compatible forms; and any family but IPv4 and IPv6. Private
  * addresses pass: VPC endpoints have them. */
 bool address_is_refused(const struct sockaddr *address, socklen_t n);
+
+/* Whether a place to connect to is an IP address, which needs no lookup. */
+bool address_is_literal(const char *host);

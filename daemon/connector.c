@@ -20,27 +20,13 @@ struct connector {
 	bool any_address;
 	bool address_refused;
 	int fd;
-	bool taken; /* fd is somebody else's */
 	connector_cb done;
 	void *userdata;
 	char error[CURL_ERROR_SIZE];
 };
 
-bool connector_is_literal(const char *host)
-{
-	unsigned char bytes[16];
-
-	return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
-}
-
 int connector_fd(const struct connector *c)
 {
-	return c->fd;
-}
-
-int connector_take_fd(struct connector *c)
-{
-	c->taken = true;
 	return c->fd;
 }
 
@@ -79,14 +65,6 @@ static curl_socket_t opensocket_cb(void *userdata, curlsocktype purpose,
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
-/* libcurl has no other way to let go of a socket. */
-static int closesocket_cb(void *userdata, curl_socket_t fd)
-{
-	struct connector *c = userdata;
-
-	return c->taken && fd == c->fd ? 0 : close(fd);
-}
-
 static CURLcode ssl_ctx_cb(CURL *easy, void *ssl_ctx, void *userdata)
 {
 	struct connector *c = userdata;
@@ -105,13 +83,11 @@ static CURLcode ssl_ctx_cb(CURL *easy, void *ssl_ctx, void *userdata)
 
 static CURLcode set_tls(struct connector *c, const struct connector_options *o)
 {
-	CURLcode e = CURLE_OK;
+	CURLcode e;
 
-	if (!o->tls)
-		return e;
 	X509_STORE_up_ref(o->store);
 	c->store = o->store;
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	e = curl_easy_setopt(c->easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSL_VERIFYHOST, 2L);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CAINFO, NULL);
@@ -122,15 +98,14 @@ static CURLcode set_tls(struct connector *c, const struct connector_options *o)
 	return e;
 }
 
-/* The scheme only chooses TLS or not: no HTTP is spoken by libcurl on this handle. */
+/* The scheme only chooses TLS: no HTTP is spoken by libcurl on this handle. */
 static CURLcode set_target(struct connector *c, const struct connector_options *o)
 {
 	bool v6 = strchr(o->connect_host, ':'); /* a literal */
 	char text[1600];
 	CURLcode e;
 
-	snprintf(text, sizeof(text), "%s://%s:%u/", o->tls ? "https" : "http", o->host,
-		 o->port);
+	snprintf(text, sizeof(text), "https://%s:%u/", o->host, o->port);
 	e = curl_easy_setopt(c->easy, CURLOPT_URL, text);
 
 	snprintf(text, sizeof(text), "%s:%u:%s%s%s:%u", o->host, o->port, v6 ? "[" : "",
@@ -170,8 +145,6 @@ static CURLcode set_options(struct connector *c, const struct connector_options 
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->error);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_cb);
 	e = e ?: curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETDATA, c);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CLOSESOCKETFUNCTION, closesocket_cb);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CLOSESOCKETDATA, c);
 	return e;
 }
 

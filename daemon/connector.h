@@ -24,14 +24,10 @@ struct connector_options {
 	unsigned connect_port;
 	const char *addresses; /* of connect_host, from the resolver; NULL for a literal */
 	bool any_address;      /* the operator named the address: don't refuse loopback etc. */
-	bool tls;
-	X509_STORE *store; /* with tls: who may vouch for it; borrowed during the call */
-	CURLSH *share;     /* with tls: the TLS sessions to resume */
+	X509_STORE *store;     /* who may vouch for it; borrowed during the call */
+	CURLSH *share;         /* the TLS sessions to resume */
 	usec_t timeout;
 };
-
-/* Whether a place to connect to is an IP address, which needs no lookup. */
-bool connector_is_literal(const char *host);
 
 /* Called once, when the connection stands (`why` is NULL) or failed (`why` says in one phrase).
  * The connector may be freed in it. */
@@ -48,10 +44,6 @@ DEFINE_CLEANUP(struct connector *, connector_free)
 
 /* The connected socket, to wait on; owned by the connector. */
 int connector_fd(const struct connector *c);
-
-/* The connected socket, of a connection without TLS: the caller's from now on. The connector
- * can only be freed then. */
-int connector_take_fd(struct connector *c);
 
 /* Bytes sent or received (more than 0), 0 at the end of the stream (receiving), -EAGAIN, or
  * another negative errno when the connection is broken. */

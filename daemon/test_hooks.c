@@ -4,6 +4,7 @@
 #ifdef TEST_HOOKS
 
 #include "connector.h"
+#include "dial.h"
 #include "log.h"
 #include "macro.h"
 
@@ -83,42 +84,64 @@ static void probe_socket(const char *name, int family)
 struct connect_probe {
 	const char *name;
 	const char *address;
+	struct connector *connector;
+	struct dial *dial;
 };
+
+static void tell_connect(const struct connect_probe *p, const char *way, const char *why)
+{
+	if (why)
+		log_event(EVENT_MACHINE, NULL, "probe %s-%s: denied (%s)", way, p->name, why);
+	else
+		log_event(EVENT_MACHINE, NULL, "probe %s-%s: ALLOWED", way, p->name);
+}
 
 static void on_connected(struct connector *c, const char *why, void *userdata)
 {
-	const struct connect_probe *p = userdata;
+	struct connect_probe *p = userdata;
 
-	if (why)
-		log_event(EVENT_MACHINE, NULL, "probe %s: denied (%s)", p->name, why);
-	else
-		log_event(EVENT_MACHINE, NULL, "probe %s: ALLOWED", p->name);
-	connector_free(c);
+	(void)c;
+	tell_connect(p, "connect", why);
+	p->connector = connector_free(p->connector);
 }
 
-/* As a worker connects to a name that resolved to this address. */
-static void probe_connect(const struct connect_probe *p, struct event_base *base)
+static void on_dialled(int fd, const char *why, void *userdata)
 {
+	struct connect_probe *p = userdata;
+
+	tell_connect(p, "dial", why);
+	p->dial = dial_free(p->dial);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* As a worker connects to a name that resolved to this address, for a request and a tunnel. */
+static void probe_connect(struct connect_probe *p, struct event_base *base)
+{
+	X509_STORE *store = X509_STORE_new();
 	struct connector_options options = {
 		.host = "probe.invalid",
 		.port = 443,
 		.connect_host = "probe.invalid",
 		.connect_port = 443,
 		.addresses = p->address,
+		.store = store,
 		.timeout = USEC_PER_SEC,
 	};
-	struct connector *c;
+	struct dial_options dial = {.addresses = p->address, .port = 443};
 
-	if (connector_new(base, &options, on_connected, (void *)p, &c) < 0)
+	if (!store || connector_new(base, &options, on_connected, p, &p->connector) < 0 ||
+	    dial_new(base, &dial, on_dialled, p, &p->dial) < 0)
 		log_event(EVENT_MACHINE, NULL, "probe %s: out of memory", p->name);
+	X509_STORE_free(store);
 }
 
 static void probe(struct event_base *base)
 {
-	static const struct connect_probe connects[] = {
-		{"connect-loopback", "127.0.0.1"},
-		{"connect-imds", "169.254.169.254"},
-		{"connect-imds6", "[fd00:ec2::254]"},
+	static struct connect_probe connects[] = {
+		{.name = "loopback", .address = "127.0.0.1"},
+		{.name = "imds", .address = "169.254.169.254"},
+		{.name = "imds6", .address = "[fd00:ec2::254]"},
 	};
 	int r;
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "address.h"
 #include "audit.h"
 #include "limit.h"
 #include "tunnel_internal.h"
@@ -106,11 +107,10 @@ struct tunnel *tunnel_free(struct tunnel *t, const char *why)
 		event_del(&t->host_event);
 		close(t->host_fd);
 	}
-	if (t->refill)
-		event_free(t->refill);
+	event_del(&t->refill);
 	pump_done(&t->pump);
 	buf_done(&t->early);
-	connector_free(t->connector);
+	dial_free(t->dial);
 	free(t);
 	return NULL;
 }
@@ -314,57 +314,51 @@ static void answer_connect(struct tunnel *t, usec_t now)
 	read_hello(t, now);
 }
 
-/* Takes the socket over: libcurl's handles of an idle tunnel would hold 50 KiB. */
 static int watch_host(struct tunnel *t, int fd)
 {
 	event_assign(&t->host_event, t->worker->base, fd,
 		     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, tunnel_on_host, t);
-	if (event_add(&t->host_event, NULL) < 0) {
-		close(fd);
+	if (event_add(&t->host_event, NULL) < 0)
 		return -ENOMEM;
-	}
 	t->host_fd = fd;
 	pump_init(&t->pump, t->connection->fd, fd);
 	return 0;
 }
 
-static void on_connected(struct connector *connector, const char *why, void *userdata)
+static void on_connected(int fd, const char *why, void *userdata)
 {
 	struct tunnel *t = userdata;
 	usec_t now = clock_monotonic();
 	char detail[LIMIT_LOG_VALUE];
-	int fd;
+	int r;
 
 	if (why) {
 		slice_escape(slice_from(why), detail, sizeof(detail));
 		refuse(t, TUNNEL_NO_HOST, detail, now);
 		return;
 	}
-	fd = connector_take_fd(connector);
-	t->connector = connector_free(connector);
-	if (watch_host(t, fd) < 0)
+	r = watch_host(t, fd); /* before the dial goes, which watches it too: see dial.h */
+	t->dial = dial_free(t->dial);
+	if (r < 0) {
+		close(fd);
 		refuse(t, TUNNEL_MEMORY, NULL, now);
-	else if (t->by_connect)
+	} else if (t->by_connect) {
 		answer_connect(t, now);
-	else
+	} else {
 		open_tunnel(t, now);
+	}
 }
 
 static void connect_host(struct tunnel *t, const char *addresses, usec_t now)
 {
-	struct connector_options options = {
-		.host = t->host->host,
-		.port = t->host->port,
-		.connect_host = t->host->connect_to ?: t->host->host,
-		.connect_port = t->host->connect_to ? t->host->connect_port : t->host->port,
+	struct dial_options options = {
 		.addresses = addresses,
+		.port = t->host->connect_to ? t->host->connect_port : t->host->port,
 		.any_address = t->host->connect_to != NULL,
-		/* The deadline is the sweep's; this is only more than that. */
-		.timeout = LIMIT_TUNNEL_CONNECT + USEC_PER_SEC,
 	};
 
 	t->state = TUNNEL_CONNECT;
-	if (connector_new(t->worker->base, &options, on_connected, t, &t->connector) < 0)
+	if (dial_new(t->worker->base, &options, on_connected, t, &t->dial) < 0)
 		refuse(t, TUNNEL_MEMORY, NULL, now);
 }
 
@@ -395,8 +389,8 @@ static void start_connecting(struct tunnel *t, usec_t now)
 	if (!take_limits(t, now))
 		return;
 	t->deadline = now + LIMIT_TUNNEL_CONNECT;
-	if (connector_is_literal(name)) {
-		connect_host(t, NULL, now);
+	if (address_is_literal(name)) {
+		connect_host(t, name, now);
 		return;
 	}
 	t->state = TUNNEL_LOOKUP;
@@ -525,9 +519,8 @@ static struct tunnel *tunnel_alloc(struct connection *c, struct slice bytes, use
 	/* Room for a whole hello and what a read may bring behind it. */
 	t->early = BUF_INIT(2 * LIMIT_HELLO);
 	c->tunnel = t;
-	t->refill = evtimer_new(c->worker->base, tunnel_on_refill, t);
-	if (!t->refill || !tunnel_recharge(t, 2 * LIMIT_HELLO) ||
-	    buf_append(&t->early, bytes) < 0) {
+	evtimer_assign(&t->refill, c->worker->base, tunnel_on_refill, t);
+	if (!tunnel_recharge(t, 2 * LIMIT_HELLO) || buf_append(&t->early, bytes) < 0) {
 		tunnel_free(t, NULL);
 		return NULL;
 	}

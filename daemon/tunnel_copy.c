@@ -51,7 +51,7 @@ static void wait_for_more(struct tunnel *t, bool again, usec_t now)
 	if (t->pump.ways[1].held.n && !t->pump.ends[0].writable)
 		r = event_add(&c->write_event, NULL);
 	if (r == 0 && wait)
-		r = event_add(t->refill, &tv);
+		r = event_add(&t->refill, &tv);
 	else if (again)
 		worker_queue_turn(t->worker, c);
 	if (r < 0)

@@ -6,7 +6,7 @@
 
 #include "client_hello.h"
 #include "connection.h"
-#include "connector.h"
+#include "dial.h"
 #include "pump.h"
 #include "tunnel.h"
 #include "worker.h"
@@ -31,11 +31,11 @@ struct tunnel {
 	size_t charged;                  /* of its share of memory */
 	struct buf early;                /* from the enclave, until the tunnel is open */
 	uint64_t lookup;
-	struct connector *connector; /* while it connects */
-	int host_fd;                 /* connected, and watched by host_event; -1: not yet */
+	struct dial *dial; /* while it connects */
+	int host_fd;       /* connected, and watched by host_event; -1: not yet */
 	struct event host_event;
 	struct pump pump;
-	struct event *refill; /* waits for the bandwidth */
+	struct event refill; /* waits for the bandwidth */
 	usec_t deadline, started, moved;
 	uint64_t moved_bytes;
 	int first_ended; /* the end that closed first; -1: none yet */

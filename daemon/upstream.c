@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "address.h"
 #include "limit.h"
 #include "log.h"
 #include "upstream_internal.h"
@@ -176,7 +177,6 @@ static int start_connection(struct upstream *u, usec_t now)
 		.connect_port = e->connect_to ? e->connect_port : e->port,
 		.addresses = u->addresses,
 		.any_address = e->connect_to != NULL,
-		.tls = true,
 		.store = u->store,
 		.share = u->sessions,
 		.timeout = e->connect_timeout,
@@ -418,7 +418,7 @@ int upstream_new(const struct upstream_environment *environment,
 	u->env = *environment;
 	u->config = &config->endpoints[endpoint];
 	u->store = generation->stores[endpoint];
-	u->literal = connector_is_literal(connect_host(u));
+	u->literal = address_is_literal(connect_host(u));
 	u->share_max = largest_share(config, endpoint);
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		TAILQ_INIT(&u->connections[i]);

@@ -79,6 +79,19 @@ START_TEST(refuses_other_families_and_short_addresses)
 }
 END_TEST
 
+START_TEST(knows_literals)
+{
+	static const char *const literals[] = {"192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"};
+	static const char *const names[] = {"",      "kms.example",   "192.0.2",   "0x7f.1",
+					    "[::1]", "192.0.2.1:443", "fe80::1%lo"};
+
+	for (size_t i = 0; i < ELEMENTSOF(literals); i++)
+		ck_assert_msg(address_is_literal(literals[i]), "%s", literals[i]);
+	for (size_t i = 0; i < ELEMENTSOF(names); i++)
+		ck_assert_msg(!address_is_literal(names[i]), "%s", names[i]);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("address");
@@ -88,6 +101,7 @@ int main(void)
 
 	tcase_add_loop_test(tcase, leads_where_a_name_may_lead, 0, ELEMENTSOF(addresses));
 	tcase_add_test(tcase, refuses_other_families_and_short_addresses);
+	tcase_add_test(tcase, knows_literals);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

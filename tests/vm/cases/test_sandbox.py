@@ -13,7 +13,7 @@ import service
 HOOKS = "/test/build/daemon/kms-vsock-proxyd"
 HOOK = pathlib.Path("/run/kms-vsock-proxy/hook")
 PROBES = {"execve", "write-etc", "write-var", "ptrace", "socket-vsock", "socket-netlink", "connect-loopback",
-          "connect-imds", "connect-imds6"}
+          "connect-imds", "connect-imds6", "dial-loopback", "dial-imds", "dial-imds6"}
 
 
 def test_the_sandbox_denies_what_the_unit_says(unit):
@@ -35,7 +35,7 @@ def test_the_sandbox_denies_what_the_unit_says(unit):
     HOOK.unlink(missing_ok=True)
     print(found)
     assert {name: result for name, result in found.items() if not result.startswith("denied")} == {}
-    for name in ("connect-loopback", "connect-imds", "connect-imds6"):
+    for name in (n for n in PROBES if n.startswith(("connect-", "dial-"))):
         assert "loopback, link-local or metadata" in found[name]
     assert unit.is_active()
 

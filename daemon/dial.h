@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* One outgoing TCP connection that is being made, to whichever of a host's addresses answers
+ * first (RFC 8305): the next is tried when one failed or took DIAL_STAGGER, IPv4 and IPv6 in
+ * turn. The connected socket is its caller's. */
+
+#include "clock.h"
+#include "macro.h"
+
+#include <event2/event.h>
+#include <stdbool.h>
+
+#define DIAL_STAGGER (250 * USEC_PER_MSEC)
+
+struct dial;
+
+struct dial_options {
+	const char *addresses; /* as the resolver gives them, or one IP literal */
+	unsigned port;
+	bool any_address; /* the operator named the address: don't refuse loopback etc. */
+};
+
+/* Called once: `fd` is connected, non-blocking and the callee's, or it is -1 and `why` says in
+ * one phrase what the last address failed of. The dial must be freed in it: until then it still
+ * watches the socket. */
+typedef void (*dial_cb)(int fd, const char *why, void *userdata);
+
+/* Begins to connect; never calls `done` before it returns. There is no deadline but the
+ * kernel's: the owner has one. */
+_must_check_ int dial_new(struct event_base *base, const struct dial_options *options,
+			  dial_cb done, void *userdata, struct dial **ret_dial);
+
+/* Closes what isn't connected yet; accepts NULL; returns NULL. */
+struct dial *dial_free(struct dial *d);
+DEFINE_CLEANUP(struct dial *, dial_free)

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Connections to hosts that stand on loopback addresses, one port on each. */
+
+#include "dial.h"
+
+#include "buf.h"
+#include "limit.h"
+
+#include <arpa/inet.h>
+#include <check.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static struct event_base *base;
+static struct dial *dial;
+static unsigned port;
+static int connected, called;
+static char reason[256];
+
+static void setup(void)
+{
+	base = event_base_new();
+	dial = NULL;
+	connected = -1;
+	called = 0;
+	reason[0] = '\0';
+	port = 0;
+}
+
+static void teardown(void)
+{
+	dial_free(dial);
+	event_base_free(base);
+	if (connected >= 0)
+		close(connected);
+}
+
+/* A listener on 127.0.0.`last`, all on one port. */
+static int listen_on(unsigned last, int backlog)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET,
+				 .sin_port = htons((uint16_t)port),
+				 .sin_addr.s_addr = htonl(0x7f000000 + last)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	socklen_t n = sizeof(in);
+
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	ck_assert_int_eq(listen(fd, backlog), 0);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&in, &n), 0);
+	port = ntohs(in.sin_port);
+	return fd;
+}
+
+static void on_done(int fd, const char *why, void *userdata)
+{
+	(void)userdata;
+	called++;
+	connected = fd;
+	if (why)
+		snprintf(reason, sizeof(reason), "%s", why);
+	dial = dial_free(dial);
+	event_base_loopbreak(base);
+}
+
+/* Returns how long it took. */
+static usec_t run(const char *addresses, bool any_address)
+{
+	struct dial_options options = {
+		.addresses = addresses, .port = port, .any_address = any_address};
+	usec_t start = clock_monotonic();
+
+	ck_assert_int_eq(dial_new(base, &options, on_done, NULL, &dial), 0);
+	ck_assert_int_eq(called, 0);
+	ck_assert_int_eq(event_base_dispatch(base), 0);
+	ck_assert_int_eq(called, 1);
+	ck_assert((connected >= 0) == (reason[0] == '\0'));
+	return clock_monotonic() - start;
+}
+
+/* The last byte of the address that was connected to. */
+static unsigned peer(void)
+{
+	struct sockaddr_in in;
+	socklen_t n = sizeof(in);
+
+	ck_assert_int_ge(connected, 0);
+	ck_assert_int_eq(getpeername(connected, (struct sockaddr *)&in, &n), 0);
+	return ntohl(in.sin_addr.s_addr) & 0xff;
+}
+
+static int option(int level, int name)
+{
+	socklen_t n = sizeof(int);
+	int value = -1;
+
+	ck_assert_int_eq(getsockopt(connected, level, name, &value, &n), 0);
+	return value;
+}
+
+START_TEST(connects)
+{
+	int fd = listen_on(1, 5);
+
+	run("127.0.0.1", true);
+	ck_assert_uint_eq(peer(), 1);
+	ck_assert(fcntl(connected, F_GETFL) & O_NONBLOCK);
+	ck_assert(fcntl(connected, F_GETFD) & FD_CLOEXEC);
+	ck_assert_int_ne(option(IPPROTO_TCP, TCP_NODELAY), 0);
+	ck_assert_int_ne(option(SOL_SOCKET, SO_KEEPALIVE), 0);
+	ck_assert_int_eq(option(IPPROTO_TCP, TCP_KEEPIDLE), 60);
+	close(fd);
+}
+END_TEST
+
+START_TEST(takes_the_first_that_answers)
+{
+	int fd = listen_on(3, 5);
+
+	run("127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4", true);
+	ck_assert_uint_eq(peer(), 3);
+	close(fd);
+}
+END_TEST
+
+/* The queue of a listener that nobody accepts from is full: the kernel answers nothing. */
+START_TEST(does_not_wait_for_one_that_is_silent)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001)};
+	int fd = listen_on(1, 0), other = listen_on(2, 5), filler[8];
+	usec_t took;
+
+	in.sin_port = htons((uint16_t)port);
+	for (size_t i = 0; i < ELEMENTSOF(filler); i++) {
+		filler[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		(void)!connect(filler[i], (struct sockaddr *)&in, sizeof(in));
+	}
+	took = run("127.0.0.1,127.0.0.2", true);
+	ck_assert_uint_eq(peer(), 2);
+	ck_assert_uint_ge(took, DIAL_STAGGER - USEC_PER_MSEC);
+	for (size_t i = 0; i < ELEMENTSOF(filler); i++)
+		close(filler[i]);
+	close(fd);
+	close(other);
+}
+END_TEST
+
+START_TEST(tries_no_more_than_its_number)
+{
+	int fd = listen_on(200, 5);
+
+	for (unsigned n = LIMIT_TUNNEL_ADDRESSES - 1; n <= LIMIT_TUNNEL_ADDRESSES; n++) {
+		_cleanup_(buf_done) struct buf text = BUF_INIT(1024);
+
+		for (unsigned i = 1; i <= n; i++)
+			ck_assert_int_eq(buf_printf(&text, "127.0.0.%u,", i), 0);
+		ck_assert_int_eq(buf_printf(&text, "127.0.0.200"), 0);
+		called = 0;
+		run(text.p, true);
+		if (n < LIMIT_TUNNEL_ADDRESSES) {
+			ck_assert_uint_eq(peer(), 200);
+			close(connected);
+		}
+	}
+	ck_assert_int_eq(connected, -1);
+	close(fd);
+}
+END_TEST
+
+static const struct {
+	const char *addresses;
+	bool any_address;
+	const char *why; /* a part of it */
+} failures[] = {
+	{"127.0.0.1", true, "127.0.0.1 port 1: Connection refused"},
+	{"127.0.0.1,127.0.0.2", true, "127.0.0.2 port 1: Connection refused"},
+	{"[::1],[::1],127.0.0.1", true, "::1 port 1: "}, /* the families in turn */
+	{"127.0.0.1", false, "loopback, link-local or metadata"},
+	{"[::1]", false, "loopback, link-local or metadata"},
+	{"::1", false, "loopback, link-local or metadata"},
+	{"[::ffff:127.0.0.1]", false, "loopback, link-local or metadata"},
+	{"169.254.169.254", false, "loopback, link-local or metadata"},
+	{"169.254.169.254,127.0.0.1", false, "loopback, link-local or metadata"},
+	{"[fd00:ec2::254]", false, "loopback, link-local or metadata"},
+	{"0.0.0.0", false, "loopback, link-local or metadata"},
+	{"", true, "no address"},
+	{",,", true, "no address"},
+	{"kms.invalid", true, "no address"},
+	{"127.1", true, "no address"},
+	{"[127.0.0.1", true, "no address"},
+	{"[]", true, "no address"},
+	{"1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc", true, "no address"},
+};
+
+START_TEST(fails)
+{
+	port = 1; /* where nobody listens */
+	run(failures[_i].addresses, failures[_i].any_address);
+	ck_assert_int_eq(connected, -1);
+	ck_assert_msg(strstr(reason, failures[_i].why), "%s", reason);
+}
+END_TEST
+
+START_TEST(is_given_up)
+{
+	struct dial_options options = {.addresses = "127.0.0.1,127.0.0.2", .any_address = true};
+	int fd = listen_on(1, 5), before, after;
+
+	options.port = port;
+	before = dup(0);
+	close(before);
+	ck_assert_int_eq(dial_new(base, &options, on_done, NULL, &dial), 0);
+	dial = dial_free(dial);
+	after = dup(0);
+	close(after);
+	ck_assert_int_eq(event_base_dispatch(base), 1); /* nothing is left to wait for */
+	ck_assert_int_eq(called, 0);
+	ck_assert_int_eq(before, after);
+	close(fd);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("dial");
+	TCase *test = tcase_create("dial");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_checked_fixture(test, setup, teardown);
+	tcase_add_test(test, connects);
+	tcase_add_test(test, takes_the_first_that_answers);
+	tcase_add_test(test, does_not_wait_for_one_that_is_silent);
+	tcase_add_test(test, tries_no_more_than_its_number);
+	tcase_add_loop_test(test, fails, 0, ELEMENTSOF(failures));
+	tcase_add_test(test, is_given_up);
+	suite_add_tcase(suite, test);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? 1 : 0;
+}
