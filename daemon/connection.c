@@ -116,6 +116,8 @@ static void on_io(evutil_socket_t fd, short what, void *userdata)
 	usec_t now = clock_monotonic();
 
 	(void)fd;
+	c->readable |= (what & (EV_READ | EV_CLOSED)) != 0;
+	c->ending |= (what & EV_CLOSED) != 0;
 	switch (c->state) {
 	case CONNECTION_HEAD:
 	case CONNECTION_BODY:

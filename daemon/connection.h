@@ -45,6 +45,8 @@ struct connection {
 	usec_t deadline;
 	struct buf in;   /* an unfinished head, or bytes behind a request; freed while idle */
 	bool in_charged; /* `in` is charged to the enclave's share of memory */
+	bool readable;   /* an event came since the socket was last found empty */
+	bool ending;     /* the peer ended its side: reading shows it, no event will again */
 	struct http_head head;
 	struct request *request; /* from the head's end until its answer is written */
 	struct tunnel *tunnel;

@@ -21,6 +21,10 @@ static ssize_t connection_recv(struct connection *c, char *p, size_t n)
 	do
 		got = recv(c->fd, p, n, 0);
 	while (got < 0 && errno == EINTR);
+	/* Fewer than there was room for are all that there were: what comes later is an event
+	 * of its own (epoll(7), on edges). */
+	if (got < (ssize_t)n && !c->ending)
+		c->readable = false;
 	return got < 0 ? -errno : got;
 }
 
@@ -132,7 +136,8 @@ static void next_request(struct connection *c, usec_t now)
 		worker_queue_turn(c->worker, c);
 		return;
 	}
-	read_ahead(c, now);
+	if (c->readable)
+		read_ahead(c, now);
 }
 
 static void answer_written(struct connection *c, usec_t now)
