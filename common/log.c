@@ -52,8 +52,7 @@ const struct event_info *event_info(enum event_kind event)
 }
 
 /* Where entries go. sd_journal_sendv() is no use here: it blocks, and it reports success when
- * there is no journal. The socket is not connected, so that a journal that was started anew, or
- * only now, is found by its path. */
+ * there is no journal. */
 static struct {
 	int journal; /* socket, or -1: text on stderr */
 	struct sockaddr_un address;
@@ -65,6 +64,11 @@ struct entry {
 	char p[PIPE_BUF];
 	size_t n;
 	bool cut;
+};
+
+struct log_batch {
+	size_t n, written;
+	struct entry entries[LOG_BATCH];
 };
 
 static void put(struct entry *e, const void *p, size_t n)
@@ -154,23 +158,40 @@ static void put_journal_field(struct entry *e, const char *field)
 	put(e, "\n", 1);
 }
 
-static int write_journal(int priority, const char *const *fields, size_t n_fields)
+static void put_journal(struct entry *e, int priority, const char *const *fields,
+			size_t n_fields)
 {
-	struct entry e = {.n = 0};
 	char text[] = "PRIORITY=0";
 
 	text[sizeof(text) - 2] = (char)('0' + priority);
-	put_journal_field(&e, text);
-	put_journal_field(&e, "SYSLOG_IDENTIFIER=kms-vsock-proxyd");
+	put_journal_field(e, text);
+	put_journal_field(e, "SYSLOG_IDENTIFIER=kms-vsock-proxyd");
 	for (size_t i = 0; i < n_fields; i++)
-		put_journal_field(&e, fields[i]);
-	if (e.cut)
-		return -EMSGSIZE;
+		put_journal_field(e, fields[i]);
+}
 
-	if (sendto(target.journal, e.p, e.n, MSG_DONTWAIT | MSG_NOSIGNAL,
-		   (struct sockaddr *)&target.address, sizeof(target.address)) < 0)
-		return -errno;
-	return 0;
+/* Returns how many of the entries, at least one, were written; at most LOG_BATCH. */
+static int write_journal(struct entry *entries, size_t n)
+{
+	struct mmsghdr messages[LOG_BATCH] = {0};
+	struct iovec bytes[LOG_BATCH];
+	int written;
+
+	for (size_t i = 0; i < n; i++) {
+		bytes[i] = (struct iovec){entries[i].p, entries[i].n};
+		messages[i].msg_hdr.msg_iov = &bytes[i];
+		messages[i].msg_hdr.msg_iovlen = 1;
+	}
+	written = sendmmsg(target.journal, messages, (unsigned)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	/* A journal that was started anew, or only now, is found by its path. */
+	if (written < 0 && (errno == ENOTCONN || errno == ECONNREFUSED)) {
+		if (connect(target.journal, (struct sockaddr *)&target.address,
+			    sizeof(target.address)) < 0)
+			return -errno;
+		written = sendmmsg(target.journal, messages, (unsigned)n,
+				   MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
+	return written < 0 ? -errno : written;
 }
 
 /* Values from a wire were escaped when they were copied; what is escaped here is what a
@@ -227,32 +248,109 @@ static int write_stderr(const struct entry *e)
 }
 
 /* `level: sentence NAME=value ...`, without the id: it is of no use to a reader. */
-static int write_text(int priority, const char *const *fields, size_t n_fields)
+static void put_line(struct entry *e, int priority, const char *const *fields, size_t n_fields)
 {
 	static const char *const levels[] = {"emergency", "alert",  "critical", "error",
 					     "warning",   "notice", "info",     "debug"};
-	struct entry e = {.n = 0};
 
-	put_string(&e, levels[priority]);
-	put(&e, ": ", 2);
+	put_string(e, levels[priority]);
+	put(e, ": ", 2);
 	for (size_t i = 0; i < n_fields; i++)
 		if (is_field(fields[i], "MESSAGE="))
-			put_text(&e, field_value(fields[i]), '\0');
+			put_text(e, field_value(fields[i]), '\0');
 	for (size_t i = 0; i < n_fields; i++)
 		if (!is_field(fields[i], "MESSAGE=") && !is_field(fields[i], "MESSAGE_ID="))
-			put_text_field(&e, fields[i]);
-	put(&e, "\n", 1);
-	if (e.cut)
-		memcpy(e.p + sizeof(e.p) - 4, "...\n", 4);
-	return write_stderr(&e);
+			put_text_field(e, fields[i]);
+	put(e, "\n", 1);
+	if (e->cut)
+		memcpy(e->p + sizeof(e->p) - 4, "...\n", 4);
+}
+
+/* -EMSGSIZE: the journal would get a part of it. */
+static int entry_make(struct entry *e, int priority, const char *const *fields, size_t n_fields)
+{
+	assert(priority >= LOG_EMERG && priority <= LOG_DEBUG);
+	e->n = 0;
+	e->cut = false;
+	if (log_to_journal()) {
+		put_journal(e, priority, fields, n_fields);
+		return e->cut ? -EMSGSIZE : 0;
+	}
+	put_line(e, priority, fields, n_fields);
+	return 0;
+}
+
+/* Returns how many of the entries were written: not none. */
+static int entries_write(struct entry *entries, size_t n)
+{
+	int r;
+
+	if (log_to_journal())
+		return write_journal(entries, n);
+	r = write_stderr(entries);
+	return r < 0 ? r : 1;
 }
 
 int log_write(int priority, const char *const *fields, size_t n_fields)
 {
-	assert(priority >= LOG_EMERG && priority <= LOG_DEBUG);
-	if (log_to_journal())
-		return write_journal(priority, fields, n_fields);
-	return write_text(priority, fields, n_fields);
+	struct entry e;
+	int r = entry_make(&e, priority, fields, n_fields);
+
+	if (r >= 0)
+		r = entries_write(&e, 1);
+	return MIN(r, 0);
+}
+
+int log_batch_new(struct log_batch **ret_batch)
+{
+	struct log_batch *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return -ENOMEM;
+	*ret_batch = b;
+	return 0;
+}
+
+struct log_batch *log_batch_free(struct log_batch *b)
+{
+	free(b);
+	return NULL;
+}
+
+size_t log_batch_waiting(const struct log_batch *b)
+{
+	return b->n - b->written;
+}
+
+int log_batch_add(struct log_batch *b, int priority, const char *const *fields, size_t n_fields)
+{
+	int r;
+
+	if (b->written == b->n)
+		b->n = b->written = 0;
+	assert(b->n < LOG_BATCH);
+	r = entry_make(&b->entries[b->n], priority, fields, n_fields);
+	if (r >= 0)
+		b->n++;
+	return r;
+}
+
+int log_batch_write(struct log_batch *b)
+{
+	while (b->written < b->n) {
+		int r = entries_write(b->entries + b->written, b->n - b->written);
+
+		if (r < 0)
+			return r;
+		b->written += (size_t)r;
+	}
+	return 0;
+}
+
+void log_batch_drop(struct log_batch *b)
+{
+	assert(b->written < b->n);
+	b->written++;
 }
 
 void log_event(enum event_kind event, const char *const *fields, const char *format, ...)

@@ -71,3 +71,27 @@ _must_check_ uint64_t log_take_lost(void);
  * -EMSGSIZE: too large, it won't go later either; -ENOENT, -ECONNREFUSED and others: there is
  * no journal. */
 _must_check_ int log_write(int priority, const char *const *fields, size_t n_fields);
+
+#define LOG_BATCH 16
+
+/* Entries that go to the journal with one system call, in the order they were added. */
+struct log_batch;
+
+_must_check_ int log_batch_new(struct log_batch **ret_batch);
+struct log_batch *log_batch_free(struct log_batch *batch); /* accepts and returns NULL */
+DEFINE_CLEANUP(struct log_batch *, log_batch_free)
+
+/* Entries added and not yet written: at most LOG_BATCH. */
+size_t log_batch_waiting(const struct log_batch *batch);
+
+/* Adds one, as for log_write(), where there is room: nothing of the batch was written, or all.
+ * -EMSGSIZE: too large, it was not added. */
+_must_check_ int log_batch_add(struct log_batch *batch, int priority, const char *const *fields,
+			       size_t n_fields);
+
+/* Writes what waits. 0, or the error of log_write() for the first that waits still: those
+ * before it were written. Never blocks. */
+_must_check_ int log_batch_write(struct log_batch *batch);
+
+/* Takes the first that waits out of the batch. */
+void log_batch_drop(struct log_batch *batch);

@@ -21,6 +21,7 @@
 
 struct audit {
 	struct queue *queue;
+	struct log_batch *batch; /* the writer's */
 	pthread_t thread;
 	int wake; /* eventfd: read by the writer, written by whoever finds it asleep */
 	_Atomic bool asleep;
@@ -73,23 +74,39 @@ static void audit_count_lost(struct audit *a, uint64_t n)
 	atomic_fetch_add_explicit(&a->lost, n, memory_order_relaxed);
 }
 
-/* A journal that is full, stopped or being started anew takes the record later; meanwhile the
- * queue fills, and what it can't hold is lost there. */
-static void audit_write(struct audit *a, const struct audit_record *r)
+/* Takes what is queued, as much as one batch holds. False: there is nothing. */
+static bool audit_take(struct audit *a)
 {
+	struct audit_record r;
 	struct audit_entry e;
-	int result, wait = RETRY_MSEC;
 
-	audit_entry_init(&e, r);
-	for (;; wait = MIN(wait * 2, RETRY_MSEC_MAX)) {
-		result = log_write(event_info(r->event)->priority, e.fields, e.n);
-		if (result == 0)
-			return;
-		if (result == -EMSGSIZE || audit_out_of_time(a))
-			break;
-		audit_wait(a, wait);
+	while (log_batch_waiting(a->batch) < LOG_BATCH && queue_pop(a->queue, &r)) {
+		audit_entry_init(&e, &r);
+		if (log_batch_add(a->batch, event_info(r.event)->priority, e.fields, e.n) < 0)
+			audit_count_lost(a, 1);
 	}
-	audit_count_lost(a, 1);
+	return log_batch_waiting(a->batch) > 0;
+}
+
+/* A journal that is full, stopped or being started anew takes the records later; meanwhile the
+ * queue fills, and what it can't hold is lost there. */
+static void audit_write(struct audit *a)
+{
+	size_t left = log_batch_waiting(a->batch);
+	int wait = RETRY_MSEC, r;
+
+	while ((r = log_batch_write(a->batch)) < 0) {
+		if (log_batch_waiting(a->batch) < left)
+			wait = RETRY_MSEC;
+		left = log_batch_waiting(a->batch);
+		if (r == -EMSGSIZE || audit_out_of_time(a)) {
+			log_batch_drop(a->batch);
+			audit_count_lost(a, 1);
+			continue;
+		}
+		audit_wait(a, wait);
+		wait = MIN(wait * 2, RETRY_MSEC_MAX);
+	}
 }
 
 /* Records what was lost, as soon as the journal takes something again. */
@@ -119,7 +136,6 @@ static void audit_report_lost(struct audit *a)
 static void *audit_main(void *userdata)
 {
 	struct audit *a = userdata;
-	struct audit_record record;
 	bool napped = false;
 
 	for (;;) {
@@ -127,8 +143,8 @@ static void *audit_main(void *userdata)
 
 		audit_report_lost(a);
 		atomic_store(&a->asleep, napped); /* then it looks at the queue once more */
-		if (queue_pop(a->queue, &record)) {
-			audit_write(a, &record);
+		if (audit_take(a)) {
+			audit_write(a);
 			napped = false;
 		} else if (stop) {
 			return NULL;
@@ -142,6 +158,7 @@ static void *audit_main(void *userdata)
 static struct audit *audit_destroy(struct audit *a)
 {
 	queue_free(a->queue);
+	log_batch_free(a->batch);
 	if (a->wake >= 0)
 		close(a->wake);
 	free(a);
@@ -174,6 +191,8 @@ int audit_new(struct audit **ret_audit)
 	r = a->wake < 0 ? -errno : 0;
 	if (r == 0)
 		r = queue_new(sizeof(struct audit_record), LIMIT_AUDIT_QUEUE, &a->queue);
+	if (r == 0)
+		r = log_batch_new(&a->batch);
 	if (r == 0)
 		r = audit_start_thread(a);
 	if (r < 0) {

@@ -195,6 +195,85 @@ START_TEST(an_entry_too_large_is_refused)
 }
 END_TEST
 
+static int add_number(struct log_batch *batch, unsigned number)
+{
+	char message[32];
+	const char *const fields[] = {message};
+
+	snprintf(message, sizeof(message), "MESSAGE=%u", number);
+	return log_batch_add(batch, LOG_INFO, fields, 1);
+}
+
+/* A full journal takes a batch in pieces, in order; what it didn't take waits. */
+START_TEST(a_batch_goes_out_in_order)
+{
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+	const char *const filler[] = {"MESSAGE=0"};
+	unsigned fillers = 0;
+	struct fake_entry e;
+
+	use_journal();
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	while (log_write(LOG_INFO, filler, 1) == 0)
+		fillers++;
+	for (unsigned i = 1; i <= LOG_BATCH; i++)
+		ck_assert_int_eq(add_number(batch, i), 0);
+	ck_assert_int_eq(log_batch_write(batch), -EAGAIN);
+	ck_assert_uint_eq(log_batch_waiting(batch), LOG_BATCH);
+
+	for (unsigned i = 0; i < fillers + LOG_BATCH; i++) {
+		unsigned long number = i < fillers ? 0 : i - fillers + 1;
+		int r = log_batch_write(batch);
+
+		ck_assert(r == 0 || r == -EAGAIN);
+		ck_assert(fake_journal_next(&journal, &e, SOON));
+		ck_assert_uint_eq(strtoul(fake_entry_get(&e, "MESSAGE"), NULL, 10), number);
+	}
+	ck_assert_uint_eq(log_batch_waiting(batch), 0);
+	ck_assert(!fake_journal_next(&journal, &e, 0));
+	ck_assert_int_eq(add_number(batch, 7), 0); /* it can be used again */
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_str_eq(fake_entry_get(&e, "MESSAGE"), "7");
+}
+END_TEST
+
+START_TEST(a_batch_leaves_out_what_is_too_large_or_dropped)
+{
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+	static char message[PIPE_BUF + 1] = "MESSAGE=";
+	const char *const large[] = {message};
+	struct fake_entry e;
+
+	use_journal();
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	memset(message + 8, 'x', PIPE_BUF - 8);
+	ck_assert_int_eq(add_number(batch, 1), 0);
+	ck_assert_int_eq(log_batch_add(batch, LOG_INFO, large, 1), -EMSGSIZE);
+	ck_assert_int_eq(add_number(batch, 2), 0);
+	ck_assert_uint_eq(log_batch_waiting(batch), 2);
+	log_batch_drop(batch);
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_str_eq(fake_entry_get(&e, "MESSAGE"), "2");
+	ck_assert(!fake_journal_next(&journal, &e, 0));
+}
+END_TEST
+
+START_TEST(a_batch_is_lines_of_text_too)
+{
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+
+	use_pipe();
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	ck_assert_int_eq(add_number(batch, 1), 0);
+	ck_assert_int_eq(add_number(batch, 2), 0);
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	ck_assert_str_eq(read_pipe(), "info: 1\ninfo: 2\n");
+}
+END_TEST
+
 START_TEST(a_path_too_long_changes_nothing)
 {
 	static char path[200];
@@ -340,6 +419,9 @@ int main(void)
 	tcase_add_test(tcase, an_absent_journal_is_noticed);
 	tcase_add_test(tcase, a_full_journal_is_noticed_and_never_blocks);
 	tcase_add_test(tcase, an_entry_too_large_is_refused);
+	tcase_add_test(tcase, a_batch_goes_out_in_order);
+	tcase_add_test(tcase, a_batch_leaves_out_what_is_too_large_or_dropped);
+	tcase_add_test(tcase, a_batch_is_lines_of_text_too);
 	tcase_add_test(tcase, a_path_too_long_changes_nothing);
 	tcase_add_loop_test(tcase, the_target_follows_journal_stream, 0, ELEMENTSOF(streams));
 	tcase_add_loop_test(tcase, text_is_one_line, 0, ELEMENTSOF(lines));
