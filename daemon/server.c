@@ -487,6 +487,8 @@ static void server_done(struct server *s)
 	resolver_free(s->resolver);
 	for (unsigned i = 0; i < s->n_workers; i++)
 		worker_free(s->workers[i]);
+	if (s->enclaves)
+		report_suppressed(s->enclaves, &s->unknown); /* since the last tick that did */
 	audit_free(s->audit);
 	generation_unref(s->generation);
 	enclave_table_free(s->enclaves);

@@ -343,6 +343,17 @@ def test_a_flood_of_refusals_is_recorded_up_to_a_rate_and_counted(daemon):
             daemon.record(ENCLAVE="payments", REASON="allowed")
 
 
+def test_what_a_flood_left_out_is_counted_before_the_end(daemon):
+    """Also what comes in the seconds between the last such record and the stop."""
+    count = 100
+    with daemon, daemon.client() as client:
+        for _ in range(count):
+            assert client.ask(NOT_ALLOWED).status == 400
+    left_out = sum(int(r["SUPPRESSED"]) for r in daemon.records(ENCLAVE="payments") if "SUPPRESSED" in r)
+    recorded = len(daemon.records(ENCLAVE="payments", VERDICT="refuse"))
+    assert left_out > 0 and left_out + recorded == count
+
+
 def test_refusals_only(daemon, kms):
     daemon.config["audit"] = "refusals"
     with daemon, daemon.client() as client:
