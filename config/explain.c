@@ -48,8 +48,8 @@ static void print_request(const struct explanation *x, const struct kms_request 
 {
 	static const char *const recipients[] = {
 		[KMS_RECIPIENT_NONE] = "none",
-		[KMS_RECIPIENT_BAD] = "there, but without a base64 AttestationDocument or "
-				      "RSAES_OAEP_SHA_256",
+		[KMS_RECIPIENT_BAD] = ("there, but without a base64 AttestationDocument or "
+				       "RSAES_OAEP_SHA_256"),
 		[KMS_RECIPIENT_PRESENT] = "present",
 	};
 	const struct kms_action *action = kms_action(request->action);
