@@ -22,19 +22,20 @@ static void must(bool condition, const char *what)
 	}
 }
 
-static char *import(struct slice text, struct findings *findings, int *ret_r)
+/* *ret_out is the caller's to free. */
+static int import(struct slice text, struct findings *findings, char **ret_out)
 {
 	_cleanup_(freep) char *copy = malloc(text.n ? text.n : 1); /* exact */
-	char *out = NULL;
 	size_t n;
-	FILE *f = open_memstream(&out, &n);
+	FILE *f = open_memstream(ret_out, &n);
+	int r;
 
 	must(copy && f, "no memory");
 	if (text.n)
 		memcpy(copy, text.p, text.n);
-	*ret_r = import_vsock_proxy((struct slice){copy, text.n}, "fuzz.yaml", f, findings);
+	r = import_vsock_proxy((struct slice){copy, text.n}, "fuzz.yaml", f, findings);
 	must(fclose(f) == 0, "no memory");
-	return out;
+	return r;
 }
 
 static size_t count_hosts(const char *lines)
@@ -81,9 +82,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	_cleanup_(findings_done) struct findings findings = {0};
 	_cleanup_(freep) char *printed = NULL;
-	int r;
+	int r = import((struct slice){(const char *)data, size}, &findings, &printed);
 
-	printed = import((struct slice){(const char *)data, size}, &findings, &r);
 	for (size_t i = 0; i < findings.n; i++) {
 		must(findings.list[i].line > 0 && findings.list[i].text[0],
 		     "a finding in part");
