@@ -25,10 +25,10 @@ static int buf_move(struct buf *b, size_t cap)
 
 	if (!p)
 		return -ENOMEM;
-	if (b->n)
+	if (b->p) {
 		memcpy(p, b->p, b->n);
-	if (b->p)
 		explicit_bzero(b->p, b->cap);
+	}
 	free(b->p);
 	b->p = p;
 	b->cap = cap;

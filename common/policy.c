@@ -219,6 +219,7 @@ static void explain_context(const struct verdict *v, const struct kms_request *r
 	const struct kms_action *action = kms_action(request->action);
 	char name[LIMIT_LOG_VALUE];
 
+	assert(v->rule);
 	if (v->context < 0)
 		snprintf(out, size, "%s requires an encryption context and %s has none", rule,
 			 action->name);

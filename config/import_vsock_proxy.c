@@ -45,7 +45,7 @@ static bool read_address(struct reader *r, const yaml_node_t *node, struct entry
 		for (size_t i = 0; i < text.n; i++) {
 			char c = text.p[i];
 
-			e->address[i] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+			e->address[i] = (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
 		}
 		e->address[text.n] = '\0';
 		text = (struct slice){e->address, text.n};
@@ -190,15 +190,17 @@ static int import_document(struct reader *r, const char *path, FILE *f)
 	const yaml_node_t *list = reader_member(r, root, "allowlist");
 	_cleanup_(freep) struct entry *entries = NULL;
 
-	if (!list)
+	if (!list) {
 		findings_add(r->findings, false, (struct place){1, 1},
 			     "there is no \"allowlist\": expected a file of AWS's vsock-proxy");
-	else if (reader_is_list(r, "allowlist", list)) {
-		entries = reader_alloc(r, node_count(list), sizeof(*entries));
-		if (!entries)
-			return -ENOMEM;
-		read_entries(r, list, entries);
+		return -EINVAL;
 	}
+	if (!reader_is_list(r, "allowlist", list))
+		return -EINVAL;
+	entries = reader_alloc(r, node_count(list), sizeof(*entries));
+	if (!entries)
+		return -ENOMEM;
+	read_entries(r, list, entries);
 	if (r->findings->n_errors > 0)
 		return -EINVAL;
 	print_entries(entries, node_count(list), path, f);

@@ -71,7 +71,7 @@ static struct watch *watch_new(struct curl_loop *l, curl_socket_t fd)
 
 static int socket_cb(CURL *easy, curl_socket_t fd, int what, void *userdata, void *watch)
 {
-	short events = EV_PERSIST;
+	int events = EV_PERSIST;
 	struct curl_loop *l = userdata;
 	struct watch *w = watch;
 
@@ -87,7 +87,7 @@ static int socket_cb(CURL *easy, curl_socket_t fd, int what, void *userdata, voi
 	events |= (what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0);
 	if (w->event)
 		event_free(w->event);
-	w->event = event_new(l->base, fd, events, on_socket, l);
+	w->event = event_new(l->base, fd, (short)events, on_socket, l);
 	return w->event && event_add(w->event, NULL) == 0 ? 0 : -1;
 }
 

@@ -291,7 +291,8 @@ void request_run(struct request *r, usec_t now)
 static void prepend(char **at, struct slice s)
 {
 	*at -= s.n;
-	memcpy(*at, s.p, s.n);
+	if (s.n)
+		memcpy(*at, s.p, s.n);
 }
 
 /* The body moves back to make room for a longer head (the token of new credentials). */

@@ -186,7 +186,7 @@ static size_t mutate(char *bytes, size_t n, size_t size, const char *name)
 
 	switch (pick(9)) {
 	case 0:
-		bytes[at] ^= (char)(1 << pick(8));
+		bytes[at] = (char)(bytes[at] ^ 1 << pick(8));
 		return n;
 	case 1:
 		bytes[at] = (char)pick(256);

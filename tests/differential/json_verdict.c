@@ -15,7 +15,7 @@ static void put(bool accepted, struct slice text)
 {
 	uint32_t n = (uint32_t)text.n;
 
-	putchar(accepted);
+	putchar(accepted ? 1 : 0);
 	fwrite(&n, sizeof(n), 1, stdout);
 	fwrite(text.p, 1, text.n, stdout);
 }

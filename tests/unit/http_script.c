@@ -90,7 +90,7 @@ struct http_script *http_script_new(struct event_base *base, const char *const *
 {
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	struct http_script *s = calloc(1, sizeof(*s));
-	struct sockaddr_in bound;
+	struct sockaddr_in bound = {0};
 	socklen_t n = sizeof(bound);
 
 	ck_assert_ptr_nonnull(s);

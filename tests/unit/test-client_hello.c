@@ -530,10 +530,12 @@ START_TEST(every_mutation)
 		enum client_hello_result r, whole;
 		struct client_hello_fault first;
 		char name[SERVER_NAME_SIZE];
+		char *flip;
 
 		stream.n = 0;
 		put(&stream, (struct slice){original.p, original.n});
-		stream.p[at / ELEMENTSOF(changes)] ^= (char)changes[at % ELEMENTSOF(changes)];
+		flip = &stream.p[at / ELEMENTSOF(changes)];
+		*flip = (char)(*flip ^ changes[at % ELEMENTSOF(changes)]);
 		whole = read_copy((struct slice){stream.p, stream.n});
 		answers[whole]++;
 		memcpy(name, hello.server_name, sizeof(name));
