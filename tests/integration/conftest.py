@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every integration test may ask for: a local KMS and IMDS, and the real daemon between."""
 
+import os
 import pathlib
 import sys
 
@@ -19,6 +20,16 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+@pytest.fixture(autouse=True)
+def no_report_of_a_sanitizer():
+    """What a sanitizer found in a daemon of this test, also in one that was killed."""
+    folder = pathlib.Path(os.environ.get("KMS_VSOCK_PROXY_REPORTS", "/nonexistent"))
+    before = set(folder.glob("*"))
+    yield
+    found = set(folder.glob("*")) - before
+    assert not found, "\n".join(path.read_text(errors="replace")[:8000] for path in found)
 
 
 @pytest.fixture

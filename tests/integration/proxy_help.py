@@ -69,9 +69,10 @@ def record_of(daemon, answer):
 
 
 def sanitized(daemon):
-    """Whether it runs under AddressSanitizer, which uses and keeps more memory."""
+    """Whether it runs under a sanitizer, which uses and keeps more memory."""
     with open(f"/proc/{daemon.pid}/maps", encoding="utf-8") as maps:
-        return "libasan" in maps.read()
+        text = maps.read()
+    return "libasan" in text or "libtsan" in text
 
 
 def first_client(daemon, enclave="payments"):

@@ -130,6 +130,7 @@ def test_limits_at_top_level_are_each_enclaves_default(daemon):
 
 def test_requests_in_flight_are_limited(daemon, kms):
     limits(daemon, requests="10000/s", burst=1000, in_flight=2)
+    daemon.config["workers"] = 1    # of two, one may read on before the other's place is free
     other = add_enclave(daemon)
     hog = request("DescribeKey", {"KeyId": "alias/hog"})
     kms.fault("hang", body_contains="hog", count=None)
@@ -152,6 +153,7 @@ def test_requests_in_flight_are_limited(daemon, kms):
 
 def test_a_request_whose_body_is_on_its_way_is_in_flight(daemon):
     limits(daemon, requests="10000/s", burst=1000, in_flight=1)
+    daemon.config["workers"] = 1    # of two, one may read on before the other's place is free
     with daemon, daemon.client() as slow, daemon.client() as client:
         slow.send(DESCRIBE[:-1])
         wait_taken(slow)

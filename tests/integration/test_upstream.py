@@ -136,6 +136,7 @@ def test_a_connection_that_closed_silently_costs_nothing(daemon, kms):
 
 def test_a_client_that_wants_to_close_closes_nothing_upstream(daemon, kms):
     wish = request("DescribeKey", {"KeyId": KEY}, headers=[("Connection", "close")])
+    daemon.config["workers"] = 1        # each has connections of its own
     with daemon:
         for _ in range(20):
             with daemon.client() as enclave:
@@ -230,6 +231,7 @@ def test_a_name_that_is_not_found_is_said(daemon):
 
 def test_one_enclave_can_not_hold_all_connections(daemon, kms):
     daemon.config["endpoints"]["kms"].update(connections=4, reply_timeout="20s")
+    daemon.config["workers"] = 1        # each has connections of its own
     other = other_enclave(daemon)
     with daemon:
         kms.fault("hang", count=None, body_contains="hog")
@@ -248,6 +250,7 @@ def test_one_enclave_can_not_hold_all_connections(daemon, kms):
 
 def test_who_waits_too_long_for_a_connection_is_told(daemon, kms):
     daemon.config["endpoints"]["kms"].update(connections=1, queue_timeout="500ms", reply_timeout="20s")
+    daemon.config["workers"] = 1        # each has connections of its own
     with daemon, daemon.client() as first, daemon.client() as second:
         kms.fault("hang", count=1)
         first.send(DESCRIBE)

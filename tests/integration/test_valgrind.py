@@ -16,7 +16,7 @@ ERROR_EXIT = 99     # valgrind's, so that Daemon sees that something was found
 
 @pytest.fixture
 def checked(daemon):
-    if "sanitize" in os.environ.get("KMS_VSOCK_PROXY_BUILD", ""):
+    if os.environ.get("KMS_VSOCK_PROXY_BUILD", "").endswith(("sanitize", "tsan")):
         pytest.skip("a sanitizers' build doesn't run under valgrind")
     assert shutil.which("valgrind"), "valgrind is not installed"
     daemon.wrapper = ["valgrind", "-q", f"--error-exitcode={ERROR_EXIT}", "--leak-check=full",

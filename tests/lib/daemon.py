@@ -27,6 +27,8 @@ from kms_client import Client
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEADLINE = 20 * (4 if os.environ.get("KMS_VSOCK_PROXY_SLOW") else 1)
+# How many workers a daemon has whose configuration doesn't say: for ThreadSanitizer more than one.
+WORKERS = int(os.environ.get("KMS_VSOCK_PROXY_WORKERS", 0))
 
 
 def program():
@@ -100,7 +102,10 @@ class Daemon:
 
     def write_config(self):
         new = self.config_path.with_suffix(".new")
-        new.write_text(self.config if isinstance(self.config, str) else json.dumps(self.config, indent=1))
+        text = self.config
+        if not isinstance(text, str):
+            text = json.dumps({"workers": WORKERS, **text} if WORKERS else text, indent=1)
+        new.write_text(text)
         new.replace(self.config_path)
 
     def start(self, wait="credentials", pass_fds=()):
