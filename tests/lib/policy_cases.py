@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random configurations and requests for them, about half of which their policies allow.
 
-    config = random_config(rng)
+    config = random_config(rng, enclaves=3)
     request = random_request(rng, config)       -> Request(enclave, host, action, body)
 
 A request is made to fit a rule, and then, as often as not, something about it is changed. Names
@@ -115,13 +115,13 @@ def _random_enclave(rng, config):
     return enclave
 
 
-def random_config(rng, enclaves=3, prefix=""):
-    """The parts that the policy has to do with. prefix: of the names of the enclaves."""
+def random_config(rng, enclaves):
+    """The parts that the policy has to do with, for so many enclaves."""
     names = rng.sample(list(ENDPOINTS), rng.randint(1, 4))
     config = {"listen": [{"vsock": 8000}], "endpoints": {n: dict(ENDPOINTS[n]) for n in names},
               "enclaves": {}}
-    for i in range(rng.randint(1, enclaves)):
-        config["enclaves"][f"{prefix}enclave-{i}"] = {"cid": 16 + i, **_random_enclave(rng, config)}
+    for i in range(enclaves):
+        config["enclaves"][f"enclave-{i}"] = {"cid": 16 + i, **_random_enclave(rng, config)}
     return config
 
 
@@ -410,7 +410,7 @@ def _random_host(rng, config, enclave, endpoint):
 
 def _random_action(rng, rule):
     if chance(rng, .003):
-        return rng.choice(["decrypt", "DECRYPT", "Decryp", "Decryptt", "Unknown", "TrentService.Decrypt"])
+        return rng.choice(["decrypt", "DECRYPT", "Decryp", "Decryptt", "Unknown", "KMSDecrypt"])
     return rng.choice(ALL) if chance(rng, .04) else rng.choice(rule["actions"])
 
 

@@ -115,6 +115,12 @@ def read_value(body):
     return value
 
 
+def in_order(body):
+    """A value with its members in their order and its numbers as they are written, to compare."""
+    return json.loads(body, object_pairs_hook=lambda pairs: ("object", pairs),
+                      parse_int=lambda text: ("number", text), parse_float=lambda text: ("number", text))
+
+
 def read_json(body):
     """The same of a body, which is an object."""
     value = read_value(body)
