@@ -105,13 +105,14 @@ static size_t ascii_run(const char *p, size_t n)
 {
 	size_t i = 0;
 
-	for (; n - i >= sizeof(block); i += sizeof(block)) {
-		block_words stop;
-		block b;
+	for (; n - i >= 4 * sizeof(block); i += 4 * sizeof(block)) {
+		block_words stop = {0};
+		block b[4];
 
-		memcpy(&b, p + i, sizeof(b));
+		memcpy(b, p + i, sizeof(b));
 		/* Signed: bytes from 0x80 up are below 0x20 too. */
-		stop = (block_words)((b < 0x20) | (b == '"') | (b == '\\'));
+		for (size_t k = 0; k < ELEMENTSOF(b); k++)
+			stop |= (block_words)((b[k] < 0x20) | (b[k] == '"') | (b[k] == '\\'));
 		if (stop[0] | stop[1])
 			break;
 	}
