@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clock.h"
 
-#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
@@ -35,14 +35,27 @@ static struct tm broken_down(usec_t wall)
 	return tm;
 }
 
+/* The last `n` digits, without a NUL: printf() would be the dearest part of a refusal. */
+static void put_digits(char *out, int value, size_t n)
+{
+	while (n--) {
+		out[n] = (char)('0' + value % 10);
+		value /= 10;
+	}
+}
+
 const char *clock_format_http_date(usec_t wall, char *out)
 {
 	struct tm tm = broken_down(wall);
 
-	snprintf(out, CLOCK_HTTP_DATE_SIZE, "%s, %02u %s %04u %02u:%02u:%02u GMT",
-		 days[tm.tm_wday], (unsigned)tm.tm_mday % 100, months[tm.tm_mon],
-		 (unsigned)(tm.tm_year + 1900) % 10000, (unsigned)tm.tm_hour % 100,
-		 (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
+	memcpy(out, "Thu, 01 Jan 1970 00:00:00 GMT", CLOCK_HTTP_DATE_SIZE);
+	memcpy(out, days[tm.tm_wday], 3);
+	put_digits(out + 5, tm.tm_mday, 2);
+	memcpy(out + 8, months[tm.tm_mon], 3);
+	put_digits(out + 12, tm.tm_year + 1900, 4);
+	put_digits(out + 17, tm.tm_hour, 2);
+	put_digits(out + 20, tm.tm_min, 2);
+	put_digits(out + 23, tm.tm_sec, 2);
 	return out;
 }
 
@@ -50,10 +63,13 @@ const char *clock_format_amz_date(usec_t wall, char *out)
 {
 	struct tm tm = broken_down(wall);
 
-	snprintf(out, CLOCK_AMZ_DATE_SIZE, "%04u%02u%02uT%02u%02u%02uZ",
-		 (unsigned)(tm.tm_year + 1900) % 10000, (unsigned)(tm.tm_mon + 1) % 100,
-		 (unsigned)tm.tm_mday % 100, (unsigned)tm.tm_hour % 100,
-		 (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
+	memcpy(out, "19700101T000000Z", CLOCK_AMZ_DATE_SIZE);
+	put_digits(out, tm.tm_year + 1900, 4);
+	put_digits(out + 4, tm.tm_mon + 1, 2);
+	put_digits(out + 6, tm.tm_mday, 2);
+	put_digits(out + 9, tm.tm_hour, 2);
+	put_digits(out + 11, tm.tm_min, 2);
+	put_digits(out + 13, tm.tm_sec, 2);
 	return out;
 }
 
