@@ -72,6 +72,18 @@ int buf_append(struct buf *b, struct slice s)
 	return 0;
 }
 
+int buf_append_all(struct buf *b, const struct slice *parts, size_t n)
+{
+	size_t before = b->n;
+	int r = 0;
+
+	for (size_t i = 0; i < n && r >= 0; i++)
+		r = buf_append(b, parts[i]);
+	if (r < 0)
+		b->n = before;
+	return r;
+}
+
 int buf_printf(struct buf *b, const char *format, ...)
 {
 	va_list args;

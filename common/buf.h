@@ -29,6 +29,9 @@ _must_check_ int buf_reserve(struct buf *b, size_t more);
 _must_check_ int buf_reserve_exact(struct buf *b, size_t cap);
 
 _must_check_ int buf_append(struct buf *b, struct slice s);
+
+/* All of the parts, or none. */
+_must_check_ int buf_append_all(struct buf *b, const struct slice *parts, size_t n);
 _must_check_ _printf_(2, 3) int buf_printf(struct buf *b, const char *format, ...);
 
 /* Drops the first `n` bytes; the rest moves to the front. */

@@ -100,15 +100,6 @@ struct signer *signer_free(struct signer *s)
 	return NULL;
 }
 
-static int append(struct buf *out, const struct slice *parts, size_t n)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < n && r >= 0; i++)
-		r = buf_append(out, parts[i]);
-	return r;
-}
-
 static void to_hex(const unsigned char *bytes, char *out)
 {
 	static const char hex[] = "0123456789abcdef";
@@ -168,7 +159,7 @@ static int write_scope(struct signer *s, const struct sigv4_request *request, us
 	if (r < 0)
 		return r;
 	s->scope.n = 0;
-	return append(&s->scope, parts, ELEMENTSOF(parts));
+	return buf_append_all(&s->scope, parts, ELEMENTSOF(parts));
 }
 
 static struct slice signed_headers(const struct credentials *credentials,
@@ -203,7 +194,7 @@ int sigv4_canonical_request(struct signer *s, const struct credentials *credenti
 		signed_headers(credentials, request),
 		SLICE("\n"),
 	};
-	int r = append(out, parts, ELEMENTSOF(parts));
+	int r = buf_append_all(out, parts, ELEMENTSOF(parts));
 
 	return r < 0 ? r : append_hash(s, request->body, out);
 }
@@ -221,7 +212,7 @@ int sigv4_string_to_sign(struct signer *s, const struct credentials *credentials
 		return r;
 	r = sigv4_canonical_request(s, credentials, request, wall, &s->text);
 	if (r >= 0)
-		r = append(out, parts, ELEMENTSOF(parts));
+		r = buf_append_all(out, parts, ELEMENTSOF(parts));
 	if (r >= 0)
 		r = append_hash(s, buf_slice(&s->text), out);
 	if (s->text.p)

@@ -45,17 +45,44 @@ bool slice_to_u64(struct slice s, unsigned long long max, unsigned long long *re
 	return true;
 }
 
+struct slice slice_from_number(unsigned long long value, char *room)
+{
+	char *end = room + SLICE_NUMBER_SIZE, *at = end;
+
+	do
+		*--at = (char)('0' + value % 10);
+	while (value /= 10);
+	return (struct slice){at, (size_t)(end - at)};
+}
+
+static bool is_plain(char c)
+{
+	return c >= 0x20 && c <= 0x7e && c != '\\';
+}
+
 /* Writes one byte's text into out[4]; returns how many characters it has. */
-static size_t escape_byte(unsigned char c, char *out)
+static size_t escape_byte(char c, char *out)
 {
 	static const char hex[] = "0123456789abcdef";
+	unsigned char byte = (unsigned char)c;
 
-	if (c >= 0x20 && c <= 0x7e && c != '\\') {
-		out[0] = (char)c;
+	if (is_plain(c)) {
+		out[0] = c;
 		return 1;
 	}
-	memcpy(out, (char[]){'\\', 'x', hex[c >> 4], hex[c & 15]}, 4);
+	memcpy(out, (char[]){'\\', 'x', hex[byte >> 4], hex[byte & 15]}, 4);
 	return 4;
+}
+
+/* Whether all of it is plain and fits, as nearly all values are. */
+static bool is_plain_text(struct slice s, size_t size)
+{
+	if (s.n >= size)
+		return false;
+	for (size_t i = 0; i < s.n; i++)
+		if (!is_plain(s.p[i]))
+			return false;
+	return true;
 }
 
 const char *slice_escape(struct slice s, char *out, size_t size)
@@ -64,9 +91,15 @@ const char *slice_escape(struct slice s, char *out, size_t size)
 	size_t o = 0, cut = 0; /* `cut`: the last place between two bytes where the mark fits */
 
 	assert(size >= 8);
+	if (is_plain_text(s, size)) {
+		if (s.n)
+			memcpy(out, s.p, s.n);
+		out[s.n] = '\0';
+		return out;
+	}
 	for (size_t i = 0; i < s.n; i++) {
 		char text[4];
-		size_t n = escape_byte((unsigned char)s.p[i], text);
+		size_t n = escape_byte(s.p[i], text);
 
 		if (o + sizeof(mark) <= size)
 			cut = o;

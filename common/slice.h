@@ -42,6 +42,11 @@ bool slice_starts(struct slice a, struct slice prefix);
 _must_check_ bool slice_to_u64(struct slice s, unsigned long long max,
 			       unsigned long long *ret_value);
 
+#define SLICE_NUMBER_SIZE 20 /* of 2^64 - 1 */
+
+/* `value` in decimal, in room[SLICE_NUMBER_SIZE]. */
+struct slice slice_from_number(unsigned long long value, char *room);
+
 /* Writes a printable copy of `s` into out[size], always NUL-terminated: bytes outside 0x20-0x7e
  * and the backslash become \xNN; what doesn't fit is cut and marked "...". For log values and
  * messages only. `size` is at least 8. Returns out. */

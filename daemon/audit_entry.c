@@ -23,30 +23,31 @@ _printf_(2, 3) static void add(struct audit_entry *e, const char *format, ...)
 }
 
 /* Fields that are not known are left out. */
-static void add_text(struct audit_entry *e, const char *name_equals, const char *value)
+static void add_slice(struct audit_entry *e, const char *name_equals, struct slice value)
 {
-	size_t name_n = strlen(name_equals), n = value ? strlen(value) : 0;
+	size_t name_n = strlen(name_equals);
 
-	if (n == 0)
+	if (value.n == 0)
 		return;
-	assert(name_n + n < sizeof(e->text) - e->used && e->n < ELEMENTSOF(e->fields));
+	assert(name_n + value.n < sizeof(e->text) - e->used && e->n < ELEMENTSOF(e->fields));
 	e->fields[e->n++] = memcpy(e->text + e->used, name_equals, name_n);
 	e->used += name_n;
-	memcpy(e->text + e->used, value, n + 1);
-	e->used += n + 1;
+	memcpy(e->text + e->used, value.p, value.n);
+	e->used += value.n;
+	e->text[e->used++] = '\0';
+}
+
+static void add_text(struct audit_entry *e, const char *name_equals, const char *value)
+{
+	add_slice(e, name_equals, slice_from(value));
 }
 
 static void add_number(struct audit_entry *e, const char *name_equals, int64_t value)
 {
-	char text[20], *at = text + sizeof(text) - 1;
+	char room[SLICE_NUMBER_SIZE];
 
-	if (value < 0)
-		return;
-	*at = '\0';
-	do
-		*--at = (char)('0' + value % 10);
-	while (value /= 10);
-	add_text(e, name_equals, at);
+	if (value >= 0)
+		add_slice(e, name_equals, slice_from_number((uint64_t)value, room));
 }
 
 /* "payments", "CID 99" */

@@ -62,11 +62,26 @@ static int add_header(struct buf *out, enum reply_header header, struct slice va
 {
 	const struct slice parts[] = {slice_from(http_reply_header_name(header)), SLICE(": "),
 				      value, SLICE("\r\n")};
-	int r = 0;
 
-	for (size_t i = 0; i < ELEMENTSOF(parts) && r == 0; i++)
-		r = buf_append(out, parts[i]);
-	return r;
+	return buf_append_all(out, parts, ELEMENTSOF(parts));
+}
+
+static int write_head(const struct http_reply *reply, bool close, size_t body_n,
+		      struct buf *out)
+{
+	char status[SLICE_NUMBER_SIZE], length[SLICE_NUMBER_SIZE];
+	const struct slice first[] = {
+		SLICE("HTTP/1.1 "), slice_from_number((unsigned)reply->status, status),
+		SLICE(" "), slice_from(http_reason_phrase(reply->status)), SLICE("\r\n")};
+	const struct slice last[] = {close ? SLICE("Connection: close\r\n") : (struct slice){0},
+				     SLICE("Content-Length: "),
+				     slice_from_number(body_n, length), SLICE("\r\n\r\n")};
+	int r = buf_append_all(out, first, ELEMENTSOF(first));
+
+	for (unsigned i = 0; r == 0 && i < _REPLY_HEADER_MAX; i++)
+		if (reply->headers[i].p)
+			r = add_header(out, i, reply->headers[i]);
+	return r < 0 ? r : buf_append_all(out, last, ELEMENTSOF(last));
 }
 
 /* An answer that may be relayed: its status, the allowed headers, its body. */
@@ -75,17 +90,8 @@ static void relay(struct request *r, size_t body_n, usec_t now)
 	const struct http_reply *reply = &r->call.reply;
 	struct connection *c = r->connection;
 	bool close = c->close || c->retired || r->worker->draining;
-	int e;
 
-	e = buf_printf(&r->answer, "HTTP/1.1 %d %s\r\n", reply->status,
-		       http_reason_phrase(reply->status));
-	for (unsigned i = 0; e == 0 && i < _REPLY_HEADER_MAX; i++)
-		if (reply->headers[i].p)
-			e = add_header(&r->answer, i, reply->headers[i]);
-	if (e == 0)
-		e = buf_printf(&r->answer, "%sContent-Length: %zu\r\n\r\n",
-			       close ? "Connection: close\r\n" : "", body_n);
-	if (e < 0) {
+	if (write_head(reply, close, body_n, &r->answer) < 0) {
 		r->answer.n = 0;
 		request_refuse(r, REFUSAL_INTERNAL, NULL, now);
 		return;

@@ -53,7 +53,7 @@ static struct request *request_alloc(struct connection *c, usec_t now)
 	r->answer = BUF_INIT(LIMIT_REPLY_HEAD + 4 * KIB);
 
 	audit_record_init(&r->record, EVENT_REFUSED);
-	snprintf(r->record.enclave, sizeof(r->record.enclave), "%s", r->enclave->name);
+	audit_copy(r->record.enclave, sizeof(r->record.enclave), slice_from(r->enclave->name));
 	r->record.has_cid = c->identity.has_cid;
 	r->record.cid = c->identity.cid;
 	request_id_make(&r->worker->request_ids, r->record.request_id);
@@ -217,7 +217,8 @@ static enum refusal decide(struct request *r, const struct kms_request *kms)
 	endpoint = (struct policy_endpoint){(unsigned)r->endpoint, request_endpoint(r)->region};
 	r->verdict = policy_decide(&config_of(r)->policy, endpoint, kms);
 	if (r->verdict.rule)
-		snprintf(r->record.rule, sizeof(r->record.rule), "%s", r->verdict.rule->name);
+		audit_copy(r->record.rule, sizeof(r->record.rule),
+			   slice_from(r->verdict.rule->name));
 	if (r->verdict.stage == POLICY_ALLOWED) {
 		r->record.allowed = true;
 		return REFUSAL_NONE;
@@ -276,8 +277,8 @@ void request_run(struct request *r, usec_t now)
 	enum refusal refusal = r->refusal ?: understand(r, &kms) ?: decide(r, &kms);
 
 	if (r->endpoint >= 0)
-		snprintf(r->record.endpoint, sizeof(r->record.endpoint), "%s",
-			 request_endpoint(r)->name);
+		audit_copy(r->record.endpoint, sizeof(r->record.endpoint),
+			   slice_from(request_endpoint(r)->name));
 	if (refusal)
 		request_refuse(r, refusal, r->record.detail[0] ? r->record.detail : NULL, now);
 	else
@@ -316,11 +317,10 @@ static struct slice write_head(struct request *r, const struct sigv4_signature *
 {
 	const char *action = kms_action((unsigned)r->action)->name;
 	char *end = r->out.p + r->body_at, *at = end;
-	char length[32];
-	int n = snprintf(length, sizeof(length), "%zu", r->body_n);
+	char length[SLICE_NUMBER_SIZE];
 
 	prepend(&at, SLICE("\r\n\r\n"));
-	prepend(&at, (struct slice){length, (size_t)n});
+	prepend(&at, slice_from_number(r->body_n, length));
 	prepend(&at, SLICE("\r\nUser-Agent: " USER_AGENT "\r\nContent-Length: "));
 	prepend(&at, (struct slice){signature->authorization, signature->authorization_n});
 	prepend(&at, SLICE("\r\nAuthorization: "));
@@ -343,18 +343,21 @@ static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_
 {
 	struct request *r = (struct request *)call;
 	const struct endpoint_config *endpoint = request_endpoint(r);
-	char target[sizeof(TARGET_PREFIX) + LIMIT_NAME];
+	char target[sizeof(TARGET_PREFIX) + LIMIT_NAME] = TARGET_PREFIX;
+	struct slice action = slice_from(kms_action((unsigned)r->action)->name);
 	struct sigv4_request request = {
 		.host = slice_from(endpoint->host_header),
 		.region = slice_from(endpoint->region),
 		.service = SLICE("kms"),
 		.content_type = SLICE(CONTENT_TYPE),
+		.target = {target, strlen(TARGET_PREFIX) + action.n},
 		.body = {r->out.p + r->body_at, r->body_n},
 	};
 	struct sigv4_signature signature;
-	int n, e;
+	int e;
 
 	(void)now;
+	memcpy(target + strlen(TARGET_PREFIX), action.p, action.n);
 	credentials_unref(r->credentials);
 	r->credentials = credentials_ref(r->worker->credentials);
 	e = make_room(r, head_room(r, r->credentials));
@@ -362,9 +365,6 @@ static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_
 		return e;
 	request.body.p = r->out.p + r->body_at;
 
-	n = snprintf(target, sizeof(target), TARGET_PREFIX "%s",
-		     kms_action((unsigned)r->action)->name);
-	request.target = (struct slice){target, (size_t)n};
 	r->correction = skew_correction(r->worker->env.skew);
 	r->sent_wall = clock_wall();
 	e = sigv4_sign(r->worker->signer, r->credentials, &request,

@@ -88,6 +88,22 @@ START_TEST(reserves_exactly)
 }
 END_TEST
 
+START_TEST(appends_all_or_none)
+{
+	const struct slice parts[] = {SLICE("ab"), {NULL, 0}, SLICE("cde")};
+	struct buf b = BUF_INIT(9);
+
+	ck_assert_int_eq(buf_append_all(&b, parts, 0), 0);
+	ck_assert_int_eq(buf_append_all(&b, parts, ELEMENTSOF(parts)), 0);
+	ck_assert(slice_eq(buf_slice(&b), SLICE("abcde")));
+	ck_assert_int_eq(buf_append_all(&b, parts, ELEMENTSOF(parts)), -EMSGSIZE);
+	ck_assert(slice_eq(buf_slice(&b), SLICE("abcde")));
+	ck_assert_int_eq(buf_append_all(&b, parts, 2), 0);
+	ck_assert(slice_eq(buf_slice(&b), SLICE("abcdeab")));
+	buf_done(&b);
+}
+END_TEST
+
 START_TEST(prints)
 {
 	struct buf b = BUF_INIT(8);
@@ -157,6 +173,7 @@ int main(void)
 	tcase_add_test(tc, grows_by_doubling_and_keeps_its_bytes);
 	tcase_add_test(tc, reserves);
 	tcase_add_test(tc, reserves_exactly);
+	tcase_add_test(tc, appends_all_or_none);
 	tcase_add_test(tc, prints);
 	tcase_add_test(tc, consumes);
 	tcase_add_test_raise_signal(tc, consumes_no_more_than_it_holds, SIGABRT);

@@ -118,6 +118,25 @@ START_TEST(numbers_refused)
 }
 END_TEST
 
+START_TEST(numbers_written)
+{
+	static const struct {
+		unsigned long long value;
+		const char *text;
+	} rows[] = {
+		{0, "0"},
+		{9, "9"},
+		{10, "10"},
+		{1048576, "1048576"},
+		{UINT64_MAX, "18446744073709551615"},
+	};
+	char room[SLICE_NUMBER_SIZE];
+
+	for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+		ck_assert(slice_eq_str(slice_from_number(rows[i].value, room), rows[i].text));
+}
+END_TEST
+
 START_TEST(escapes)
 {
 	static const struct {
@@ -186,6 +205,7 @@ int main(void)
 	tcase_add_test(tc, prefixes);
 	tcase_add_test(tc, numbers_accepted);
 	tcase_add_test(tc, numbers_refused);
+	tcase_add_test(tc, numbers_written);
 	tcase_add_test(tc, escapes);
 	tcase_add_test(tc, escapes_at_every_size);
 	srunner_run_all(runner, CK_ENV);
