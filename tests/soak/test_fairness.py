@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One enclave does its worst, in each way it can; the other three must hardly notice."""
+
+import os
+
+from abuse import KINDS
+from echo_kms import ADDRESSES
+from figures import figure
+from soak_help import CountedDaemon, EchoKms, Process
+from test_soak import config, ENCLAVES
+from witness import DEADLINE
+
+BAD, *GOOD = ENCLAVES
+CALM = 1.5          # seconds before each kind of abuse
+SECONDS = 2.0       # of each
+
+
+def percentile(times, p):
+    times = sorted(times)
+    return times[min(len(times) - 1, len(times) * p // 100)]
+
+
+def pin(daemon, others):
+    """The daemon has a core without the abuser, where there are two: that an abuser uses up the
+    processor is a matter of the scheduler, and an enclave has its own."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        for task in os.listdir(f"/proc/{daemon}/task"):
+            os.sched_setaffinity(int(task), cores[:1])
+        for pid in others:
+            os.sched_setaffinity(pid, cores[1:])
+
+
+def abuse(daemon, kinds, witness):
+    """What the witness saw meanwhile, and how often each kind was done."""
+    abusers = [Process("abuse.py", kind, daemon.socket_path(BAD), SECONDS + 0.5) for kind in kinds]
+    pin(daemon.pid, [a.pid for a in abusers])
+    try:
+        seen = witness.ask(seconds=SECONDS)
+        return seen, {kind: a.hear()["done"] for kind, a in zip(kinds, abusers)}
+    finally:
+        for abuser in abusers:
+            abuser.__exit__()
+
+
+def test_the_other_enclaves_of_an_abuser_keep_their_service(tmp_path):
+    with EchoKms(tmp_path) as kms:
+        made = config(tmp_path, kms, ADDRESSES[0])
+        made["enclaves"][BAD]["limits"] = {}        # the defaults, as an operator has them
+        made["enclaves"][BAD]["tunnel"].pop("connections")
+        made["enclaves"]["reports"]["limits"] = made["enclaves"][GOOD[0]]["limits"]
+        for name in GOOD:
+            made["enclaves"][name]["allow"][0].pop("encryption_context")
+        daemon = CountedDaemon(tmp_path, made)
+        with daemon, Process("witness.py", *map(daemon.socket_path, GOOD)) as witness:
+            pin(daemon.pid, [kms.pid, witness.pid])
+            witness.ask(seconds=0.5)        # connections to the KMS
+            calm, seen = [], {}
+            for kinds in [(kind,) for kind in KINDS] + [KINDS]:
+                calm.append(witness.ask(seconds=CALM))
+                seen[kinds] = abuse(daemon, kinds, witness)
+    judge(calm, seen)
+
+
+def judge(calm, seen):
+    times = [t for c in calm for t in c["times"]]
+    at_rest = percentile(times, 99)
+    figure("fairness, calm: median and 99th percentile",
+           f"{percentile(times, 50) * 1e3:.2f} ms, {at_rest * 1e3:.2f} ms of {len(times)} requests")
+    for kinds, (witness, done) in seen.items():
+        name = kinds[0] if len(kinds) == 1 else "all at once"
+        worst = percentile(witness["times"], 99)
+        text = (f"99th percentile {worst * 1e3:.2f} ms, {worst / at_rest:.1f} times the calm one; median "
+                f"{percentile(witness['times'], 50) * 1e3:.2f} ms; {sum(done.values())} times abused, "
+                f"{len(witness['times'])} requests of others, {len(witness['failed'])} failed")
+        print(f"{name}: {text}")
+        figure(f"fairness, {name}", text)
+    print(f"calm: {at_rest * 1e3:.2f} ms, median {percentile(times, 50) * 1e3:.2f} ms")
+    for kinds, (witness, done) in seen.items():
+        assert all(done.values()), f"{kinds}: no abuse, {done}"
+        assert not witness["failed"], f"{kinds}: {witness['failed'][:3]}"
+        assert max(witness["times"]) < DEADLINE, kinds
+    assert not any(c["failed"] for c in calm)
