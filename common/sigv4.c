@@ -4,14 +4,13 @@
 #include "secret.h"
 
 #include <errno.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/params.h>
 #include <string.h>
 
-#define HASH_SIZE 32 /* SHA-256 */
-#define DATE_SIZE 8  /* YYYYMMDD, the head of an X-Amz-Date */
+#define HASH_SIZE 32  /* SHA-256 */
+#define BLOCK_SIZE 64 /* what it works on at once */
+#define DATE_SIZE 8   /* YYYYMMDD, the head of an X-Amz-Date */
 #define REGION_MAX 64
 #define SERVICE_MAX 32
 #define SECRET_MAX 256
@@ -23,7 +22,6 @@
 #define ALGORITHM "AWS4-HMAC-SHA256"
 #define SCOPE_END "aws4_request"
 
-/* Not held as an HMAC that the key is set in: OpenSSL keeps that in the ordinary heap. */
 struct derived_key {
 	unsigned char *key; /* HASH_SIZE bytes, a secret; NULL: the slot is empty */
 	uint64_t serial;
@@ -34,8 +32,6 @@ struct derived_key {
 struct signer {
 	EVP_MD *sha256;
 	EVP_MD_CTX *hash;
-	EVP_MAC *hmac_method;
-	EVP_MAC_CTX *hmac; /* holds a key only within a call, see forget_key() */
 	struct derived_key keys[KEYS];
 	unsigned next;     /* the slot that is given away next */
 	struct buf scope;  /* of the signature being made */
@@ -48,11 +44,6 @@ struct signer {
 int signer_new(struct signer **ret_signer)
 {
 	_cleanup_(signer_freep) struct signer *s = calloc(1, sizeof(*s));
-	char digest[] = "SHA256";
-	const OSSL_PARAM params[] = {
-		OSSL_PARAM_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, sizeof(digest) - 1),
-		OSSL_PARAM_END,
-	};
 
 	if (!s)
 		return -ENOMEM;
@@ -60,13 +51,11 @@ int signer_new(struct signer **ret_signer)
 	s->text = BUF_INIT(TEXT_MAX);
 	s->string = BUF_INIT(STRING_MAX);
 	s->second = -1;
-	/* Fetched once: EVP_sha256() and HMAC() take a lock and look for a provider at each
-	 * use, which costs more than the hash of a short body. */
+	/* Fetched once: EVP_sha256() takes a lock and looks for a provider at each use, which
+	 * costs more than the hash of a short body. */
 	s->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	s->hash = EVP_MD_CTX_new();
-	s->hmac_method = EVP_MAC_fetch(NULL, "HMAC", NULL);
-	s->hmac = EVP_MAC_CTX_new(s->hmac_method);
-	if (!s->sha256 || !s->hash || !s->hmac || !EVP_MAC_CTX_set_params(s->hmac, params))
+	if (!s->sha256 || !s->hash)
 		return -EIO;
 	*ret_signer = TAKE_PTR(s);
 	return 0;
@@ -89,8 +78,6 @@ struct signer *signer_free(struct signer *s)
 	if (!s)
 		return NULL;
 	signer_forget(s);
-	EVP_MAC_CTX_free(s->hmac);
-	EVP_MAC_free(s->hmac_method);
 	EVP_MD_CTX_free(s->hash);
 	EVP_MD_free(s->sha256);
 	buf_done(&s->scope);
@@ -110,16 +97,27 @@ static void to_hex(const unsigned char *bytes, char *out)
 	}
 }
 
+/* The SHA-256 of two texts, one behind the other. */
+static int hash(struct signer *s, struct slice first, struct slice second,
+		unsigned char *ret_digest)
+{
+	if (!EVP_DigestInit_ex2(s->hash, s->sha256, NULL) ||
+	    !EVP_DigestUpdate(s->hash, first.p, first.n) ||
+	    !EVP_DigestUpdate(s->hash, second.p, second.n) ||
+	    !EVP_DigestFinal_ex(s->hash, ret_digest, NULL))
+		return -EIO;
+	return 0;
+}
+
 /* Appends the SHA-256 of `text` in hex. */
 static int append_hash(struct signer *s, struct slice text, struct buf *out)
 {
 	unsigned char digest[HASH_SIZE];
 	char hex[2 * HASH_SIZE];
+	int r = hash(s, text, (struct slice){0}, digest);
 
-	if (!EVP_DigestInit_ex2(s->hash, s->sha256, NULL) ||
-	    !EVP_DigestUpdate(s->hash, text.p, text.n) ||
-	    !EVP_DigestFinal_ex(s->hash, digest, NULL))
-		return -EIO;
+	if (r < 0)
+		return r;
 	to_hex(digest, hex);
 	return buf_append(out, (struct slice){hex, sizeof(hex)});
 }
@@ -221,25 +219,33 @@ int sigv4_string_to_sign(struct signer *s, const struct credentials *credentials
 	return r;
 }
 
-static int mac(struct signer *s, const unsigned char *key, size_t key_n, struct slice text,
-	       unsigned char *ret_mac)
+/* HMAC (RFC 2104) from the hash that is at hand. OpenSSL's own keeps the key in the ordinary
+ * heap until another is set, and costs three times as much for a text this short. Here nothing
+ * stays of the key: the hash of the outer pad writes over the state of the inner one, and
+ * OpenSSL wipes the block it ended with. The result stays until the next hash, and the last one
+ * is public. */
+static int mac(struct signer *s, struct slice key, struct slice text, unsigned char *ret_mac)
 {
-	size_t n;
+	unsigned char inner[BLOCK_SIZE] = {0}, outer[BLOCK_SIZE], digest[HASH_SIZE];
+	int r = 0;
 
-	if (!EVP_MAC_init(s->hmac, key, key_n, NULL) ||
-	    !EVP_MAC_update(s->hmac, (const unsigned char *)text.p, text.n) ||
-	    !EVP_MAC_final(s->hmac, ret_mac, &n, HASH_SIZE))
-		return -EIO;
-	return 0;
-}
-
-/* Sets another key, so that nothing of the last one stays: OpenSSL wipes the old one, and its
- * pad states are written over. */
-static int forget_key(struct signer *s)
-{
-	static const unsigned char none[HASH_SIZE];
-
-	return EVP_MAC_init(s->hmac, none, sizeof(none), NULL) ? 0 : -EIO;
+	if (key.n > BLOCK_SIZE)
+		r = hash(s, key, (struct slice){0}, inner);
+	else
+		memcpy(inner, key.p, key.n);
+	for (size_t i = 0; i < BLOCK_SIZE; i++) {
+		outer[i] = inner[i] ^ 0x5c;
+		inner[i] ^= 0x36;
+	}
+	if (r >= 0)
+		r = hash(s, (struct slice){(char *)inner, BLOCK_SIZE}, text, digest);
+	if (r >= 0)
+		r = hash(s, (struct slice){(char *)outer, BLOCK_SIZE},
+			 (struct slice){(char *)digest, HASH_SIZE}, ret_mac);
+	explicit_bzero(inner, sizeof(inner));
+	explicit_bzero(outer, sizeof(outer));
+	explicit_bzero(digest, sizeof(digest));
+	return r;
 }
 
 /* HMAC(HMAC(HMAC(HMAC("AWS4" secret, date), region), service), "aws4_request"): each step's
@@ -259,7 +265,7 @@ static int derive(struct signer *s, const struct credentials *credentials,
 		return -EMSGSIZE;
 	memcpy(key + 4, secret.p, secret.n);
 	for (size_t i = 0; i < ELEMENTSOF(steps) && r >= 0; i++) {
-		r = mac(s, key, n, steps[i], key);
+		r = mac(s, (struct slice){(char *)key, n}, steps[i], key);
 		n = HASH_SIZE;
 	}
 	if (r >= 0)
@@ -314,7 +320,7 @@ static int make_signature(struct signer *s, const struct credentials *credential
 			  unsigned char *ret_mac)
 {
 	struct derived_key *key = find_key(s, credentials->serial, buf_slice(&s->scope));
-	int r = 0, e;
+	int r = 0;
 
 	if (!key) {
 		key = &s->keys[s->next];
@@ -322,9 +328,9 @@ static int make_signature(struct signer *s, const struct credentials *credential
 		r = derived_key_make(s, key, credentials, request, wall);
 	}
 	if (r >= 0)
-		r = mac(s, key->key, HASH_SIZE, buf_slice(&s->string), ret_mac);
-	e = forget_key(s);
-	return r < 0 ? r : e;
+		r = mac(s, (struct slice){(char *)key->key, HASH_SIZE}, buf_slice(&s->string),
+			ret_mac);
+	return r;
 }
 
 /* Puts the parts into the fixed text of the signature; false if they don't fit. */

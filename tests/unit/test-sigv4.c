@@ -4,6 +4,7 @@
 #include <check.h>
 #include <errno.h>
 #include <json-c/json.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -244,6 +245,48 @@ START_TEST(test_sizes)
 }
 END_TEST
 
+static void hmac(unsigned char *key, size_t key_n, struct slice text)
+{
+	unsigned n = 32;
+
+	ck_assert_ptr_nonnull(HMAC(EVP_sha256(), key, (int)key_n, (const unsigned char *)text.p,
+				   text.n, key, &n));
+}
+
+/* Around the 64 bytes of a block, "AWS4" included: a longer key is hashed first. */
+static const size_t secret_sizes[] = {0, 1, 40, 59, 60, 61, 92, 93, 256};
+
+START_TEST(test_openssl_agrees)
+{
+	size_t n = secret_sizes[_i];
+	unsigned char key[4 + 256] = "AWS4";
+	char secret[300], hex[65];
+	struct credentials c = {.serial = 1000 + n,
+				.access_key_id = (char *)"AKID",
+				.secret_access_key = secret};
+	struct sigv4_request request = {.host = SLICE("h"),
+					.region = SLICE("eu-central-1"),
+					.service = SLICE("kms"),
+					.content_type = SLICE("t")};
+	struct sigv4_signature got;
+	struct buf string = BUF_INIT(1024);
+
+	snprintf(secret, sizeof(secret), "%.*s", (int)n, letters);
+	memcpy(key + 4, secret, n);
+	ck_assert_int_eq(sigv4_sign(signer, &c, &request, WALL, &got), 0);
+	ck_assert_int_eq(sigv4_string_to_sign(signer, &c, &request, WALL, &string), 0);
+	hmac(key, 4 + n, (struct slice){got.amz_date, 8});
+	hmac(key, 32, request.region);
+	hmac(key, 32, request.service);
+	hmac(key, 32, SLICE("aws4_request"));
+	hmac(key, 32, buf_slice(&string));
+	for (size_t i = 0; i < 32; i++)
+		snprintf(hex + 2 * i, 3, "%02x", key[i]);
+	ck_assert_str_eq(got.authorization + got.authorization_n - 64, hex);
+	buf_done(&string);
+}
+END_TEST
+
 START_TEST(test_slash)
 {
 	struct sigv4_signature got;
@@ -271,6 +314,7 @@ int main(void)
 	tcase_add_test(tcase, test_kept_keys);
 	tcase_add_test(tcase, test_midnight);
 	tcase_add_loop_test(tcase, test_sizes, 0, ELEMENTSOF(sizes));
+	tcase_add_loop_test(tcase, test_openssl_agrees, 0, ELEMENTSOF(secret_sizes));
 	tcase_add_test(tcase, test_slash);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
