@@ -2,11 +2,11 @@
 """Where secrets are and where they are not: the daemon's memory, its log, its dumps."""
 
 import base64
-import hashlib
-import hmac
+import json
 import os
 import re
-import signal
+import secrets
+import struct
 import subprocess
 import time
 
@@ -14,76 +14,22 @@ import pytest
 
 from daemon import wait_for
 from kms_client import request
-from proxy_help import DESCRIBE, KEY, NOT_ALLOWED, record_of, sanitized
+from memory_help import derived_keys, mappings, pieces, plaintext, secrets_of, where
+from proxy_help import DESCRIBE, KEY, NOT_ALLOWED, allow, record_of, sanitized
+from standins import LocalContainer
+from tls_hello import client_hello
+from tunnel_help import NAME, SLOW, Host, allow_tunnel, connect_request
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root reads the memory of a daemon that is not dumpable")
-CHUNK = 1 << 20
 # What an enclave sends and gets in clear. Only a piece of it is looked for, since what is left of
 # a buffer may have lost its beginning.
 PLAIN = b"canary-of-an-enclave-" + b"0123456789abcdef" * 4
 
 
-class Mapping:
-    """One writable mapping of a process."""
-
-    def __init__(self, line, flags):
-        self.line = line
-        self.start, self.end = (int(n, 16) for n in line.split()[0].split("-"))
-        # OpenSSL's secure heap is locked and left out of dumps; nothing else is both.
-        self.secure = {"lo", "dd"} <= flags
-        self.data = b""
-
-    def __repr__(self):
-        return self.line
-
-
-def mappings(pid):
-    """All that can be read of it, with the bytes. The process is stopped meanwhile."""
-    found = []
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        with open(f"/proc/{pid}/smaps", encoding="utf-8") as smaps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
-            line = None
-            for text in smaps:
-                if re.match(r"[0-9a-f]+-[0-9a-f]+ ", text):
-                    line = text.strip()
-                elif text.startswith("VmFlags:") and " rw" in line:
-                    one = Mapping(line, set(text.split()[1:]))
-                    if one.end - one.start < 1 << 30:       # not a sanitizer's shadow
-                        found.append(one)
-            for one in found:
-                one.data = _read(memory, one)
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    return found
-
-
-def _read(memory, mapping):
-    data = []
-    for start in range(mapping.start, mapping.end, CHUNK):
-        try:
-            memory.seek(start)
-            data.append(memory.read(min(CHUNK, mapping.end - start)))
-        except OSError:     # a guard page
-            data.append(bytes(min(CHUNK, mapping.end - start)))
-    return b"".join(data)
-
-
-def where(found, text, secure):
-    """The mappings, inside the secure heap or outside, that hold the text."""
-    text = text if isinstance(text, bytes) else text.encode()
-    return [m for m in found if m.secure == secure and text in m.data]
-
-
-def derived_keys(credentials, when):
-    """Every step from the secret key to the signing key, by the day of the daemon's clock."""
-    found = {"AWS4": b"AWS4" + credentials.secret_access_key.encode()}
-    key = found["AWS4"]
-    for part in (time.strftime("%Y%m%d", time.gmtime(when)), "eu-central-1", "kms", "aws4_request"):
-        key = found[part] = hmac.new(key, part.encode(), hashlib.sha256).digest()
-        # as the state of a hash holds it on this machine
-        found[f"{part} swapped"] = b"".join(key[i:i + 4][::-1] for i in range(0, 32, 4))
-    return found
+@pytest.fixture(autouse=True)
+def one_worker(daemon):
+    """Of two, one may still be at the end of its turn when its answer has been read."""
+    daemon.config["workers"] = 1
 
 
 def use_it(daemon):
@@ -156,29 +102,261 @@ def test_nothing_is_left_of_credentials_that_were_replaced(daemon, kms, imds):
         assert not where(found, fresh.secret_access_key, secure=False)
 
 
-@needs_root
-def test_nothing_is_left_of_what_enclaves_sent_in_clear(daemon):
-    with daemon:
-        use_it(daemon)
-        found = mappings(daemon.pid)
-        for text in (base64.b64encode(PLAIN)[16:64], PLAIN[16:64]):
-            assert not where(found, text, secure=False)
-            assert not where(found, text, secure=True)
+# After each kind of request. The connections stay open, to the enclave and to KMS.
+
+def canary():
+    return b"canary " + secrets.token_bytes(160) + b" of an enclave"
+
+
+def encrypt(value):
+    return request("Encrypt", {"KeyId": KEY, "Plaintext": value})
+
+
+def signed(daemon, kms, client):
+    value = canary()
+    assert client.ask(encrypt(value)).status == 200
+    return value
+
+
+def answered_in_clear(daemon, kms, client):
+    answer = client.ask(request("GenerateDataKey", {"KeyId": KEY, "NumberOfBytes": 256}))
+    assert answer.status == 200
+    return base64.b64decode(answer.json["Plaintext"])
+
+
+def answered_in_chunks(daemon, kms, client):
+    kms.fault("chunked")
+    return answered_in_clear(daemon, kms, client)
+
+
+def refused_by_policy(daemon, kms, client):
+    value = canary()
+    assert client.ask(request("GenerateMac", {"KeyId": KEY, "Message": value,
+                                              "MacAlgorithm": "HMAC_SHA_256"})).error == "AccessDeniedException"
+    return value
+
+
+def refused_as_json(daemon, kms, client):
+    value = canary()
+    body = json.dumps({"KeyId": KEY, "Plaintext": base64.b64encode(value).decode()})[:-1] + ', "KeyId": "again"}'
+    assert client.ask(request("Encrypt", body=body.encode())).error == "SerializationException"
+    return value
+
+
+def refused_for_its_host(daemon, kms, client):
+    value = canary()
+    assert client.ask(request("Encrypt", {"KeyId": KEY, "Plaintext": value}, host="evil.example")).status == 400
+    return value
+
+
+def failed_at_kms(daemon, kms, client):
+    value = canary()
+    kms.fault("internal")
+    assert client.ask(encrypt(value)).status == 500
+    return value
+
+
+def cut_off_by_kms(daemon, kms, client):
+    value = canary()
+    kms.fault("reset", count=2)
+    assert client.ask(encrypt(value)).status in (502, 503)
+    return value
+
+
+def answered_too_late(daemon, kms, client):
+    value = canary()
+    kms.fault("hang")
+    assert client.ask(encrypt(value)).status == 504
+    kms.clear()
+    return value
+
+
+def repeated_on_a_fresh_connection(daemon, kms, client):
+    assert client.ask(DESCRIBE).status == 200
+    before, value = len(kms.connections), canary()
+    kms.fault("close_before_read")
+    assert client.ask(encrypt(value)).status == 200
+    assert len(kms.connections) == before + 1
+    return value
+
+
+def repeated_with_new_credentials(daemon, kms, client):
+    value = canary()
+    old = kms.credentials.current
+    kms.credentials.rotate()
+    kms.credentials.revoke(old.access_key_id)
+    assert client.ask(encrypt(value)).status == 200
+    return value
+
+
+def a_reply_that_may_not_pass(daemon, kms, client):
+    value = canary()
+    kms.fault("body", text=json.dumps({"Plaintext": base64.b64encode(value).decode()}))
+    assert client.ask(request("GenerateRandom", {"NumberOfBytes": 8, "Recipient": {
+        "KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256", "AttestationDocument": "c2VhbGVk"}})).status == 502
+    return value
+
+
+def a_reply_that_is_none(daemon, kms, client):
+    value = canary()
+    kms.fault("body", text=base64.b64encode(value).decode())
+    kms.fault("trailing")
+    client.ask(encrypt(canary()))
+    return value
+
+
+def the_enclave_has_gone(daemon, kms, client):
+    value = canary()
+    kms.fault("hang")
+    before = len(kms.requests)
+    with daemon.client() as gone:
+        gone.send(encrypt(value))
+        kms.wait_for_requests(before + 1)
+    daemon.record(REASON="client-gone")
+    kms.clear()
+    return value
+
+
+def cut_off_by_the_enclave(daemon, kms, client):
+    value = canary()
+    with daemon.client() as gone:
+        gone.send(encrypt(value)[:-5])
+    daemon.record(REASON="cut-off")
+    return value
+
+
+KINDS = [signed, answered_in_clear, answered_in_chunks, refused_by_policy, refused_as_json, refused_for_its_host,
+         failed_at_kms, cut_off_by_kms, answered_too_late, repeated_on_a_fresh_connection,
+         repeated_with_new_credentials, a_reply_that_may_not_pass, a_reply_that_is_none, the_enclave_has_gone,
+         cut_off_by_the_enclave]
+
+
+def found_in(found, texts, secure=(True, False)):
+    """What of the texts is there, and where."""
+    return {(name, side): at for name, text in texts.items() for side in secure if (at := where(found, text, side))}
+
+
+def nothing_of(daemon, texts, secure=(True, False)):
+    """Waits the end of a turn, not longer, until nothing is left of the texts."""
+    left = {}
+
+    def look():
+        left.clear()
+        left.update(found_in(mappings(daemon.pid), texts, secure))
+        return not left
+    wait_for(look, 2 * SLOW, lambda: f"left in memory: {left}")
 
 
 @needs_root
-def test_a_source_that_is_a_file_leaves_nothing_either(daemon, kms, tmp_path):
-    current = kms.credentials.current
-    (tmp_path / "credentials").write_text(
-        f"[default]\naws_access_key_id = {current.access_key_id}\naws_secret_access_key = "
-        f"{current.secret_access_key}\naws_session_token = {current.token}\n")
-    (tmp_path / "credentials").chmod(0o600)
-    daemon.config["credentials"] = {"source": "file", "file": str(tmp_path / "credentials")}
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_nothing_is_left_after_a_request(daemon, kms, kind):
+    daemon.config["endpoints"]["kms"]["reply_timeout"] = "1s"
+    allow(daemon, "GenerateRandom", plaintext="refuse")
+    with daemon, daemon.client() as client:
+        assert client.ask(DESCRIBE).status == 200
+        value = kind(daemon, kms, client)
+        nothing_of(daemon, plaintext(value))
+        nothing_of(daemon, secrets_of(kms.credentials.current), secure=[False])
+        assert client.ask(DESCRIBE).status == 200
+        assert where(mappings(daemon.pid), kms.credentials.current.secret_access_key, secure=True)
+
+
+@needs_root
+def test_nothing_is_left_of_what_passed_through_a_tunnel(daemon):
+    """Nobody's secret as long as it is TLS; it is wiped all the same, also while the tunnel stays."""
+    there, back, hello = canary(), canary(), client_hello(NAME)
+    with Host() as host:
+        allow_tunnel(daemon, (NAME, host.address))
+        with daemon, daemon.client() as enclave:
+            enclave.send(connect_request(f"{NAME}:443"))
+            with host.accept() as server:
+                assert enclave.sock.recv(len(b"HTTP/1.1 200 Connection established\r\n\r\n"))
+                enclave.send(hello + there)
+                assert server.receive(len(hello) + len(there))[-len(there):] == there
+                server.sendall(back)
+                assert enclave.sock.recv(len(back)) == back
+                nothing_of(daemon, {**plaintext(there), **{f"back {n}": t for n, t in plaintext(back).items()}})
+
+
+@needs_root
+def test_what_waits_for_its_answer_is_there(daemon, kms):
+    """The other way round: the scan finds a Plaintext, raw or in base64, wherever it stands."""
+    value = canary()
+    with daemon, daemon.client() as client:
+        kms.fault("hang")
+        client.send(encrypt(value))
+        kms.wait_for_requests(1)
+        found = found_in(mappings(daemon.pid), plaintext(value))
+        assert {name for name, _ in found} == {f"base64 {piece}" for piece in ("begin", "middle", "end")}
+        kms.clear()
+        assert client.read().status == 200
+
+
+# After each rotation.
+
+def from_imds(daemon, kms, imds):
+    return imds.rotate, lambda: None
+
+
+def from_a_container(daemon, kms, imds):
+    container = LocalContainer(kms.credentials)
+    container.start()
+    token = daemon.folder / "token"
+    token.write_text(container.token)
+    daemon.config["credentials"] = {"source": "container", "container": {
+        "uri": container.credentials_url, "token_file": str(token)}}
+    return container.rotate, container.stop
+
+
+def from_a_file(daemon, kms, imds):
+    path = daemon.folder / "credentials"
+
+    def write():
+        current = kms.credentials.current
+        new = path.with_suffix(".new")
+        new.write_text(f"[default]\naws_access_key_id = {current.access_key_id}\naws_secret_access_key = "
+                       f"{current.secret_access_key}\naws_session_token = {current.token}\n")
+        new.chmod(0o600)
+        new.replace(path)
+
+    def rotate():
+        fresh = kms.credentials.rotate()
+        write()
+        return fresh
+    write()
+    daemon.config["credentials"] = {"source": "file", "file": str(path)}
+    return rotate, lambda: None
+
+
+@needs_root
+@pytest.mark.parametrize("source", [from_imds, from_a_container, from_a_file], ids=lambda source: source.__name__)
+def test_nothing_is_left_after_a_rotation(daemon, kms, imds, source):
+    rotate, end = source(daemon, kms, imds)
+    try:
+        with daemon, daemon.client() as client:
+            use_it(daemon)
+            old = kms.credentials.current
+            assert where(mappings(daemon.pid), derived_keys(old, time.time())["aws4_request"], secure=True)
+            fresh = rotate()
+            kms.credentials.revoke(old.access_key_id)
+            wait_for(lambda: client.ask(DESCRIBE).status == 200)
+            assert kms.requests[-1].access_key_id == fresh.access_key_id
+            nothing_of(daemon, secrets_of(old))
+            nothing_of(daemon, secrets_of(fresh), secure=[False])
+            assert where(mappings(daemon.pid), fresh.secret_access_key, secure=True)
+    finally:
+        end()
+
+
+@needs_root
+def test_the_tokens_of_the_sources_are_in_the_secure_heap_only(daemon, kms, imds):
+    """What proves to IMDS, or to a container's endpoint, that it is the daemon that asks."""
     with daemon:
         use_it(daemon)
-        found = mappings(daemon.pid)
-        for text in (current.secret_access_key, current.token[:64]):
-            assert where(found, text, secure=True) and not where(found, text, secure=False)
+        token = next(r.header("X-aws-ec2-metadata-token") for r in reversed(imds.requests)
+                     if r.header("X-aws-ec2-metadata-token"))
+        nothing_of(daemon, {"IMDS's": token.encode()}, secure=[False])
+        assert where(mappings(daemon.pid), token, secure=True)
 
 
 # Dumps.
@@ -208,25 +386,52 @@ def open_to_nobody(daemon):
     os.chown(daemon.folder, 65534, 65534)
 
 
+def core_of(daemon, folder, *how):
+    """The bytes of a core that root makes of the running daemon with gdb's gcore."""
+    made = subprocess.run(["gcore", *how, "-o", folder / "core", str(daemon.pid)],
+                          capture_output=True, text=True, timeout=120)
+    core = folder / f"core.{daemon.pid}"
+    assert core.exists(), made.stderr
+    data = core.read_bytes()
+    core.unlink()
+    assert b"payments.sock" in data
+    return data
+
+
+def registers_of(core):
+    """The notes of a core: what each thread has in its registers."""
+    table, size, count = struct.unpack_from("<Q14xHH", core, 32)
+    headers = (struct.unpack_from("<II6Q", core, table + size * i) for i in range(count))
+    return b"".join(core[offset:offset + length] for kind, _, offset, _, _, length, *_ in headers if kind == 4)
+
+
 @needs_root
 def test_a_core_would_not_hold_the_secure_heap(daemon, kms, tmp_path):
-    """Even root's own dump (gdb's gcore obeys the mapping's mark) has no secret key."""
-    with daemon:
+    """gcore obeys the heap's mark, though it reads by ptrace: no secret is in what it writes, from no
+    heap, stack or library; a register may still hold the 32 bytes of a token that were copied last.
+    gcore -a doesn't obey the mark, so root who wants the secrets gets them."""
+    with daemon, daemon.client() as client:
         if sanitized(daemon):
             pytest.skip("a sanitizer's shadow is too large to be dumped")
         use_it(daemon)
+        value = signed(daemon, kms, client)
+        key = answered_in_clear(daemon, kms, client)
         found = mappings(daemon.pid)
         assert all("dd" in _flags(daemon.pid, m) for m in found if m.secure)
-        made = subprocess.run(["gdb", "-p", str(daemon.pid), "-batch", "-nx", "-ex", "set use-coredump-filter on",
-                               "-ex", "set dump-excluded-mappings off", "-ex", f"gcore {tmp_path}/core"],
-                              capture_output=True, text=True, timeout=120)
-        core = tmp_path / "core"
-        assert core.exists(), made.stderr
-        data = core.read_bytes()
-        assert b"payments.sock" in data
-        assert kms.credentials.current.secret_access_key.encode() not in data
-        with daemon.client() as client:     # it lives on
-            assert client.ask(DESCRIBE).status == 200
+        texts = {**secrets_of(kms.credentials.current), **{f"sent {n}": t for n, t in plaintext(value).items()},
+                 **{f"answered {n}": t for n, t in plaintext(key).items()}}
+        core = core_of(daemon, tmp_path)
+        in_registers = registers_of(core)
+        assert in_registers
+        left = {name for name, text in texts.items() if text in core}
+        assert not {name for name in left if not name.startswith("token's")}
+        core = core.replace(in_registers, b"")
+        assert not {name for name, text in texts.items() if text in core}
+        core = core_of(daemon, tmp_path, "-a")
+        there = {name for name, text in texts.items() if text in core}
+        assert {"secret", "aws4_request", *(f"token's {name}" for name in pieces(bytes(64)))} <= there
+        assert not [name for name in there if name.startswith(("sent", "answered"))]
+        assert client.ask(DESCRIBE).status == 200   # it lives on
 
 
 def _flags(pid, mapping):
