@@ -104,28 +104,44 @@ const char *http_reason_phrase(int status)
 	return "Unknown";
 }
 
+static bool is_plain(char c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
+static int append_json_byte(struct buf *out, unsigned char c)
+{
+	if (c == '"' || c == '\\')
+		return buf_printf(out, "\\%c", c);
+	if (c < 0x80)
+		return buf_printf(out, "\\u%04x", c);
+	return buf_append(out, SLICE("?"));
+}
+
 /* Appends `text` as the inside of a JSON string. Messages are ASCII; a byte that isn't becomes
  * a question mark, so that the answer is valid UTF-8 whatever happens. */
 static int append_json(struct buf *out, const char *text)
 {
+	const char *p = text;
 	int r = 0;
 
-	for (const char *p = text; *p && r >= 0; p++) {
-		unsigned char c = (unsigned char)*p;
+	while (r >= 0 && *p) {
+		size_t n = 0;
 
-		if (c == '"' || c == '\\')
-			r = buf_printf(out, "\\%c", c);
-		else if (c < 0x20 || c == 0x7f)
-			r = buf_printf(out, "\\u%04x", c);
-		else
-			r = buf_append(out, (struct slice){c < 0x80 ? p : "?", 1});
+		while (is_plain(p[n]))
+			n++;
+		r = n ? buf_append(out, (struct slice){p, n})
+		      : append_json_byte(out, (unsigned char)*p);
+		p += MAX(n, (size_t)1);
 	}
 	return r;
 }
 
 static int append_body(struct buf *out, const struct refusal_info *info, const char *message)
 {
-	int r = buf_printf(out, "{\"__type\":\"%s\",\"message\":\"", info->type);
+	const struct slice parts[] = {SLICE("{\"__type\":\""), slice_from(info->type),
+				      SLICE("\",\"message\":\"")};
+	int r = buf_append_all(out, parts, ELEMENTSOF(parts));
 
 	if (r >= 0)
 		r = append_json(out, message ?: info->message);
@@ -135,19 +151,22 @@ static int append_body(struct buf *out, const struct refusal_info *info, const c
 static int append_head(struct buf *out, const struct refusal_info *info, const char *request_id,
 		       usec_t wall, bool close, size_t length)
 {
-	char date[CLOCK_HTTP_DATE_SIZE];
+	char date[CLOCK_HTTP_DATE_SIZE], status[SLICE_NUMBER_SIZE], size[SLICE_NUMBER_SIZE];
+	const struct slice parts[] = {
+		SLICE("HTTP/1.1 "),
+		slice_from_number((unsigned)info->status, status),
+		SLICE(" "),
+		slice_from(http_reason_phrase(info->status)),
+		SLICE("\r\nContent-Type: application/x-amz-json-1.1\r\nx-amzn-RequestId: "),
+		slice_from(request_id),
+		SLICE("\r\nDate: "),
+		slice_from(clock_format_http_date(wall, date)),
+		SLICE("\r\nContent-Length: "),
+		slice_from_number(length, size),
+		close ? SLICE("\r\nConnection: close\r\n\r\n") : SLICE("\r\n\r\n"),
+	};
 
-	return buf_printf(out,
-			  "HTTP/1.1 %d %s\r\n"
-			  "Content-Type: application/x-amz-json-1.1\r\n"
-			  "x-amzn-RequestId: %s\r\n"
-			  "Date: %s\r\n"
-			  "Content-Length: %zu\r\n"
-			  "%s"
-			  "\r\n",
-			  info->status, http_reason_phrase(info->status), request_id,
-			  clock_format_http_date(wall, date), length,
-			  close ? "Connection: close\r\n" : "");
+	return buf_append_all(out, parts, ELEMENTSOF(parts));
 }
 
 int refusal_write(enum refusal refusal, const char *message, const char *request_id,
