@@ -5,7 +5,7 @@
 
 #include <errno.h>
 #include <openssl/err.h>
-#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,6 +23,45 @@ static const char *system_bundle(void)
 	return system_bundles[0]; /* the error names it */
 }
 
+/* Whether a certificate can verify another: its key was read, and measured, and its extensions
+ * too (this has OpenSSL do so now, not in the worker that needs it first). */
+static bool is_sound(X509 *certificate)
+{
+	EVP_PKEY *key = X509_get0_pubkey(certificate);
+
+	return key && EVP_PKEY_get_security_bits(key) > 0 &&
+	       X509_check_purpose(certificate, -1, 0) == 1;
+}
+
+/* Out of memory, OpenSSL takes a certificate without its key and calls that a success; nothing
+ * that it issued would be verified until the next reload. What OpenSSL doesn't know how to read
+ * is as unsound when it is read again, and harms nothing. */
+static bool is_whole(X509 *certificate)
+{
+	X509 *again;
+	bool whole;
+
+	if (is_sound(certificate))
+		return true;
+	again = X509_dup(certificate);
+	whole = again && !is_sound(again);
+	X509_free(again);
+	return whole;
+}
+
+static bool store_is_whole(X509_STORE *store)
+{
+	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+		X509 *certificate = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+
+		if (certificate && !is_whole(certificate))
+			return false;
+	}
+	return true;
+}
+
 /* The bundle is parsed once and shared by every connection: libcurl's default parses it for
  * each one and blocks the loop for 32 ms (measured). */
 static int load_store(const char *path, X509_STORE **ret_store, struct error *error)
@@ -37,6 +76,12 @@ static int load_store(const char *path, X509_STORE **ret_store, struct error *er
 		return error_set(error, "%s: no CA certificate can be read from this file",
 				 path);
 	}
+	if (!store_is_whole(store)) {
+		ERR_clear_error();
+		X509_STORE_free(store);
+		return -ENOMEM;
+	}
+	ERR_clear_error();
 	/* As libcurl sets them where it loads the file itself: a listed intermediate is
 	 * trusted. */
 	X509_STORE_set_flags(store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
