@@ -102,16 +102,32 @@ struct mailbox *mailbox_free(struct mailbox *m)
 	return NULL;
 }
 
-int mailbox_send(struct mailbox *m, const struct message *message)
+struct letter *letter_new(void)
 {
-	struct letter *l = malloc(sizeof(*l));
+	return malloc(sizeof(struct letter));
+}
 
-	if (!l)
-		return -ENOMEM;
+struct letter *letter_free(struct letter *l)
+{
+	free(l);
+	return NULL;
+}
+
+void mailbox_post(struct mailbox *m, struct letter *l, const struct message *message)
+{
 	l->message = *message;
 	pthread_mutex_lock(&m->mutex);
 	STAILQ_INSERT_TAIL(&m->letters, l, link);
 	pthread_mutex_unlock(&m->mutex);
 	(void)eventfd_write(m->fd, 1); /* full only when the owner is awake already */
+}
+
+int mailbox_send(struct mailbox *m, const struct message *message)
+{
+	struct letter *l = letter_new();
+
+	if (!l)
+		return -ENOMEM;
+	mailbox_post(m, l, message);
 	return 0;
 }

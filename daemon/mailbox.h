@@ -35,6 +35,7 @@ struct message {
 };
 
 struct mailbox;
+struct letter;
 
 /* `handle` is called on the owner's loop, once a message; it owns what the message holds. */
 typedef void (*mailbox_cb)(struct message *message, void *userdata);
@@ -47,3 +48,10 @@ DEFINE_CLEANUP(struct mailbox *, mailbox_free)
 
 /* Any thread. Copies the message and takes over what it holds, only on success. -ENOMEM. */
 _must_check_ int mailbox_send(struct mailbox *m, const struct message *message);
+
+/* The paper for one message, to be had before it is needed. NULL: out of memory. */
+struct letter *letter_new(void);
+struct letter *letter_free(struct letter *l);
+
+/* Any thread. The same as mailbox_send(), but can't fail; takes the letter. */
+void mailbox_post(struct mailbox *m, struct letter *letter, const struct message *message);

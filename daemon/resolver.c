@@ -16,6 +16,7 @@
 struct waiter {
 	STAILQ_ENTRY(waiter) link;
 	struct mailbox *mailbox;
+	struct letter *letter; /* of the answer, which nobody would ask for again */
 	uint64_t id;
 };
 
@@ -55,13 +56,34 @@ int resolver_new(struct resolver **ret_resolver)
 	return 0;
 }
 
+static struct waiter *waiter_free(struct waiter *w)
+{
+	if (!w)
+		return NULL;
+	letter_free(w->letter);
+	free(w);
+	return NULL;
+}
+
+static struct waiter *waiter_new(struct mailbox *mailbox, uint64_t id)
+{
+	struct waiter *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return NULL;
+	w->mailbox = mailbox;
+	w->id = id;
+	w->letter = letter_new();
+	return w->letter ? w : waiter_free(w);
+}
+
 static void job_free(struct job *job)
 {
 	struct waiter *w;
 
 	while ((w = STAILQ_FIRST(&job->waiters))) {
 		STAILQ_REMOVE_HEAD(&job->waiters, link);
-		free(w);
+		waiter_free(w);
 	}
 	free(job);
 }
@@ -128,8 +150,9 @@ static void job_answer(struct job *job, int code, const char *addresses)
 				    .number = code,
 				    .addresses = addresses ? strdup(addresses) : NULL};
 
-		if (mailbox_send(w->mailbox, &m) < 0)
-			free(m.addresses); /* the asker's deadline ends its wait */
+		if (addresses && !m.addresses)
+			m.number = EAI_MEMORY;
+		mailbox_post(w->mailbox, TAKE_PTR(w->letter), &m);
 	}
 }
 
@@ -270,14 +293,12 @@ static struct job *find_or_add(struct resolver *r, const char *host)
 
 int resolver_lookup(struct resolver *r, const char *host, struct mailbox *mailbox, uint64_t id)
 {
-	struct waiter *w = calloc(1, sizeof(*w));
+	struct waiter *w = waiter_new(mailbox, id);
 	struct job *job;
 	int e = -ENOMEM;
 
 	if (!w)
 		return -ENOMEM;
-	w->mailbox = mailbox;
-	w->id = id;
 
 	pthread_mutex_lock(&r->mutex);
 	job = find_or_add(r, host);
@@ -291,7 +312,7 @@ int resolver_lookup(struct resolver *r, const char *host, struct mailbox *mailbo
 	}
 	pthread_mutex_unlock(&r->mutex);
 	if (e < 0)
-		free(w);
+		waiter_free(w);
 	return e;
 }
 

@@ -12,9 +12,7 @@
 #define ADDRESSES_FRESH                                                                        \
 	(30 * USEC_PER_SEC)                /* then they are looked up again, beside their use */
 #define ADDRESSES_RETRY (1 * USEC_PER_SEC) /* a failed connection asks DNS again after this */
-#define LOOKUP_LOST                                                                            \
-	(60 * USEC_PER_SEC) /* its answer was lost: there was no memory to send it */
-#define HOLD_FIRST (50 * USEC_PER_MSEC) /* after a failed connection, doubled each time */
+#define HOLD_FIRST (50 * USEC_PER_MSEC)    /* after a failed connection, doubled each time */
 #define HOLD_MAX (1 * USEC_PER_SEC)
 
 static unsigned total(const struct upstream *u)
@@ -75,13 +73,12 @@ static void fail_waiting(struct upstream *u, enum upstream_result result, usec_t
 	}
 }
 
-static int start_lookup(struct upstream *u, usec_t now)
+static int start_lookup(struct upstream *u)
 {
 	int r;
 
-	if (u->lookup && now - u->lookup_at < LOOKUP_LOST)
+	if (u->lookup)
 		return 0;
-	u->lookup_at = now;
 	u->lookup = ++*u->env.next_id;
 	r = resolver_lookup(u->env.resolver, connect_host(u), u->env.mailbox, u->lookup);
 	if (r < 0)
@@ -95,7 +92,7 @@ static bool have_addresses(struct upstream *u, usec_t now)
 	if (u->literal)
 		return true;
 	if (!u->addresses || now - u->addresses_at > ADDRESSES_FRESH)
-		if (start_lookup(u, now) < 0)
+		if (start_lookup(u) < 0)
 			return u->addresses != NULL;
 	return u->addresses != NULL;
 }
@@ -140,7 +137,7 @@ static void upstream_failed(struct upstream *u, const char *why, usec_t now)
 	u->hold_until = now + u->hold;
 
 	if (!u->literal && u->addresses && now - u->addresses_at > ADDRESSES_RETRY)
-		(void)start_lookup(u, now); /* it may have moved */
+		(void)start_lookup(u); /* it may have moved */
 	if (total(u) == 0 && !u->lookup)
 		fail_waiting(u, UPSTREAM_NO_CONNECTION, now);
 }

@@ -52,7 +52,6 @@ struct upstream {
 	char *addresses;
 	usec_t addresses_at;
 	uint64_t lookup; /* pending; 0: none */
-	usec_t lookup_at;
 	/* how connecting goes */
 	bool down;
 	usec_t hold, hold_until;
