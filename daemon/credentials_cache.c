@@ -214,7 +214,9 @@ static void schedule(struct credentials_cache *cache, usec_t wall)
 	uint64_t random = 0;
 
 	/* Without randomness there is no jitter, and nothing worse. */
-	if (!delay && getrandom(&random, sizeof(random), GRND_NONBLOCK) >= 0)
+	if (!delay && getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
+		random = 0;
+	if (!delay)
 		delay = refresh_delay(&refresh, random);
 
 	cache->due = delay < 0 ? -1 : clock_monotonic() + delay;
