@@ -10,9 +10,11 @@
 static unsigned char *take(struct request_id_source *source)
 {
 	if (source->left == 0) {
-		if (RAND_bytes(source->bytes, sizeof(source->bytes)) != 1)
-			memset(source->bytes, 0, sizeof(source->bytes));
 		source->left = sizeof(source->bytes);
+		if (RAND_bytes(source->bytes, sizeof(source->bytes)) != 1) {
+			memset(source->bytes, 0, UUID_SIZE);
+			source->left = UUID_SIZE; /* the next one tries again */
+		}
 	}
 	source->left -= UUID_SIZE;
 	return source->bytes + source->left;
