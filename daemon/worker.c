@@ -91,15 +91,21 @@ static void sweep_sets(struct worker *w, usec_t now)
 
 /* ---- turns ---- */
 
-void worker_queue_turn(struct worker *w, struct connection *c)
+static void arm_turn(struct worker *w)
 {
 	static const struct timeval at_once = {0};
 
+	if (!TAILQ_EMPTY(&w->turns))
+		evtimer_add(w->turn, &at_once);
+}
+
+void worker_queue_turn(struct worker *w, struct connection *c)
+{
 	if (c->in_turns)
 		return;
 	c->in_turns = true;
 	TAILQ_INSERT_TAIL(&w->turns, c, turn);
-	evtimer_add(w->turn, &at_once);
+	arm_turn(w);
 }
 
 /* Whether this enclave has had its request of this turn; marks it so. */
@@ -134,7 +140,6 @@ static struct connection *next_in_turn(struct worker *w)
 
 static void on_turn(evutil_socket_t fd, short what, void *userdata)
 {
-	static const struct timeval at_once = {0};
 	struct worker *w = userdata;
 	struct connection *c;
 
@@ -146,8 +151,7 @@ static void on_turn(evutil_socket_t fd, short what, void *userdata)
 		c->in_turns = false;
 		connection_turn(c, clock_monotonic());
 	}
-	if (!TAILQ_EMPTY(&w->turns))
-		evtimer_add(w->turn, &at_once);
+	arm_turn(w);
 }
 
 /* ---- the sweep ---- */
@@ -188,6 +192,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *userdata)
 	sweep_parked(w, now);
 	sweep_sets(w, now);
 	check_drained(w);
+	arm_turn(w); /* its timer wanted memory, and there was none */
 }
 
 void worker_connection_gone(struct worker *w)
@@ -355,7 +360,8 @@ int worker_new(unsigned index, const struct worker_environment *environment,
 	w->turn = evtimer_new(w->base, on_turn, w);
 	if (!w->sweep || !w->turn || evtimer_add(w->sweep, &sweep) < 0)
 		return -ENOMEM;
-	r = mailbox_new(w->base, on_message, w, &w->mailbox);
+	w->exit = letter_new();
+	r = w->exit ? mailbox_new(w->base, on_message, w, &w->mailbox) : -ENOMEM;
 	if (r == 0)
 		r = signer_new(&w->signer);
 	if (r == 0)
@@ -370,8 +376,10 @@ void worker_stop(struct worker *w)
 {
 	struct message m = {.kind = MESSAGE_EXIT};
 
-	if (w->thread && mailbox_send(w->mailbox, &m) == 0)
-		pthread_join(w->thread, NULL);
+	if (!w->thread)
+		return;
+	mailbox_post(w->mailbox, TAKE_PTR(w->exit), &m);
+	pthread_join(w->thread, NULL);
 	w->thread = 0;
 }
 
@@ -389,6 +397,7 @@ struct worker *worker_free(struct worker *w)
 		LIST_REMOVE(set, link);
 		set_free(set);
 	}
+	letter_free(w->exit);
 	mailbox_free(w->mailbox);
 	if (w->sweep)
 		event_free(w->sweep);

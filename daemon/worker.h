@@ -42,6 +42,7 @@ struct worker {
 	unsigned index;
 	struct worker_environment env;
 	pthread_t thread;
+	struct letter *exit; /* of the message that ends the thread; it must not fail */
 	struct event_base *base;
 	struct mailbox *mailbox;
 	struct event *sweep, *turn;
