@@ -143,17 +143,18 @@ bool log_to_journal(void)
  * is framed by its length (systemd.io/JOURNAL_NATIVE_PROTOCOL). */
 static void put_journal_field(struct entry *e, const char *field)
 {
-	const char *value = field_value(field);
+	size_t n = strlen(field);
 
-	if (strchr(value, '\n')) {
-		uint64_t n = htole64(strlen(value));
+	if (memchr(field, '\n', n)) {
+		const char *value = field_value(field);
+		uint64_t value_n = htole64(strlen(value));
 
 		put(e, field, (size_t)(value - field) - 1);
 		put(e, "\n", 1);
-		put(e, &n, sizeof(n));
+		put(e, &value_n, sizeof(value_n));
 		put_string(e, value);
 	} else {
-		put_string(e, field);
+		put(e, field, n);
 	}
 	put(e, "\n", 1);
 }
