@@ -382,8 +382,8 @@ def spoil_json(rng, members):
             _nested(model.JSON_DEPTH - 1), _nested(model.JSON_DEPTH), Raw("9" * 64), Raw("9" * 65),
             Raw("0." + "1" * 62), Raw("0." + "1" * 63), Raw("[" + ",".join("1" * max(room, 1)) + "]"),
             Raw("[" + ",".join("1" * (room + 9)) + "]"), Raw("01"), Raw("+1"), Raw(".5"), Raw("1."), Raw("NaN"),
-            Raw("Infinity"), Raw("'x'"), Raw("TRUE"), Raw('"\\ud800"'), Raw('"\\udc00\\ud800"'), Raw('"\\x41"'),
-            Raw('"\\u00e"'), Raw('"\t"'), Raw('"\x00"'), Raw('"\x7f"'), Raw('"\\u0000"'), Raw('{"a\\u0000b":1}'),
+            Raw("Infinity"), Raw("'x'"), Raw("TRUE"), Raw('"\\ud800"'), Raw('"\\udc00\\ud800"'), Raw('"\\udc00\\udc00"'),
+            Raw('"\\x41"'), Raw('"\\u00e"'), Raw('"\t"'), Raw('"\x00"'), Raw('"\x7f"'), Raw('"\\u0000"'), Raw('{"a\\u0000b":1}'),
             Raw('{"a":1,"\\u0061":2}'), Raw("[1,]"), Raw("{,}"), Raw("")])
         return write_body(rng, members)
     body = write_body(rng, members)
