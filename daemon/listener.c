@@ -5,8 +5,10 @@
 #include "log.h"
 
 #include <errno.h>
+#include <event2/event_struct.h>
 #include <grp.h>
 #include <linux/vm_sockets.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -20,7 +22,8 @@
 
 struct listener {
 	int fd;
-	struct event *event, *pause;
+	bool started;
+	struct event event, pause;
 	listener_cb accepted;
 	void *userdata;
 	char *enclave;
@@ -73,8 +76,8 @@ static void pause_accepting(struct listener *l, int e)
 		log_event(EVENT_ACCEPT_FAIL, NULL, "%s: cannot accept connections: %s", l->name,
 			  strerrordesc_np(e));
 	l->failing = true;
-	event_del(l->event);
-	event_add(l->pause, &pause);
+	event_del(&l->event);
+	event_add(&l->pause, &pause);
 }
 
 static void on_pause_over(evutil_socket_t fd, short what, void *userdata)
@@ -83,8 +86,16 @@ static void on_pause_over(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	if (event_add(l->event, NULL) < 0)
+	if (event_add(&l->event, NULL) < 0)
 		pause_accepting(l, ENOMEM);
+}
+
+/* The kernel makes a whole socket before it finds that none is there to accept. */
+static bool is_waiting(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
 }
 
 static void on_connection(evutil_socket_t fd, short what, void *userdata)
@@ -92,7 +103,7 @@ static void on_connection(evutil_socket_t fd, short what, void *userdata)
 	struct listener *l = userdata;
 
 	(void)what;
-	for (int i = 0; i < ACCEPTS; i++) {
+	for (int i = 0; i < ACCEPTS && (i == 0 || is_waiting(fd)); i++) {
 		struct sockaddr_storage peer = {0};
 		socklen_t n = sizeof(peer);
 		int s = accept4(fd, (struct sockaddr *)&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -281,9 +292,9 @@ static void set_name(struct listener *l, const struct listener_config *config)
 	}
 }
 
-int listener_new(struct event_base *base, const struct listener_config *config,
-		 const char *enclave, struct handed_sockets *handed, listener_cb accepted,
-		 void *userdata, struct listener **ret_listener, struct error *error)
+int listener_new(const struct listener_config *config, const char *enclave,
+		 struct handed_sockets *handed, struct listener **ret_listener,
+		 struct error *error)
 {
 	_cleanup_(listener_freep) struct listener *l = calloc(1, sizeof(*l));
 	int r;
@@ -291,8 +302,6 @@ int listener_new(struct event_base *base, const struct listener_config *config,
 	if (!l)
 		return -ENOMEM;
 	l->fd = -1;
-	l->accepted = accepted;
-	l->userdata = userdata;
 	l->enclave = enclave ? strdup(enclave) : NULL;
 	if (enclave && !l->enclave)
 		return -ENOMEM;
@@ -303,22 +312,29 @@ int listener_new(struct event_base *base, const struct listener_config *config,
 			error_set_errno(error, r, "%s", l->name);
 		return r;
 	}
-	l->event = event_new(base, l->fd, EV_READ | EV_PERSIST, on_connection, l);
-	l->pause = evtimer_new(base, on_pause_over, l);
-	if (!l->event || !l->pause || event_add(l->event, NULL) < 0)
-		return -ENOMEM;
 	*ret_listener = TAKE_PTR(l);
 	return 0;
+}
+
+void listener_start(struct listener *l, struct event_base *base, listener_cb accepted,
+		    void *userdata)
+{
+	l->accepted = accepted;
+	l->userdata = userdata;
+	l->started = true;
+	event_assign(&l->event, base, l->fd, EV_READ | EV_PERSIST, on_connection, l);
+	evtimer_assign(&l->pause, base, on_pause_over, l);
+	on_pause_over(-1, 0, l);
 }
 
 struct listener *listener_free(struct listener *l)
 {
 	if (!l)
 		return NULL;
-	if (l->event)
-		event_free(l->event);
-	if (l->pause)
-		event_free(l->pause);
+	if (l->started) {
+		event_del(&l->event);
+		event_del(&l->pause);
+	}
 	if (l->unlink)
 		(void)unlink(l->unlink);
 	if (l->fd >= 0)

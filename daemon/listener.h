@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* A listening socket of the control thread, bound by us or handed over by systemd. It survives
+/* A listening socket, bound by us or handed over by systemd. It survives
  * being out of descriptors. It decides nothing but who the peer is. */
 
 #include "config.h"
@@ -19,12 +19,15 @@ typedef void (*listener_cb)(struct listener *listener, int fd, const struct sock
 			    socklen_t n, void *userdata);
 
 /* Opens what one entry of the configuration names: binds it, unless a socket that was handed
- * over fits (it is taken out of `handed`). `enclave` is the entry's, or NULL. 0, or negative
- * errno with a sentence that says what to do. */
-_must_check_ int listener_new(struct event_base *base, const struct listener_config *config,
-			      const char *enclave, struct handed_sockets *handed,
-			      listener_cb accepted, void *userdata,
-			      struct listener **ret_listener, struct error *error);
+ * over fits (it is taken out of `handed`). `enclave` is the entry's, or NULL. It accepts
+ * nothing yet. 0, or negative errno with a sentence that says what to do. */
+_must_check_ int listener_new(const struct listener_config *config, const char *enclave,
+			      struct handed_sockets *handed, struct listener **ret_listener,
+			      struct error *error);
+
+/* Once, on the thread of `base`: begins to accept. */
+void listener_start(struct listener *l, struct event_base *base, listener_cb accepted,
+		    void *userdata);
 
 /* Stops accepting, closes, and removes a Unix socket's file that we made. Returns NULL. */
 struct listener *listener_free(struct listener *l);

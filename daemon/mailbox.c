@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mailbox.h"
 
+#include "acceptor.h"
 #include "credentials.h"
 
 #include <errno.h>
@@ -78,6 +79,7 @@ static void message_drop(struct message *m)
 {
 	if (m->kind == MESSAGE_CONNECTION)
 		close(m->fd);
+	acceptor_free(m->acceptor);
 	generation_unref(m->generation);
 	credentials_unref(m->credentials);
 	free(m->addresses);

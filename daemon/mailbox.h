@@ -10,7 +10,10 @@
 
 #include <event2/event.h>
 
+struct acceptor;
+
 enum message_kind {
+	MESSAGE_ACCEPT,      /* to a worker: acceptor, its own from now on */
 	MESSAGE_CONNECTION,  /* to a worker: fd and identity */
 	MESSAGE_GENERATION,  /* to a worker: generation (the reference goes along) */
 	MESSAGE_CREDENTIALS, /* to a worker: credentials (the reference goes along) */
@@ -29,6 +32,7 @@ struct message {
 	int number;
 	uint64_t id;
 	struct identity identity;
+	struct acceptor *acceptor;
 	struct generation *generation;
 	struct credentials *credentials;
 	char *addresses;

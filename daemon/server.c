@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server.h"
 
+#include "acceptor.h"
 #include "audit.h"
 #include "compare.h"
 #include "credentials_cache.h"
 #include "generation.h"
-#include "listener.h"
 #include "log.h"
 #include "notify.h"
 #include "report.h"
@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TICK USEC_PER_SEC          /* upkeep: watchdog, status line */
+#define TICK_SEC 1                 /* upkeep: watchdog, status line */
 #define STALLED (3 * USEC_PER_SEC) /* a worker whose sweep stood still so long hangs */
 #define SUPPRESSED_EVERY (10 * USEC_PER_SEC) /* what was left out of the journal */
 #define COUNTERS_EVERY (300 * USEC_PER_SEC)
@@ -52,10 +52,7 @@ struct server {
 	struct credentials_cache *cache;
 	struct audit *audit;
 	struct resolver *resolver;
-	struct skew skew;
 	struct flood unknown; /* records of peers that are no enclave */
-	struct listener **listeners;
-	size_t n_listeners;
 	struct worker **workers;
 	struct pulse *pulses;
 	unsigned n_workers, n_drained;
@@ -63,71 +60,6 @@ struct server {
 	usec_t drain_deadline, next_suppressed, next_counters;
 	char status[256];
 };
-
-/* ---- accepting ---- */
-
-static void record_refused(struct server *s, struct flood *flood, const struct peer *peer,
-			   const char *enclave, const char *reason, const char *detail)
-{
-	struct audit_record record;
-
-	if (!flood_admit(flood, clock_monotonic()))
-		return;
-	audit_record_init(&record, EVENT_CONNECTION);
-	snprintf(record.enclave, sizeof(record.enclave), "%s", enclave);
-	record.has_cid = peer->has_cid;
-	record.cid = peer->cid;
-	record.reason = reason;
-	snprintf(record.detail, sizeof(record.detail), "%s", detail);
-	audit_submit(s->audit, &record);
-}
-
-static struct worker *least_loaded(const struct server *s)
-{
-	struct worker *best = s->workers[0];
-
-	for (unsigned i = 1; i < s->n_workers; i++)
-		if (atomic_load(&s->workers[i]->n_connections) <
-		    atomic_load(&best->n_connections))
-			best = s->workers[i];
-	return best;
-}
-
-/* Step 1 of a request's way. */
-static void on_accepted(struct listener *listener, int fd, const struct sockaddr *address,
-			socklen_t n, void *userdata)
-{
-	struct server *s = userdata;
-	const struct config *config = s->generation->config;
-	struct peer peer = peer_identify(config, listener_enclave(listener), address, n);
-	struct message m = {.kind = MESSAGE_CONNECTION, .fd = fd};
-	struct enclave *e;
-	struct worker *w;
-
-	if (peer.enclave < 0) {
-		record_refused(s, &s->unknown, &peer, "", "unknown-peer",
-			       "no enclave has this CID");
-		close(fd);
-		return;
-	}
-	e = s->generation->enclaves[peer.enclave];
-	if (!gauge_take(&e->connections, 1,
-			config->enclaves[peer.enclave].limits.connections)) {
-		enclave_count(e, COUNTER_CONNECTIONS_REFUSED, 1);
-		record_refused(s, &e->flood, &peer, e->name, "connections",
-			       "limits.connections is reached");
-		close(fd);
-		return;
-	}
-	m.identity = (struct identity){peer.has_cid, peer.cid, e};
-	w = least_loaded(s);
-	atomic_fetch_add(&w->n_connections, 1);
-	if (mailbox_send(w->mailbox, &m) < 0) {
-		atomic_fetch_sub(&w->n_connections, 1);
-		gauge_return(&e->connections, 1);
-		close(fd);
-	}
-}
 
 /* ---- what the workers are told ---- */
 
@@ -295,15 +227,6 @@ static void on_reload(struct server *s)
 
 /* ---- the end ---- */
 
-static void close_listeners(struct server *s)
-{
-	for (size_t i = 0; i < s->n_listeners; i++)
-		listener_free(s->listeners[i]);
-	free(s->listeners);
-	s->listeners = NULL;
-	s->n_listeners = 0;
-}
-
 static void on_stop(struct server *s)
 {
 	struct message m = {.kind = MESSAGE_DRAIN};
@@ -319,10 +242,9 @@ static void on_stop(struct server *s)
 		  (long long)(DRAIN_TIME / USEC_PER_SEC));
 	notify_stopping("Stopping: requests in flight are being answered");
 	notify_extend_timeout(DRAIN_TIME + 5 * USEC_PER_SEC);
-	close_listeners(s);
-	for (unsigned i = 0; i < s->n_workers; i++)
-		if (mailbox_send(s->workers[i]->mailbox, &m) < 0)
-			event_base_loopbreak(s->base);
+	/* The first, which accepts, tells the others behind the last it has handed them. */
+	if (mailbox_send(s->workers[0]->mailbox, &m) < 0)
+		event_base_loopbreak(s->base);
 }
 
 #ifdef TEST_HOOKS
@@ -395,7 +317,7 @@ static void free_signals(struct server *s)
 
 static int start_workers(struct server *s)
 {
-	struct worker_environment env = {s->audit, s->resolver, &s->skew, s->mailbox};
+	struct worker_environment env = {s->audit, s->resolver, s->mailbox};
 	unsigned n = s->generation->config->workers;
 	int r;
 
@@ -412,42 +334,24 @@ static int start_workers(struct server *s)
 	return 0;
 }
 
-/* Every socket that was handed over must be wanted by an entry. */
-static int check_handed(const struct handed_sockets *handed, struct error *error)
+/* Listens, and has the first worker accept. */
+static int start_accepting(struct server *s, struct handed_sockets *handed, struct error *error)
 {
-	for (size_t i = 0; i < handed->n; i++)
-		if (handed->list[i].fd >= 0)
-			return error_set(error,
-					 "systemd handed over a socket \"%s\" that no entry of "
-					 "`listen` names",
-					 handed->list[i].name);
-	return 0;
-}
-
-static int open_listeners(struct server *s, struct handed_sockets *handed, struct error *error)
-{
-	const struct config *c = s->generation->config;
+	struct message m = {.kind = MESSAGE_ACCEPT};
 	int r;
 
-	s->listeners = calloc(c->n_listeners, sizeof(*s->listeners));
-	if (!s->listeners)
-		return -ENOMEM;
-	for (size_t i = 0; i < c->n_listeners; i++) {
-		const struct listener_config *l = &c->listeners[i];
-		const char *enclave = l->enclave >= 0 ? c->enclaves[l->enclave].name : NULL;
-
-		r = listener_new(s->base, l, enclave, handed, on_accepted, s, &s->listeners[i],
-				 error);
-		if (r < 0)
-			return r;
-		s->n_listeners++;
-	}
-	return check_handed(handed, error);
+	r = acceptor_new(s->generation->config, handed, s->audit, &s->unknown, s->workers,
+			 s->n_workers, &m.acceptor, error);
+	if (r == 0)
+		r = mailbox_send(s->workers[0]->mailbox, &m);
+	if (r < 0)
+		acceptor_free(m.acceptor);
+	return r;
 }
 
 static int server_start(struct server *s, struct config *config, struct error *error)
 {
-	static const struct timeval tick = {TICK / USEC_PER_SEC, 0};
+	static const struct timeval tick = {TICK_SEC, 0};
 	_cleanup_(handed_sockets_done) struct handed_sockets handed = {0};
 	int r;
 
@@ -467,7 +371,7 @@ static int server_start(struct server *s, struct config *config, struct error *e
 	r = r < 0 ? r
 		  : credentials_cache_new(s->base, &config->credentials, on_credentials, s,
 					  &s->cache);
-	r = r < 0 ? r : open_listeners(s, &handed, error);
+	r = r < 0 ? r : start_accepting(s, &handed, error);
 	if (r < 0)
 		return r;
 	s->tick = event_new(s->base, -1, EV_PERSIST, on_tick, s);
@@ -479,7 +383,6 @@ static int server_start(struct server *s, struct config *config, struct error *e
 
 static void server_done(struct server *s)
 {
-	close_listeners(s);
 	credentials_cache_free(s->cache);
 	/* A worker asks the resolver until it stops, and the resolver writes to its mailbox. */
 	for (unsigned i = 0; i < s->n_workers; i++)
@@ -532,7 +435,7 @@ int server_run(const char *path, struct config *config, const struct findings *f
 	log_event(EVENT_START, NULL,
 		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %zu enclaves, "
 		  "%zu endpoints, %u workers",
-		  s.n_listeners, config->n_enclaves, config->n_endpoints, s.n_workers);
+		  config->n_listeners, config->n_enclaves, config->n_endpoints, s.n_workers);
 	notify_ready(s.status);
 	event_base_dispatch(s.base);
 	log_event(EVENT_STOP, NULL, "stopped");

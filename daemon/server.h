@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The control plane, on the main thread: configuration, credentials, accepting, signals,
- * systemd. */
+/* The control plane, on the main thread: configuration, credentials, signals, systemd. */
 
 #include "config.h"
 #include "macro.h"

@@ -253,6 +253,8 @@ static void start_drain(struct worker *w)
 	struct connection *c, *next;
 
 	w->draining = true;
+	if (w->acceptor)
+		w->acceptor = acceptor_drain(w->acceptor);
 	for (c = LIST_FIRST(&w->connections); c; c = next) {
 		next = LIST_NEXT(c, link);
 		connection_drain(c);
@@ -279,6 +281,10 @@ static void on_message(struct message *m, void *userdata)
 	struct worker *w = userdata;
 
 	switch (m->kind) {
+	case MESSAGE_ACCEPT:
+		w->acceptor = m->acceptor;
+		acceptor_start(w->acceptor, w);
+		return;
 	case MESSAGE_CONNECTION:
 		connection_new(w, m->fd, &m->identity, clock_monotonic());
 		return;
@@ -391,6 +397,7 @@ struct worker *worker_free(struct worker *w)
 	if (!w)
 		return NULL;
 	worker_stop(w);
+	acceptor_free(w->acceptor);
 	while ((c = LIST_FIRST(&w->connections)))
 		connection_close(c, "shutting-down");
 	while ((set = LIST_FIRST(&w->sets))) {

@@ -4,6 +4,7 @@
 /* A data thread: its event base, its connections, its upstreams. Nothing of it is touched by
  * another thread but the mailbox and the atomic words. */
 
+#include "acceptor.h"
 #include "audit.h"
 #include "connection.h"
 #include "credentials.h"
@@ -15,7 +16,6 @@
 #include "request_id.h"
 #include "resolver.h"
 #include "sigv4.h"
-#include "skew.h"
 #include "upstream.h"
 
 #include <event2/event.h>
@@ -27,7 +27,6 @@
 struct worker_environment {
 	struct audit *audit;
 	struct resolver *resolver;
-	struct skew *skew;
 	struct mailbox *control; /* MESSAGE_REJECTED and MESSAGE_DRAINED go there */
 };
 
@@ -46,6 +45,7 @@ struct worker {
 	struct event_base *base;
 	struct mailbox *mailbox;
 	struct event *sweep, *turn;
+	struct acceptor *acceptor; /* the first worker's, until it drains */
 	struct signer *signer;
 	struct generation *generation;
 	struct credentials *credentials; /* NULL until the first come */
@@ -63,8 +63,8 @@ struct worker {
 	struct request_id_source request_ids;
 	struct json_doc doc;     /* scratch of the body being read */
 	char scratch[PUMP_READ]; /* scratch of the read being done */
-	/* read by the control thread */
-	_Atomic unsigned n_connections; /* control adds when it hands one over */
+	/* read by other threads */
+	_Atomic unsigned n_connections; /* the acceptor adds when it hands one over */
 	_Atomic uint64_t beat;          /* bumped by each sweep: the watchdog's proof of life */
 };
 

@@ -371,3 +371,28 @@ def test_no_descriptor_is_left_over(daemon):
                 if turn % 6 == 5:
                     assert client.read().status == 200
         wait_for(lambda: daemon.descriptors() <= before)
+
+
+def watched(daemon):
+    """How many descriptors each of its event loops watches."""
+    folder = f"/proc/{daemon.pid}"
+    loops = {}
+    for fd in os.listdir(f"{folder}/fd"):
+        if os.readlink(f"{folder}/fd/{fd}") == "anon_inode:[eventpoll]":
+            with open(f"{folder}/fdinfo/{fd}", encoding="ascii") as f:
+                loops[fd] = sum(line.startswith("tfd:") for line in f)
+    return loops
+
+
+def test_the_workers_share_the_connections(daemon):
+    daemon.config["workers"] = 3
+    with daemon, contextlib.ExitStack() as stack:
+        before = watched(daemon)
+        clients = [stack.enter_context(daemon.client()) for _ in range(9)]
+        assert [c.ask(NOT_ALLOWED).status for c in clients] == [400] * 9
+        after = watched(daemon)
+        assert sorted(after[fd] - before[fd] for fd in after)[-4:] == [0, 3, 3, 3]
+        daemon.process.terminate()      # each worker hears of the end
+        for client in clients:
+            assert client.sock.recv(1) == b""
+        assert daemon.process.wait(20) == 0

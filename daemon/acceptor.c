@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "acceptor.h"
+
+#include "connection.h"
+#include "listener.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct acceptor {
+	struct audit *audit;
+	struct flood *unknown;
+	struct worker **workers, *self;
+	unsigned n_workers;
+	struct listener **listeners;
+	size_t n_listeners;
+};
+
+/* ---- accepting ---- */
+
+static void record_refused(struct acceptor *a, struct flood *flood, const struct peer *peer,
+			   const char *enclave, const char *reason, const char *detail)
+{
+	struct audit_record record;
+
+	if (!flood_admit(flood, clock_monotonic()))
+		return;
+	audit_record_init(&record, EVENT_CONNECTION);
+	snprintf(record.enclave, sizeof(record.enclave), "%s", enclave);
+	record.has_cid = peer->has_cid;
+	record.cid = peer->cid;
+	record.reason = reason;
+	snprintf(record.detail, sizeof(record.detail), "%s", detail);
+	audit_submit(a->audit, &record);
+}
+
+static struct worker *least_loaded(const struct acceptor *a)
+{
+	struct worker *best = a->workers[0];
+
+	for (unsigned i = 1; i < a->n_workers; i++)
+		if (atomic_load(&a->workers[i]->n_connections) <
+		    atomic_load(&best->n_connections))
+			best = a->workers[i];
+	return best;
+}
+
+static void hand_over(struct acceptor *a, int fd, const struct identity *identity)
+{
+	struct message m = {.kind = MESSAGE_CONNECTION, .fd = fd, .identity = *identity};
+	struct worker *w = least_loaded(a);
+
+	atomic_fetch_add(&w->n_connections, 1);
+	if (w == a->self) {
+		connection_new(w, fd, identity, clock_monotonic());
+	} else if (mailbox_send(w->mailbox, &m) < 0) {
+		atomic_fetch_sub(&w->n_connections, 1);
+		gauge_return(&identity->enclave->connections, 1);
+		close(fd);
+	}
+}
+
+static void on_accepted(struct listener *listener, int fd, const struct sockaddr *address,
+			socklen_t n, void *userdata)
+{
+	struct acceptor *a = userdata;
+	const struct generation *generation = a->self->generation;
+	const struct config *config = generation->config;
+	struct peer peer = peer_identify(config, listener_enclave(listener), address, n);
+	struct enclave *e;
+
+	if (peer.enclave < 0) {
+		record_refused(a, a->unknown, &peer, "", "unknown-peer",
+			       "no enclave has this CID");
+		close(fd);
+		return;
+	}
+	e = generation->enclaves[peer.enclave];
+	if (!gauge_take(&e->connections, 1,
+			config->enclaves[peer.enclave].limits.connections)) {
+		enclave_count(e, COUNTER_CONNECTIONS_REFUSED, 1);
+		record_refused(a, &e->flood, &peer, e->name, "connections",
+			       "limits.connections is reached");
+		close(fd);
+		return;
+	}
+	hand_over(a, fd, &(struct identity){peer.has_cid, peer.cid, e});
+}
+
+void acceptor_start(struct acceptor *a, struct worker *self)
+{
+	a->self = self;
+	for (size_t i = 0; i < a->n_listeners; i++)
+		listener_start(a->listeners[i], self->base, on_accepted, a);
+}
+
+struct acceptor *acceptor_drain(struct acceptor *a)
+{
+	struct message m = {.kind = MESSAGE_DRAIN};
+
+	/* One that could not be told ends when the drain's time is over. */
+	for (unsigned i = 0; i < a->n_workers; i++)
+		if (a->workers[i] != a->self)
+			(void)!mailbox_send(a->workers[i]->mailbox, &m);
+	return acceptor_free(a);
+}
+
+/* ---- opening ---- */
+
+static int check_handed(const struct handed_sockets *handed, struct error *error)
+{
+	for (size_t i = 0; i < handed->n; i++)
+		if (handed->list[i].fd >= 0)
+			return error_set(error,
+					 "systemd handed over a socket \"%s\" that no entry of "
+					 "`listen` names",
+					 handed->list[i].name);
+	return 0;
+}
+
+static int open_listeners(struct acceptor *a, const struct config *config,
+			  struct handed_sockets *handed, struct error *error)
+{
+	int r;
+
+	a->listeners = calloc(config->n_listeners, sizeof(*a->listeners));
+	if (!a->listeners)
+		return -ENOMEM;
+	for (size_t i = 0; i < config->n_listeners; i++) {
+		const struct listener_config *l = &config->listeners[i];
+		const char *enclave =
+			l->enclave >= 0 ? config->enclaves[l->enclave].name : NULL;
+
+		r = listener_new(l, enclave, handed, &a->listeners[i], error);
+		if (r < 0)
+			return r;
+		a->n_listeners++;
+	}
+	return check_handed(handed, error);
+}
+
+int acceptor_new(const struct config *config, struct handed_sockets *handed,
+		 struct audit *audit, struct flood *unknown, struct worker **workers,
+		 unsigned n_workers, struct acceptor **ret_acceptor, struct error *error)
+{
+	_cleanup_(acceptor_freep) struct acceptor *a = calloc(1, sizeof(*a));
+	int r;
+
+	if (!a)
+		return -ENOMEM;
+	a->audit = audit;
+	a->unknown = unknown;
+	a->workers = workers;
+	a->n_workers = n_workers;
+	r = open_listeners(a, config, handed, error);
+	if (r < 0)
+		return r;
+	*ret_acceptor = TAKE_PTR(a);
+	return 0;
+}
+
+struct acceptor *acceptor_free(struct acceptor *a)
+{
+	if (!a)
+		return NULL;
+	for (size_t i = 0; i < a->n_listeners; i++)
+		listener_free(a->listeners[i]);
+	free(a->listeners);
+	free(a);
+	return NULL;
+}
