@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* How far this machine's clock is from that of KMS, learned from the Date of its replies, as
- * the AWS SDKs do it (their common clock skew correction of 2026). KMS refuses a signature that
- * is more than 5 minutes off. */
+/* How far this machine's clock is from that of an endpoint, learned from the Date of its
+ * replies, as the AWS SDKs do it (their common clock skew correction of 2026). KMS refuses a
+ * signature that is more than 5 minutes off. */
 
 #include "clock.h"
 #include "macro.h"
@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 
-/* One word, shared by all workers. Zeroed: no skew. */
+/* One word for each endpoint, shared by all workers. Zeroed: no skew. */
 struct skew {
 	_Atomic int64_t usec; /* their clock minus ours, as last seen */
 };

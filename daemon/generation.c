@@ -126,7 +126,8 @@ int generation_new(struct config *config, struct enclave_table *table,
 	g->memory_share = config->memory / MAX(config->n_enclaves, (size_t)1);
 	g->enclaves = calloc(config->n_enclaves + 1, sizeof(*g->enclaves));
 	g->stores = calloc(config->n_endpoints + 1, sizeof(*g->stores));
-	if (!g->enclaves || !g->stores)
+	g->skews = calloc(config->n_endpoints + 1, sizeof(*g->skews));
+	if (!g->enclaves || !g->stores || !g->skews)
 		return -ENOMEM;
 
 	for (size_t i = 0; i < config->n_enclaves; i++) {
@@ -156,6 +157,7 @@ struct generation *generation_unref(struct generation *g)
 	for (size_t i = 0; g->stores && i < g->config->n_endpoints; i++)
 		X509_STORE_free(g->stores[i]);
 	free(g->stores);
+	free(g->skews);
 	free(g->enclaves);
 	config_unref(g->config);
 	free(g);

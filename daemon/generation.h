@@ -2,13 +2,14 @@
 #pragma once
 
 /* One configuration as it is in force: the parsed file, the running state of its enclaves, and
- * the CA certificates of its endpoints. Immutable and counted; the control thread publishes a
- * new one at each reload, and a request keeps the one it began under. */
+ * the CA certificates of its endpoints. Immutable, but for the skews, and counted; the control
+ * thread publishes a new one at each reload, and a request keeps the one it began under. */
 
 #include "config.h"
 #include "enclave.h"
 #include "error.h"
 #include "macro.h"
+#include "skew.h"
 
 #include <openssl/x509.h>
 
@@ -17,7 +18,8 @@ struct generation {
 	struct config *config;
 	struct enclave **enclaves; /* by the configuration's index; owned by the table */
 	X509_STORE **stores;       /* by endpoint: the CA certificates that may vouch for it */
-	size_t memory_share;       /* bytes of buffers each enclave may hold */
+	struct skew *skews;  /* by endpoint: a wrong clock of one says nothing of others */
+	size_t memory_share; /* bytes of buffers each enclave may hold */
 };
 
 /* Reads the CA files anew. Takes its own reference of `config`. `error` names the file. */

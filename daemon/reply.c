@@ -162,7 +162,7 @@ static void take_error(struct request *r, usec_t now)
 	}
 
 	code = kms_error_code(reply->body.p, n, &r->worker->doc);
-	if (!r->signed_again && skew_explains(r->worker->env.skew, r->correction, code)) {
+	if (!r->signed_again && skew_explains(request_skew(r), r->correction, code)) {
 		r->signed_again = true;
 		request_submit(r, now);
 		return;
@@ -197,7 +197,7 @@ static void take_reply(struct request *r, usec_t now)
 		.has_age = reply->has_age,
 	};
 
-	skew_learn(r->worker->env.skew, &sample);
+	skew_learn(request_skew(r), &sample);
 	if (reply->headers[REPLY_REQUEST_ID].p)
 		audit_copy(r->record.aws_request_id, sizeof(r->record.aws_request_id),
 			   reply->headers[REPLY_REQUEST_ID]);

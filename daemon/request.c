@@ -32,6 +32,11 @@ const struct endpoint_config *request_endpoint(const struct request *r)
 	return &r->generation->config->endpoints[r->endpoint];
 }
 
+struct skew *request_skew(const struct request *r)
+{
+	return &r->generation->skews[r->endpoint];
+}
+
 /* ---- step 4: limit ---- */
 
 static struct request *request_alloc(struct connection *c, usec_t now)
@@ -365,7 +370,7 @@ static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_
 		return e;
 	request.body.p = r->out.p + r->body_at;
 
-	r->correction = skew_correction(r->worker->env.skew);
+	r->correction = skew_correction(request_skew(r));
 	r->sent_wall = clock_wall();
 	e = sigv4_sign(r->worker->signer, r->credentials, &request,
 		       r->sent_wall + r->correction, &signature);
@@ -394,7 +399,7 @@ void request_refuse(struct request *r, enum refusal refusal, const char *message
 	const struct refusal_info *info = refusal_info(refusal);
 	struct connection *c = r->connection;
 	bool close = info->close || c->close || c->retired || r->worker->draining;
-	usec_t wall = clock_wall() + skew_correction(r->worker->env.skew);
+	usec_t wall = clock_wall() + (r->endpoint < 0 ? 0 : skew_correction(request_skew(r)));
 
 	if (!r->record.reason)
 		r->record.reason = info->reason;

@@ -78,6 +78,9 @@ struct request *request_new_bad(struct connection *c, usec_t now);
 /* The endpoint that the Host picked; only when `endpoint` is one. */
 const struct endpoint_config *request_endpoint(const struct request *r);
 
+/* How far that endpoint's clock is from ours. The same condition. */
+struct skew *request_skew(const struct request *r);
+
 /* Step 11: records it, `written` bytes of the answer having left, and frees it. `why` is NULL,
  * or what cut it off ("client-gone"). Cancels what is in flight. */
 void request_end(struct request *r, const char *why, size_t written, usec_t now);
