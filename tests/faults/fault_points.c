@@ -82,29 +82,34 @@ static enum fault_thread this_thread(void)
 
 /* ---- whether a call fails ---- */
 
-static struct {
+static struct code {
 	uintptr_t from, to;
-} program;
+} program, libevent;
 
-static int find_program(struct dl_phdr_info *info, size_t size, void *userdata)
+/* The first is the program. */
+static int find_code(struct dl_phdr_info *info, size_t size, void *userdata)
 {
+	struct code *code = program.to == 0 ? &program : &libevent;
+
 	(void)size;
 	(void)userdata;
+	if (code == &libevent && !strstr(info->dlpi_name, "libevent"))
+		return 0;
 	for (int i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *p = &info->dlpi_phdr[i];
 		uintptr_t from = info->dlpi_addr + p->p_vaddr;
 
 		if (p->p_type == PT_LOAD && (p->p_flags & PF_X)) {
-			program.from = from;
-			program.to = from + p->p_memsz;
+			code->from = from;
+			code->to = from + p->p_memsz;
 		}
 	}
-	return 1; /* the first is the program */
+	return 0;
 }
 
-static bool is_daemons_own(const void *caller)
+static bool is_in(const struct code *code, const void *caller)
 {
-	return (uintptr_t)caller >= program.from && (uintptr_t)caller < program.to;
+	return (uintptr_t)caller >= code->from && (uintptr_t)caller < code->to;
 }
 
 /* "path+0xoffset" each, as addr2line takes it. */
@@ -168,7 +173,7 @@ static struct {
  * libcurl EINTR is the same (and no kernel says it of a socket that doesn't block). */
 static void tell_again(int fd, const void *caller)
 {
-	if (page->error != EAGAIN && (page->error != EINTR || is_daemons_own(caller)))
+	if (page->error != EAGAIN && (page->error != EINTR || is_in(&program, caller)))
 		return;
 	if (fd >= 0 && fd < WATCHED && watched[fd].epoll)
 		NEXT(epoll_ctl)(watched[fd].epoll, EPOLL_CTL_MOD, fd, &watched[fd].event);
@@ -414,7 +419,8 @@ int getpeername(int fd, struct sockaddr *address, socklen_t *n)
 /* Whether a transfer fails; else *n is how much of it may be done. */
 static bool transfer_fails(enum fault_kind kind, int fd, size_t *n, const void *caller)
 {
-	if (!fails(kind))
+	/* Its pair of sockets, by which it hears of signals, has no errors. */
+	if (is_in(&libevent, caller) || !fails(kind))
 		return false;
 	if (page->error == FAULT_SHORT) {
 		*n = *n ? 1 : 0;
@@ -672,7 +678,7 @@ __attribute__((constructor)) static void map_page(void)
 	if (p == MAP_FAILED)
 		return;
 	(void)backtrace(frames, 1); /* it allocates at its first call */
-	dl_iterate_phdr(find_program, NULL);
+	dl_iterate_phdr(find_code, NULL);
 	page = p;
 	atomic_store(&page->ready, 1);
 }

@@ -5,7 +5,7 @@
     page.arm("allocation", ["worker"], 17, "ENOMEM")
     ...
     if page.disarm():                       # whether it came to the 17th
-        print(page.trace())
+        print(trace(page.frames()))
 """
 
 import errno
@@ -103,15 +103,19 @@ class Page:
         self._put("I", ARMED, 0)
         return self.fired
 
-    def trace(self):
-        """Where the first one that failed was called from."""
-        frames = []
+    def frames(self):
+        """Where the first one that failed was called from: (path, offset) each."""
+        found = []
         for i in range(self._get("I", N_FRAMES)):
             raw = self._map[FRAMES_AT + i * FRAME_SIZE:FRAMES_AT + (i + 1) * FRAME_SIZE]
             path, _, offset = raw.split(b"\0")[0].decode().rpartition("+")
             if not path.endswith("libfaultpoints.so"):
-                frames.append((path, offset))
-        return "\n".join(f"    {pathlib.Path(p).name}+{o}  {_line(p, o)}" for p, o in frames)
+                found.append((path, offset))
+        return found
+
+
+def trace(frames):
+    return "\n".join(f"    {pathlib.Path(p).name}+{o}  {_line(p, o)}" for p, o in frames)
 
 
 def _line(path, offset):

@@ -8,6 +8,9 @@ makes the 1st, 2nd, 3rd ... allocation of the scenario fail, until it is over be
 scenario is a function of the subject that returns what the enclave saw, or raises AssertionError;
 what it has to prepare stands in `before`, which is called with nothing armed.
 
+Reading a configuration alone makes two thousand allocations; of a reload's, each 20th fails unless
+$KMS_VSOCK_PROXY_EVERY_FAULT is set, as it is by ./test --nightly.
+
 To repeat one point: $KMS_VSOCK_PROXY_FAULT="KIND THREADS N ERROR" and the name of the test; a
 failure prints that line.
 """
@@ -20,7 +23,7 @@ import re
 import time
 
 from daemon import Daemon, wait_for
-from fault_points import Page, library
+from fault_points import Page, library, trace
 from proxy_help import DESCRIBE, add_enclave
 from standins import LocalContainer
 
@@ -28,13 +31,18 @@ import pytest
 
 SLOW = 4 if os.environ.get("KMS_VSOCK_PROXY_SLOW") else 1
 ONLY = os.environ.get("KMS_VSOCK_PROXY_FAULT")
-BATCH = 25          # points between two looks at what is left allocated
+EVERY = os.environ.get("KMS_VSOCK_PROXY_EVERY_FAULT")
+WINDOW = 3          # points that may be the one that left something allocated
 REPEATS = 6         # of a point that may leave something allocated
 DEADLINE = 8 * SLOW
 REFUSALS = {400, 408, 500, 502, 503, 504}
 TYPES = {"ThrottlingException", "ServiceUnavailableException", "KMSInternalException",
          "AccessDeniedException", "SerializationException"}
 CLOSED = "closed"
+# What libraries leak when an allocation fails, which nobody but they could free: how the trace of
+# that allocation begins, and how many. libyaml 0.2.5 forgets a mapping's pairs, or a sequence's
+# items, when the document's list of nodes can't grow.
+LEAKS_OF_LIBRARIES = [(("yaml_stack_extend", "yaml_parser_load"), 1)]
 
 
 class Subject:
@@ -42,8 +50,10 @@ class Subject:
         self.kms, self.imds = kms, imds
         self.survived = survived
         self.points = 0
+        self.rest = 0.06 * SLOW         # seconds until what is over is freed
         self.refused = []               # the ids that the daemon gave its refusals
         self.page = Page(folder)
+        self.frames = []                # of the last call that failed
         self.daemon = Daemon(folder, kms, imds)
         environment = self.page.environment()
         if "sanitize" in os.environ.get("KMS_VSOCK_PROXY_BUILD", ""):
@@ -115,9 +125,8 @@ class Subject:
         return {200: True, 400: False}.get(self.ask(data))
 
     def signs_with(self):
-        """The access key that KMS sees now."""
-        assert self.ask(DESCRIBE) == 200
-        return re.search(r"Credential=(\w+)/", self.kms.requests[-1].headers["authorization"])[1]
+        """The access key that KMS sees now; None when something else is wrong."""
+        return self.ask(DESCRIBE) == 200 and self.kms.requests[-1].access_key_id
 
     def wait_in_force(self, condition):
         """What a worker had no memory to hear it is told again within seconds."""
@@ -153,15 +162,15 @@ class Subject:
         return self.page.live, self.daemon.descriptors()
 
     def settle(self):
-        """What is held when it is at rest: the least of some hundred milliseconds."""
+        """What is held when it is at rest."""
         self.check_works()
         least = self.held()
-        quiet = time.monotonic() + 0.3 * SLOW
+        quiet = time.monotonic() + self.rest
         while time.monotonic() < quiet:
             time.sleep(0.01)
             now = self.held()
             if now < least:
-                least, quiet = now, time.monotonic() + 0.3 * SLOW
+                least, quiet = now, time.monotonic() + self.rest
         return least
 
     def check_counters(self):
@@ -193,9 +202,11 @@ class Subject:
         try:
             scenario.run(self)
             fired = self.page.disarm()
+            self.frames = self.page.frames() if fired else self.frames
             self.check_works()
         except Exception as bad:
             self.page.disarm()
+            self.frames = self.page.frames()
             pytest.fail(self.explain(bad, kind, threads, n, error), pytrace=False)
         return fired > 0
 
@@ -204,7 +215,7 @@ class Subject:
         again = f"{kind} {','.join(threads)} {n} {error}"
         return (f"{type(why).__name__}: {why}\n"
                 f"the daemon {'runs' if status is None else f'ended with {status}'}; {kind} number {n} "
-                f"of {', '.join(threads)} failed with {error}, called from\n{self.page.trace()}\n"
+                f"of {', '.join(threads)} failed with {error}, called from\n{trace(self.frames)}\n"
                 f"again: KMS_VSOCK_PROXY_FAULT='{again}' KMS_VSOCK_PROXY_BUILD="
                 f"{library().parents[2]} /usr/bin/python3 -B -m pytest -p no:cacheprovider "
                 f"'{os.environ['PYTEST_CURRENT_TEST'].split(' ')[0]}'\n"
@@ -222,23 +233,24 @@ class Subject:
             if only_kind != kind or only_threads.split(",") != list(threads) or error not in errors:
                 return 0
             assert self.point(scenario, kind, threads, int(n), error), "it isn't called"
-            self.check_leak(scenario, [(kind, threads, int(n), error)], None)
+            self.check_leak(scenario, kind, threads, int(n), error)
             return 1
-        done = 0
+        done, base = 0, self.settle()
         for error in errors:
-            base, batch, missed = self.settle(), [], 0
+            tried, held, missed = [], [base], 0
             for n in itertools.count(first, stride):
                 if not self.point(scenario, kind, threads, n, error):
                     missed += 1
                     if missed == 2:
                         break
                     continue
-                batch.append((kind, threads, n, error))
-                if len(batch) == BATCH:
-                    base = self.check_leak(scenario, batch, base)
-                    done, batch = done + len(batch), []
-            self.check_leak(scenario, batch, base)
-            done += len(batch)
+                tried.append(n)
+                held.append(self.held())
+            base = self.settle()
+            held.append(base)
+            for n in suspects(tried, held):
+                self.check_leak(scenario, kind, threads, n, error)
+            done += len(tried)
         self.count(kind, done)
         return done
 
@@ -246,31 +258,43 @@ class Subject:
         self.points += points
         self.survived[kind] = self.survived.get(kind, 0) + points
 
-    def check_leak(self, scenario, batch, base):
-        """Nothing is held that wasn't; where there is, each point is tried for itself. Some things
-        are allocated once and kept: what grows with each repetition leaks."""
+    def check_leak(self, scenario, kind, threads, n, error):
+        """Some things are allocated once and kept: only what grows at each repetition leaks."""
+        start = self.settle()
+        for _ in range(REPEATS):
+            self.point(scenario, kind, threads, n, error)
         now = self.settle()
-        if base and now <= base:
-            return now
-        for kind, threads, n, error in batch:
-            start = self.settle()
-            for _ in range(REPEATS):
-                self.point(scenario, kind, threads, n, error)
-            now = self.settle()
-            grown = now[0] - start[0], now[1] - start[1]
-            if max(grown) >= REPEATS - 1:
-                pytest.fail(self.explain(
-                    AssertionError(f"{REPEATS} times over, {grown[0]} allocations and {grown[1]} "
-                                   "descriptors more are held"),
-                    kind, threads, n, error), pytrace=False)
-        return now
+        names = tuple((line.split() + [""])[1] for line in trace(self.frames).splitlines()[:2])
+        theirs = sum(count for begins, count in LEAKS_OF_LIBRARIES if begins == names)
+        grown = now[0] - start[0] - theirs * REPEATS, now[1] - start[1]
+        if max(grown) >= REPEATS - 1:
+            why = (f"{REPEATS} times over, {grown[0]} allocations and {grown[1]} descriptors more "
+                   "are held")
+            pytest.fail(self.explain(AssertionError(why), kind, threads, n, error), pytrace=False)
 
 
-def sweep_in_lanes(lanes, *what, **how):
-    """One sweep, whose points are dealt out."""
+def suspects(tried, held):
+    """The points behind which more was held than before, for good. held: before the first, behind
+    each, and at rest at the end. A point may be seen late, when something else was held for a
+    moment, so some of those behind it are suspected too."""
+    found = set()
+    for what in range(2):
+        least = held[-1][what]
+        for i in range(len(tried) - 1, -1, -1):
+            least_with_this = min(least, held[i + 1][what])
+            if min(held[i][what], least_with_this) < least_with_this:
+                found.update(tried[i:i + WINDOW])
+            least = least_with_this
+    return sorted(found)
+
+
+def sweep_in_lanes(lanes, *what, each=1, **how):
+    """One sweep, whose points are dealt out; of them each, or each 10th and so on."""
+    each = 1 if EVERY else each
+
     def run(i):
         with lanes[i]:
-            return lanes[i].sweep(*what, first=i + 1, stride=len(lanes), **how)
+            return lanes[i].sweep(*what, first=i * each + 1, stride=len(lanes) * each, **how)
 
     with concurrent.futures.ThreadPoolExecutor(len(lanes)) as pool:
         return sum(pool.map(run, range(1 if ONLY else len(lanes))))
