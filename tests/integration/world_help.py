@@ -97,7 +97,7 @@ class Lane:
     def mark(self):
         return len(self.times), len(self.failures)
 
-    def look(self, mark):
+    def look(self, mark, bound=BOUND):
         """Checks all requests since the mark, and at least one that began after this call."""
         if not self._pause.is_set():
             asked = len(self.times)
@@ -105,7 +105,7 @@ class Lane:
         times, failures = self.times[mark[0]:], self.failures[mark[1]:]
         assert not failures and self._thread.is_alive(), failures[:3]
         if times:
-            assert max(times) < BOUND, f"a request of another enclave took {max(times):.2f} s"
+            assert max(times) < bound, f"a request of another enclave took {max(times):.2f} s"
             assert statistics.median(times) < MEDIAN, f"{statistics.median(times):.3f} s each"
 
     def stop(self):
@@ -214,9 +214,10 @@ class World:
 
     @contextlib.contextmanager
     def fault(self, *, reason=None, count=1, at_least=0, within=3, enclave="payments",
-              serves=DESCRIBE, **fields):
+              serves=DESCRIBE, bound=BOUND, **fields):
         """The frame. reason: of the records, `count` of them, that must be there, with `fields`;
-        at_least, within: seconds that it may take; serves: what works afterwards (None: nothing)."""
+        at_least, within: seconds that it may take; serves: what works afterwards; bound: for the witness, where the
+        whole daemon can't but be late."""
         begin = {name: lane.mark() for name, lane in self.lanes.items()}
         mark, start = self.mark(), time.monotonic()
         yield
@@ -224,10 +225,9 @@ class World:
         assert at_least <= took <= within * SLOW, f"it took {took:.2f} s"
         if reason:
             self.wait_record(mark, count, REASON=reason, ENCLAVE=enclave, **fields)
-        if serves:
-            wait_for(lambda: self._serves(serves, enclave))
+        wait_for(lambda: self._serves(serves, enclave))
         for name, lane in self.lanes.items():
-            lane.look(begin[name])
+            lane.look(begin[name], bound)
         if not self.many:
             self.check_descriptors()
         self.tally.survived()

@@ -3,7 +3,9 @@
 
     with FakeDns({"kms.test": ["127.0.0.2"]}) as dns, Daemon(..., wrapper=dns.wrapper(folder)):
         dns.names["kms.test"] = ["127.0.0.3"]
-        dns.mode = "silent"             # or "fails" (SERVFAIL), "answers"
+        dns.mode = "silent"             # or "fails" (SERVFAIL), "refuses", "empty", "garbage",
+                                        # "answers"
+        dns.modes["kms.test"] = "fails"     # of one name
 
 Needs root: for port 53, and for the mounts over /etc/resolv.conf and its like.
 """
@@ -14,13 +16,14 @@ import socket
 import struct
 import threading
 
-A, NXDOMAIN, SERVFAIL = 1, 3, 2
+A, NXDOMAIN, SERVFAIL, REFUSED = 1, 3, 2, 5
+CODES = {"fails": SERVFAIL, "refuses": REFUSED}
 
 
 class FakeDns:
     def __init__(self, names=()):
         self.names = dict(names)
-        self.mode = "answers"
+        self.mode, self.modes = "answers", {}
         self.asked = []             # the names, as often as they were asked for
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.address = "127.{}.{}.53".format(random.randrange(1, 255), random.randrange(1, 255))
@@ -62,11 +65,15 @@ class FakeDns:
     def _answer(self, query, peer):
         name, kind, end = _question(query)
         self.asked.append(name)
-        if self.mode == "silent":
+        mode = self.modes.get(name, self.mode)
+        if mode == "silent":
+            return
+        if mode == "garbage":
+            self._socket.sendto(query[:2] + b"\xff" * 40, peer)
             return
         found = self.names.get(name, ())
-        addresses = found if kind == A else ()
-        code = SERVFAIL if self.mode == "fails" else 0 if found else NXDOMAIN
+        addresses = found if kind == A and mode != "empty" else ()
+        code = CODES.get(mode, 0 if found else NXDOMAIN)
         records = [] if code else [
             b"\xc0\x0c" + struct.pack(">HHIH", A, 1, 0, 4) + socket.inet_aton(a) for a in addresses]
         head = query[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(records), 0, 0)
