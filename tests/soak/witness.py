@@ -16,7 +16,7 @@ import time
 from abuse import HOST
 from echo_kms import echo
 
-EACH = 0.004        # seconds from a request to the next
+EACH = 0.002        # seconds from a request to the next
 DEADLINE = 10       # of a request; SDKs wait for 60 s
 
 
