@@ -49,3 +49,6 @@ int connector_fd(const struct connector *c);
  * another negative errno when the connection is broken. */
 _must_check_ ssize_t connector_send(struct connector *c, struct slice bytes);
 _must_check_ ssize_t connector_recv(struct connector *c, char *p, size_t n);
+
+/* Whether it stands and nothing that TLS passes on has come. */
+bool connector_is_quiet(struct connector *c);

@@ -216,7 +216,7 @@ static struct upstream_connection *take_idle(struct upstream *u, bool fresh)
 {
 	struct upstream_connection *c;
 
-	while ((c = find_idle(u, fresh)) && !upstream_connection_is_quiet(c))
+	while ((c = find_idle(u, fresh)) && !connector_is_quiet(c->connector))
 		upstream_connection_close(c);
 	return c;
 }

@@ -62,13 +62,6 @@ void upstream_connection_fail(struct upstream_connection *c, enum upstream_resul
 	upstream_dispatch(u, now);
 }
 
-bool upstream_connection_is_quiet(struct upstream_connection *c)
-{
-	char byte;
-
-	return connector_recv(c->connector, &byte, 1) == -EAGAIN;
-}
-
 static void connection_answered(struct upstream_connection *c, bool whole, usec_t now)
 {
 	struct upstream *u = c->upstream;
@@ -155,7 +148,7 @@ static void connection_check_idle(struct upstream_connection *c, usec_t now)
 {
 	struct upstream *u = c->upstream;
 
-	if (upstream_connection_is_quiet(c))
+	if (connector_is_quiet(c->connector))
 		return;
 	upstream_connection_close(c);
 	upstream_dispatch(u, now);

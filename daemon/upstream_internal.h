@@ -79,10 +79,6 @@ void upstream_connection_set_state(struct upstream_connection *c, enum link_stat
 /* Watches a connected socket: it is idle from now on. -ENOMEM. */
 _must_check_ int upstream_connection_watch(struct upstream_connection *c, usec_t now);
 
-/* Whether an idle connection still stands, with nothing to read: what there is would be taken
- * for the answer to the next call. To be asked right before that. */
-bool upstream_connection_is_quiet(struct upstream_connection *c);
-
 /* Gives an idle connection its call; the call may be done, and the connection gone, afterwards.
  */
 void upstream_connection_start(struct upstream_connection *c, struct upstream_call *call,

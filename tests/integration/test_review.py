@@ -69,6 +69,20 @@ def test_an_answer_nobody_asked_for_is_given_to_nobody(daemon, kms):
         assert answer.status == 200 and answer.json["KeyMetadata"]
 
 
+def test_an_answer_read_ahead_with_the_one_before_is_given_to_nobody(daemon, kms):
+    """A TLS record of its own, that OpenSSL takes from the socket with the answer's."""
+    with daemon, daemon.client() as client:
+        kms.fault("delay", seconds=0.5)
+        kms.fault("trailing", after=0)
+        client.send(DESCRIBE)
+        kms.wait_for_requests(1)
+        with stopped(daemon):
+            time.sleep(1)
+        assert client.read().status == 200
+        answer = client.ask(DESCRIBE)
+        assert answer.status == 200 and answer.json["KeyMetadata"]
+
+
 def test_a_request_that_was_accepted_before_the_end_is_answered(daemon):
     """The worker hears of the connection and of the end at once, and has read nothing yet."""
     with daemon.start(), contextlib.ExitStack() as stack:
