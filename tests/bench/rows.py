@@ -180,6 +180,26 @@ class Refused(Row):
                            note="of one enclave's refusals 10 a second are recorded, as in production")
 
 
+class RefusedConnections(Row):
+    name = "refused-each"
+    work = "connect, one request refused by policy, close; 16 at a time: a second"
+    mark = 20000.0
+    at_least = True
+
+    def measure(self, bench):
+        load = Load(clients=16, body=body(200, KEY[:-1] + "f"), expect="4xx", close=True)
+        with contextlib.ExitStack() as stack:
+            ours, nginx = servers = started(stack, Daemon(bench), NginxRefusal(bench))
+            rounds = bench.rounds(servers, load)
+        result = compare(rounds, ours, nginx, value=lambda s: s.rate, unit="connections a second")
+        each = median_of(rounds, ours.name, cpu)
+        result.note = (f"{result.ratio:.2f} of nginx's rate; CPU a connection {each:.1f} us, "
+                       f"{ratio_of(rounds, ours.name, nginx.name, cpu):.2f} of nginx's: a core to itself would do "
+                       f"{1e6 / each:.0f}, where other work and the generator leave it less")
+        result.ratio = result.ours
+        return result
+
+
 class TwoWorkers(Row):
     name = "two-workers"
     work = "two workers on two cores: requests a second / one worker"
@@ -396,6 +416,6 @@ class OpenLoop(Added):
     load = Load(clients=8, body=body(5000), rate=2000)
 
 
-ROWS = [Signed5k, Signed200, Sigv4Proxy, LatencyOne, EachConnection, Refused, TwoWorkers, ManyUpstreams,
-        TunnelShort, TunnelBulk, ManyRules, Audit, MemoryRest, MemoryConnection, MemoryTunnel, NewConnections,
-        OpenLoop]
+ROWS = [Signed5k, Signed200, Sigv4Proxy, LatencyOne, EachConnection, Refused, RefusedConnections, TwoWorkers,
+        ManyUpstreams, TunnelShort, TunnelBulk, ManyRules, Audit, MemoryRest, MemoryConnection, MemoryTunnel,
+        NewConnections, OpenLoop]
