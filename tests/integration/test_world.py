@@ -332,12 +332,11 @@ def build(world, stack):
 
 def happen(place, function, deadline, reason, more):
     other = request("DescribeKey", {"KeyId": "alias/payments"}, host=OWN)
-    begin = time.monotonic()
-    with place.world.fault(reason=reason, enclave=place.name, at_least=deadline - 0.1,
-                           within=deadline + LATE, serves=DESCRIBE if more.get("endpoint") in (None, "kms") else other):
+    works = DESCRIBE if more.get("endpoint") in (None, "kms") else other
+    with place.world.fault(label=place.name, reason=reason, enclave=place.name, serves=works,
+                           at_least=deadline - 0.1, within=deadline + LATE):
         place.mark = place.world.mark()
         function(place)
-    return time.monotonic() - begin
 
 
 @pytest.fixture(scope="session")
