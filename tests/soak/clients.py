@@ -44,6 +44,7 @@ class Plan:
 class Reloads:
     """When the last reload began and when it was over: connections may be closed then."""
     FORM = struct.Struct("=dd")
+    LAG = 2.0       # a worker may come to hear of it after the journal, and accept under the old rules
     GRACE = 5.0     # a client may come to read the end of its connection late
 
     def __init__(self, path):
@@ -59,7 +60,10 @@ class Reloads:
     def excuse(self, opened, sent):
         """Whether a connection opened then may be closed before it answers a request sent then."""
         _, end = self.FORM.unpack_from(self.map)
-        return opened < end and sent < end + self.GRACE
+        return opened < end + self.LAG and sent < end + self.GRACE
+
+    def ago(self):
+        return time.monotonic() - self.FORM.unpack_from(self.map)[1]
 
 
 class Request:
@@ -174,7 +178,7 @@ class Connection(asyncio.Protocol):
             return "throttled: " + members["message"].split(" ")[0]
         if request.expect != "echo":
             return "wrongly refused"
-        return f"{status} {kind}: {members['message'][:40]}"
+        return f"{status} {' '.join(members['message'].split()[:7])}"
 
 
 class Tally:
@@ -194,7 +198,7 @@ class Tally:
         if len(self.notes) < NOTES:
             self.notes.append(f"{what}: {request.marker[:30]} ({len(request.marker)} bytes, expects {request.expect}), "
                               f"sent {now - request.sent:.2f} s ago, connection {now - connection.opened:.2f} s old, "
-                              f"tunnel {connection.tunnel}, {len(connection.pending)} behind it, "
+                              f"tunnel {connection.tunnel}, reload {self.reloads.ago():.2f} s ago, {len(connection.pending)} behind it, "
                               f"unread {connection.buffer[:50]!r}, answer {text[:200]}")
 
     def look(self):
