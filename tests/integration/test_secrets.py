@@ -15,7 +15,7 @@ import pytest
 from daemon import wait_for
 from kms_client import request
 from memory_help import derived_keys, mappings, pieces, plaintext, secrets_of, where
-from proxy_help import DESCRIBE, KEY, NOT_ALLOWED, allow, record_of, sanitized
+from proxy_help import DESCRIBE, KEY, NOT_ALLOWED, add_enclave, allow, record_of, sanitized, wait_taken
 from standins import LocalContainer
 from tls_hello import client_hello
 from tunnel_help import NAME, SLOW, Host, allow_tunnel, connect_request
@@ -149,6 +149,48 @@ def refused_for_its_host(daemon, kms, client):
     return value
 
 
+def refused_before_its_body(daemon, kms, client):
+    """The body is read, but not kept: the head comes first, the body in two parts."""
+    value = canary()
+    data = request("Encrypt", {"KeyId": KEY, "Plaintext": value}, host="evil.example")
+    head = data.index(b"\r\n\r\n") + 4
+    for part in (data[:head], data[head:-70], data[-70:]):
+        client.send(part)
+        wait_taken(client)
+    assert client.read().status == 400
+    return value
+
+
+def throttled(daemon, kms, client):
+    value = canary()
+    data = encrypt(value)
+    head = data.index(b"\r\n\r\n") + 4
+    with daemon.client("ledger") as other:
+        assert other.ask(DESCRIBE).status == 200
+        other.send(data[:head])
+        wait_taken(other)
+        other.send(data[head:])
+        assert other.read().error == "ThrottlingException"
+        nothing_of(daemon, plaintext(value))
+    return value
+
+
+def too_large(daemon, kms, client):
+    value = canary()
+    body = b'{"Plaintext": "' + base64.b64encode(value) + b"A" * (1 << 20) + b'"}'
+    with daemon.client() as other:
+        other.send(request("Encrypt", body=body)[:20000])   # the rest never comes
+        assert other.read().status == 413
+    return value
+
+
+def pipelined(daemon, kms, client):
+    first, second = canary(), canary()
+    client.send(encrypt(first) + encrypt(second))
+    assert [client.read().status for _ in range(2)] == [200, 200]
+    return second
+
+
 def failed_at_kms(daemon, kms, client):
     value = canary()
     kms.fault("internal")
@@ -226,9 +268,9 @@ def cut_off_by_the_enclave(daemon, kms, client):
 
 
 KINDS = [signed, answered_in_clear, answered_in_chunks, refused_by_policy, refused_as_json, refused_for_its_host,
-         failed_at_kms, cut_off_by_kms, answered_too_late, repeated_on_a_fresh_connection,
-         repeated_with_new_credentials, a_reply_that_may_not_pass, a_reply_that_is_none, the_enclave_has_gone,
-         cut_off_by_the_enclave]
+         refused_before_its_body, throttled, too_large, pipelined, failed_at_kms, cut_off_by_kms,
+         answered_too_late, repeated_on_a_fresh_connection, repeated_with_new_credentials, a_reply_that_may_not_pass,
+         a_reply_that_is_none, the_enclave_has_gone, cut_off_by_the_enclave]
 
 
 def found_in(found, texts, secure=(True, False)):
@@ -252,6 +294,7 @@ def nothing_of(daemon, texts, secure=(True, False)):
 def test_nothing_is_left_after_a_request(daemon, kms, kind):
     daemon.config["endpoints"]["kms"]["reply_timeout"] = "1s"
     allow(daemon, "GenerateRandom", plaintext="refuse")
+    add_enclave(daemon, limits={"requests": "1/h", "burst": 1})
     with daemon, daemon.client() as client:
         assert client.ask(DESCRIBE).status == 200
         value = kind(daemon, kms, client)
