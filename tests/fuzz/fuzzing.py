@@ -22,6 +22,9 @@ TARGETS = {
     "json": [],
     "reply": [],
 }
+STORED = {folder.name for folder in (FUZZ / "corpus").iterdir()}
+if set(TARGETS) != STORED:
+    sys.exit(f"fuzzing.py: targets without a corpus, or not listed: {set(TARGETS) ^ STORED}")
 
 sys.path.insert(0, str(ROOT / "tests/lib"))
 import figures  # noqa: E402
