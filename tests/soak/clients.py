@@ -198,7 +198,8 @@ class Tally:
         if len(self.notes) < NOTES:
             self.notes.append(f"{what}: {request.marker[:30]} ({len(request.marker)} bytes, expects {request.expect}), "
                               f"sent {now - request.sent:.2f} s ago, connection {now - connection.opened:.2f} s old, "
-                              f"tunnel {connection.tunnel}, reload {self.reloads.ago():.2f} s ago, {len(connection.pending)} behind it, "
+                              f"tunnel {connection.tunnel}, reload {self.reloads.ago():.2f} s ago, "
+                              f"{len(connection.pending)} behind it, "
                               f"unread {connection.buffer[:50]!r}, answer {text[:200]}")
 
     def look(self):
@@ -212,7 +213,8 @@ class Tally:
 
     def report(self):
         return {"requests": self.requests, "outcomes": self.outcomes, "duplicated": self.duplicated,
-                "lost": self.lost, "notes": self.notes, "opened": self.opened, "not_opened": self.not_opened, "slowest": self.slowest}
+                "lost": self.lost, "notes": self.notes, "opened": self.opened, "not_opened": self.not_opened,
+                "slowest": self.slowest}
 
 
 class Client:

@@ -280,7 +280,7 @@ class Soak:
         return [s for s in self.samples if s[0] >= warm]
 
     def report(self):
-        t, span = self.tally, self.measured()
+        t, span, seen = self.tally, self.measured(), self.daemon.seen
         self.seconds = self.samples[-1][0] - self.samples[0][0]
         self.rate = self.counted / self.seconds
         self.slopes = {what: slope(span, what) for what in span[0][1]}
@@ -295,9 +295,9 @@ class Soak:
             "crossed": t["outcomes"].get("crossed", 0), "duplicated": t["duplicated"], "lost": t["lost"],
             "not to be repeated, yet sent twice": self.kms_state["twice"],
             "secrets in clear relayed": t["outcomes"].get("leaked", 0),
-            "secrets in clear withheld": self.daemon.seen["withheld"],
-            "audit records of requests": f"{self.daemon.seen['requests']}, left out and counted "
-                                         f"{self.daemon.seen['SUPPRESSED']}, lost and counted {self.daemon.seen['LOST']}",
+            "secrets in clear withheld": seen["withheld"],
+            "audit records of requests": f"{seen['requests']}, left out and counted {seen['SUPPRESSED']}, "
+                                         f"lost and counted {seen['LOST']}",
             "requests decided": self.counters["REQUESTS"],
             "slowest answer": f"{t['slowest']:.1f} s",
         }
