@@ -474,7 +474,8 @@ def test_a_core_would_not_hold_the_secure_heap(daemon, kms, tmp_path):
         there = {name for name, text in texts.items() if text in core}
         assert {"secret", "aws4_request", *(f"token's {name}" for name in pieces(bytes(64)))} <= there
         assert not [name for name in there if name.startswith(("sent", "answered"))]
-        assert client.ask(DESCRIBE).status == 200   # it lives on
+        with daemon.client() as another:    # it lives on
+            assert another.ask(DESCRIBE).status == 200
 
 
 def _flags(pid, mapping):
