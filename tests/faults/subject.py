@@ -34,7 +34,7 @@ ONLY = os.environ.get("KMS_VSOCK_PROXY_FAULT")
 EVERY = os.environ.get("KMS_VSOCK_PROXY_EVERY_FAULT")
 WINDOW = 3          # points that may be the one that left something allocated
 REPEATS = 6         # of a point that may leave something allocated
-DEADLINE = 8 * SLOW
+DEADLINE = 15 * SLOW
 REFUSALS = {400, 408, 500, 502, 503, 504}
 TYPES = {"ThrottlingException", "ServiceUnavailableException", "KMSInternalException",
          "AccessDeniedException", "SerializationException"}
@@ -62,7 +62,7 @@ class Subject:
         self.daemon.environment.update(environment)
         add_enclave(self.daemon, "ledger")
         self.daemon.config["endpoints"]["kms"].update(
-            connect_timeout="2s", reply_timeout="2s", queue_timeout="2s")
+            connect_timeout="5s", reply_timeout="6s", queue_timeout="6s")
         self.stack = contextlib.ExitStack()
         self.container_type = LocalContainer
         self.other = None               # a connection of the other enclave, open all the time

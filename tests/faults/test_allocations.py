@@ -9,6 +9,7 @@ import pytest
 
 import scenarios
 from daemon import wait_for
+from fault_points import trace
 from proxy_help import DESCRIBE
 from subject import ONLY, sweep_in_lanes
 
@@ -82,3 +83,21 @@ def test_a_turn_comes_though_its_timer_had_no_memory(subject):
                     break
                 subject.count("allocation", 1)
         subject.kms.clear()
+
+
+def test_what_a_worker_had_no_memory_to_hear_it_is_told_again(subject):
+    """A reload's last allocations are its messages to the workers: none of the last is left out."""
+    scenario = scenarios.Reload()
+    scenario.configure(subject)
+    with subject:
+        for _ in range(2):      # its two configurations differ in length
+            scenario.before(subject)
+            before = subject.page.calls("allocation", ["control"])
+            scenario.run(subject)
+            last = subject.page.calls("allocation", ["control"]) - before
+        called = ""
+        for n in [n for n in range(last - 9, last + 1) for _ in range(2)]:
+            if subject.point(scenario, "allocation", ["control"], n, "ENOMEM"):
+                called += trace(subject.frames)
+                subject.count("allocation", 1)
+        assert "send_generation" in called
