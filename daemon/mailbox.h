@@ -24,6 +24,7 @@ enum message_kind {
 	MESSAGE_TEST_HOOK, /* to a worker of a test build: `number`, see test_hooks.h */
 	MESSAGE_REJECTED,  /* to control: KMS rejected the credentials with serial `id` */
 	MESSAGE_DRAINED,   /* to control: worker `id` has nothing left */
+	MESSAGE_LOADED,    /* to control: worker `id` goes by generation (a reference) now */
 };
 
 struct message {

@@ -37,7 +37,8 @@ static const int signal_numbers[] = {
 struct pulse {
 	uint64_t beat;
 	usec_t moved;
-	bool behind; /* there was no memory to tell it what is in force */
+	bool behind;  /* there was no memory to tell it what is in force */
+	bool loading; /* it has not said yet that it goes by the generation in force */
 };
 
 struct server {
@@ -133,7 +134,7 @@ static void feed_watchdog(struct server *s, usec_t now)
 		uint64_t beat = atomic_load(&s->workers[i]->beat);
 
 		if (beat != s->pulses[i].beat || s->pulses[i].moved == 0)
-			s->pulses[i] = (struct pulse){beat, now, s->pulses[i].behind};
+			s->pulses[i].beat = beat, s->pulses[i].moved = now;
 		alive &= now - s->pulses[i].moved <= STALLED;
 	}
 	if (alive)
@@ -181,8 +182,12 @@ static void publish_generation(struct server *s, struct generation *generation)
 {
 	generation_unref(s->generation);
 	s->generation = generation;
-	for (unsigned i = 0; i < s->n_workers; i++)
+	/* The first, which accepts, comes last: it hands the others no enclave unknown to them.
+	 */
+	for (unsigned i = s->n_workers; i-- > 0;) {
+		s->pulses[i].loading = true;
 		s->pulses[i].behind |= !send_generation(s, i);
+	}
 }
 
 /* All of it is read and checked before any of it is taken over. */
@@ -211,17 +216,35 @@ static int reload(struct server *s)
 	return 0;
 }
 
+static bool is_loading(const struct server *s)
+{
+	for (unsigned i = 0; i < s->n_workers; i++)
+		if (s->pulses[i].loading)
+			return true;
+	return false;
+}
+
 static void on_reload(struct server *s)
 {
 	notify_reloading();
 	if (reload(s) == 0)
-		log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %zu enclaves, %zu endpoints",
-			  s->path, s->generation->config->n_enclaves,
-			  s->generation->config->n_endpoints);
-	else
-		log_event(EVENT_CONFIG_REFUSED, NULL,
-			  "%s: not loaded; the configuration in force stays as it was",
-			  s->path);
+		return; /* on_loaded() ends it */
+	log_event(EVENT_CONFIG_REFUSED, NULL,
+		  "%s: not loaded; the configuration in force stays as it was", s->path);
+	if (!is_loading(s))
+		notify_ready(s->status);
+}
+
+/* What is said to be loaded is in force for every connection. */
+static void on_loaded(struct server *s, unsigned worker, const struct generation *generation)
+{
+	if (generation != s->generation || !s->pulses[worker].loading)
+		return;
+	s->pulses[worker].loading = false;
+	if (is_loading(s))
+		return;
+	log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %zu enclaves, %zu endpoints", s->path,
+		  generation->config->n_enclaves, generation->config->n_endpoints);
 	notify_ready(s->status);
 }
 
@@ -288,6 +311,10 @@ static void on_message(struct message *m, void *userdata)
 		credentials_cache_reject(s->cache, m->id);
 	if (m->kind == MESSAGE_DRAINED && ++s->n_drained == s->n_workers)
 		event_base_loopbreak(s->base);
+	if (m->kind == MESSAGE_LOADED) {
+		on_loaded(s, (unsigned)m->id, m->generation);
+		generation_unref(m->generation);
+	}
 }
 
 /* ---- the start ---- */

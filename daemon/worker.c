@@ -176,6 +176,19 @@ static void check_drained(struct worker *w)
 	w->drained = mailbox_send(w->env.control, &m) == 0;
 }
 
+/* Control says that a configuration is in force when every worker has said so. */
+static void tell_loaded(struct worker *w)
+{
+	struct message m = {.kind = MESSAGE_LOADED, .id = w->index};
+
+	if (w->told_loaded)
+		return;
+	m.generation = generation_ref(w->generation);
+	w->told_loaded = mailbox_send(w->env.control, &m) == 0;
+	if (!w->told_loaded)
+		generation_unref(m.generation);
+}
+
 static void on_sweep(evutil_socket_t fd, short what, void *userdata)
 {
 	struct worker *w = userdata;
@@ -192,6 +205,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *userdata)
 	sweep_parked(w, now);
 	sweep_sets(w, now);
 	check_drained(w);
+	tell_loaded(w);
 	arm_turn(w); /* its timer wanted memory, and there was none */
 }
 
@@ -213,6 +227,8 @@ static void take_generation(struct worker *w, struct generation *generation)
 		next = LIST_NEXT(c, link);
 		connection_reload(c, generation);
 	}
+	w->told_loaded = false;
+	tell_loaded(w);
 }
 
 static void take_credentials(struct worker *w, struct credentials *credentials)
@@ -311,6 +327,7 @@ static void on_message(struct message *m, void *userdata)
 		return;
 	case MESSAGE_REJECTED:
 	case MESSAGE_DRAINED:
+	case MESSAGE_LOADED:
 		return; /* control's */
 	}
 }
@@ -356,6 +373,7 @@ int worker_new(unsigned index, const struct worker_environment *environment,
 	w->index = index;
 	w->env = *environment;
 	w->generation = generation_ref(generation);
+	w->told_loaded = true; /* by being there */
 	w->credentials = credentials_ref(credentials);
 	w->credentials_due = clock_monotonic() + FIRST_CREDENTIALS;
 	TAILQ_INIT(&w->turns);

@@ -27,7 +27,7 @@
 struct worker_environment {
 	struct audit *audit;
 	struct resolver *resolver;
-	struct mailbox *control; /* MESSAGE_REJECTED and MESSAGE_DRAINED go there */
+	struct mailbox *control; /* MESSAGE_REJECTED, _DRAINED and _LOADED go there */
 };
 
 /* The upstreams of one generation. An old one lives until its last call has ended. */
@@ -60,6 +60,7 @@ struct worker {
 	uint64_t turn_serial;
 	uint64_t next_lookup;
 	bool draining, drained;
+	bool told_loaded; /* control knows that it goes by `generation` */
 	struct request_id_source request_ids;
 	struct json_doc doc;     /* scratch of the body being read */
 	char scratch[PUMP_READ]; /* scratch of the read being done */
