@@ -14,13 +14,15 @@ DEADLINE = 60
 
 
 class Caller(threading.Thread):
-    """One enclave: `rate` calls a second until told to stop."""
+    """One enclave: `rate` calls a second until told to stop. Of the calls that were due while it
+    waited for an answer it makes up for those of the last `behind` seconds."""
 
-    def __init__(self, enclave, rate, body=DESCRIBE):
+    def __init__(self, enclave, rate, body=DESCRIBE, behind=1):
         super().__init__(daemon=True)
         self.enclave = enclave
         self.interval = 1 / rate
         self.body = body
+        self.behind = behind
         self.sent = self.answered = self.retried = self.refused_connections = 0
         self.failed = []
         self.statuses = {}
@@ -67,7 +69,7 @@ class Caller(threading.Thread):
         due = time.monotonic()
         while not self.stopping.is_set():
             self._call()
-            due = max(due + self.interval, time.monotonic() - 1)
+            due = max(due + self.interval, time.monotonic() - self.behind)
             self.stopping.wait(max(0, due - time.monotonic()))
         self._drop()
 
@@ -75,8 +77,9 @@ class Caller(threading.Thread):
 class Traffic:
     """with Traffic(enclaves, (16, 17, 18, 19), 50) as traffic: ...; then traffic.report()."""
 
-    def __init__(self, enclaves, cids, rate, body=DESCRIBE):
-        self.callers = {cid: Caller(enclaves(cid), rate / len(cids), body) for cid in cids}
+    def __init__(self, enclaves, cids, rate, body=DESCRIBE, behind=1):
+        self.callers = {cid: Caller(enclaves(cid), rate / len(cids), body, behind) for cid in cids}
+        self.rate = rate
         self.seconds = 0
 
     def __enter__(self):
@@ -100,6 +103,16 @@ class Traffic:
         want = self.answered() + more
         service.wait(lambda: self.answered() >= want, message=lambda: f"{self.answered()} of {want} answers")
 
+    def wait_rate(self, seconds=10):
+        """Until the calls that were due since the start are answered, or the time is over: a host
+        that is too busy for the rate fails nothing."""
+        deadline = time.monotonic() + seconds
+        while self.answered() < self.rate * (time.monotonic() - self._start) - 1 and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def answered_per_second(self):
+        return self.answered() / self.seconds
+
     def failed(self):
         return [f for c in self.callers.values() for f in c.failed]
 
@@ -117,7 +130,7 @@ class Traffic:
         latencies = sorted(x for c in self.callers.values() for x in c.latencies)
         late = latencies[int(len(latencies) * 0.99)] if latencies else 0
         sent = sum(c.sent for c in self.callers.values())
-        print(f"{title}: {sent} sent ({sent / max(self.seconds, 1):.0f}/s), {self.answered()} answered, "
+        print(f"{title}: {sent} sent in {self.seconds:.1f} s ({sent / self.seconds:.0f}/s), {self.answered()} answered, "
               f"{sum(c.retried for c in self.callers.values())} retried, {len(self.failed())} failed, "
               f"{self.refused_connections()} connections refused; "
               f"99th percentile {late * 1000:.0f} ms, longest {latencies[-1] * 1000 if latencies else 0:.0f} ms")
