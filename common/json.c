@@ -100,19 +100,28 @@ static bool is_plain(char c)
 	return (unsigned char)(c - 0x20) < 0x60 && c != '"' && c != '\\';
 }
 
-/* How many bytes at `p` are ASCII that a string holds as it is. */
+/* Which of sixteen bytes end a run of plain ASCII. Signed: those from 0x80 up are below 0x20
+ * too. */
+static block_words ends_run(const char *p)
+{
+	block b;
+
+	memcpy(&b, p, sizeof(b));
+	return (block_words)((b < 0x20) | (b == '"') | (b == '\\'));
+}
+
+/* How many bytes at `p` are ASCII that a string holds as it is. Each block has a name of its
+ * own, for a register: an array of them left 64 bytes of a secret on the stack. */
 static size_t ascii_run(const char *p, size_t n)
 {
 	size_t i = 0;
 
 	for (; n - i >= 4 * sizeof(block); i += 4 * sizeof(block)) {
-		block_words stop = {0};
-		block b[4];
+		const char *at = p + i;
+		block_words stop = ends_run(at) | ends_run(at + sizeof(block)) |
+				   ends_run(at + 2 * sizeof(block)) |
+				   ends_run(at + 3 * sizeof(block));
 
-		memcpy(b, p + i, sizeof(b));
-		/* Signed: bytes from 0x80 up are below 0x20 too. */
-		for (size_t k = 0; k < ELEMENTSOF(b); k++)
-			stop |= (block_words)((b[k] < 0x20) | (b[k] == '"') | (b[k] == '\\'));
 		if (stop[0] | stop[1])
 			break;
 	}

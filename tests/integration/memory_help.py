@@ -147,11 +147,11 @@ def derived_keys(credentials, when):
 def secrets_of(credentials, when=None):
     """All forms of credentials, but the public key id."""
     found = derived_keys(credentials, when or time.time())
-    found["secret"] = credentials.secret_access_key.encode()
-    # Longer pieces than a register is (64 bytes): who saves registers, on a stack, saves what was
-    # copied last, and that can be the end of the reply that the token came in.
+    secret = found["secret"] = credentials.secret_access_key.encode()
+    found |= {"secret's begin": secret[:24], "secret's end": secret[-24:]}
+    # Short enough to be found in what a vector register left on a stack.
     token, middle = credentials.token.encode(), len(credentials.token) // 2
     assert len(token) >= 300
-    found |= {"token's begin": token[16:112], "token's middle": token[middle - 48:middle + 48],
-              "token's end": token[-96:]}
+    found |= {"token's begin": token[16:48], "token's middle": token[middle - 16:middle + 16],
+              "token's end": token[-32:]}
     return found
