@@ -44,7 +44,6 @@ class Plan:
 class Reloads:
     """When the last reload began and when it was over: connections may be closed then."""
     FORM = struct.Struct("=dd")
-    LAG = 2.0       # a worker may come to hear of it after the journal, and accept under the old rules
     GRACE = 5.0     # a client may come to read the end of its connection late
 
     def __init__(self, path):
@@ -60,7 +59,7 @@ class Reloads:
     def excuse(self, opened, sent):
         """Whether a connection opened then may be closed before it answers a request sent then."""
         _, end = self.FORM.unpack_from(self.map)
-        return opened < end + self.LAG and sent < end + self.GRACE
+        return opened < end and sent < end + self.GRACE
 
     def ago(self):
         return time.monotonic() - self.FORM.unpack_from(self.map)[1]
