@@ -198,6 +198,8 @@ void connection_answer(struct connection *c, struct slice head, struct slice bod
 	c->out_n = head.n + body.n;
 	c->close |= close;
 	connection_set_state(c, CONNECTION_WRITE, now + LIMIT_WRITE_TIME);
+	/* Before it can be read: whoever has the answer may ask another worker at once. */
+	request_leave(c->request);
 	connection_write(c, now);
 }
 

@@ -91,6 +91,13 @@ static enum refusal take_in_flight(struct request *r)
 	return REFUSAL_IN_FLIGHT;
 }
 
+void request_leave(struct request *r)
+{
+	if (r->in_flight)
+		gauge_return(&r->enclave->in_flight, 1);
+	r->in_flight = false;
+}
+
 /* Charges `n` bytes more to the enclave's share. */
 static bool charge(struct request *r, size_t n)
 {
@@ -454,8 +461,7 @@ void request_end(struct request *r, const char *why, size_t written, usec_t now)
 		r->record.reason = why;
 	record(r, now);
 
-	if (r->in_flight)
-		gauge_return(&r->enclave->in_flight, 1);
+	request_leave(r);
 	if (r->charged)
 		gauge_return(&r->enclave->memory, r->charged);
 	buf_done(&r->out);

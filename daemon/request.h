@@ -81,6 +81,9 @@ const struct endpoint_config *request_endpoint(const struct request *r);
 /* How far that endpoint's clock is from ours. The same condition. */
 struct skew *request_skew(const struct request *r);
 
+/* Gives its place among limits.in_flight back, if it has one: its answer is made. */
+void request_leave(struct request *r);
+
 /* Step 11: records it, `written` bytes of the answer having left, and frees it. `why` is NULL,
  * or what cut it off ("client-gone"). Cancels what is in flight. */
 void request_end(struct request *r, const char *why, size_t written, usec_t now);
