@@ -2,167 +2,208 @@
 #include "connector.h"
 
 #include "address.h"
-#include "curl_loop.h"
+#include "dial.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
+#include <event2/event_struct.h>
+#include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-struct connector {
-	struct curl_loop *loop;
-	CURL *easy;
-	struct curl_slist *resolve, *connect_to;
-	X509_STORE *store;
-	bool any_address;
-	bool address_refused;
-	SSL *ssl; /* to look into, not to use: libcurl has it. NULL: not known yet */
-	int fd;
-	connector_cb done;
-	void *userdata;
-	char error[CURL_ERROR_SIZE];
+struct connector_tls {
+	SSL_CTX *ctx;
+	SSL_SESSION *session; /* the newest; NULL: none yet */
 };
 
-int connector_fd(const struct connector *c)
+struct connector {
+	struct event_base *base;
+	struct connector_tls *tls;
+	struct dial *dial; /* until it is connected */
+	int fd;
+	SSL *ssl;
+	bool stands;          /* the handshake is over, and nothing broke it since */
+	struct event io;      /* of the handshake */
+	struct event timeout; /* of all */
+	connector_cb done;
+	void *userdata;
+	char why[160];
+};
+
+/* ---- what connections share ---- */
+
+static int on_session(SSL *ssl, SSL_SESSION *session)
 {
-	return c->fd;
+	struct connector_tls *tls = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+
+	SSL_SESSION_free(tls->session);
+	tls->session = session;
+	return 1; /* it is ours now */
 }
 
-/* libcurl is done. The owner may free the connector in its callback. */
-static void on_done(CURLcode code, void *userdata)
+int connector_tls_new(X509_STORE *store, struct connector_tls **ret_tls)
 {
-	struct connector *c = userdata;
-	curl_socket_t fd = CURL_SOCKET_BAD;
+	_cleanup_(connector_tls_freep) struct connector_tls *tls = calloc(1, sizeof(*tls));
 
-	if (code == CURLE_OK)
-		code = curl_easy_getinfo(c->easy, CURLINFO_ACTIVESOCKET, &fd);
-	if (code == CURLE_OK && fd == CURL_SOCKET_BAD)
-		code = CURLE_COULDNT_CONNECT;
-	if (code == CURLE_OK) {
-		c->fd = fd;
-		c->done(c, NULL, c->userdata);
-		return;
-	}
-	if (c->address_refused)
-		snprintf(c->error, sizeof(c->error),
-			 "its name leads to a loopback, link-local or metadata address");
-	c->done(c, c->error[0] ? c->error : curl_easy_strerror(code), c->userdata);
-}
-
-/* The last word on where a connection goes, whatever a name resolved to. */
-static curl_socket_t opensocket_cb(void *userdata, curlsocktype purpose,
-				   struct curl_sockaddr *address)
-{
-	struct connector *c = userdata;
-
-	(void)purpose;
-	if (!c->any_address && address_is_refused(&address->addr, address->addrlen)) {
-		c->address_refused = true;
-		return CURL_SOCKET_BAD;
-	}
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
-static CURLcode ssl_ctx_cb(CURL *easy, void *ssl_ctx, void *userdata)
-{
-	struct connector *c = userdata;
-
-	(void)easy;
-	SSL_CTX_set1_cert_store(ssl_ctx, c->store);
+	if (!tls)
+		return -ENOMEM;
+	tls->ctx = SSL_CTX_new(TLS_client_method());
+	if (!tls->ctx || SSL_CTX_set_min_proto_version(tls->ctx, TLS1_2_VERSION) != 1)
+		return -ENOMEM;
+	SSL_CTX_set1_cert_store(tls->ctx, store);
+	SSL_CTX_set_verify(tls->ctx, SSL_VERIFY_PEER, NULL);
 	/* Else the last answer stays in OpenSSL's buffer in clear, as long as the connection.
 	 */
-	SSL_CTX_set_options(ssl_ctx, SSL_OP_CLEANSE_PLAINTEXT);
-	/* libcurl has OpenSSL free its buffers, 34 KiB, whenever they are empty: each answer
-	 * would wipe and allocate them twice. */
-	SSL_CTX_clear_mode(ssl_ctx, SSL_MODE_RELEASE_BUFFERS);
-	SSL_CTX_set_read_ahead(ssl_ctx, 1); /* a record's head and body with one system call */
-	return CURLE_OK;
+	SSL_CTX_set_options(tls->ctx, SSL_OP_CLEANSE_PLAINTEXT | SSL_OP_NO_RENEGOTIATION);
+	/* What is sent again is sent from where it goes on. */
+	SSL_CTX_set_mode(tls->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE);
+	SSL_CTX_set_read_ahead(tls->ctx, 1); /* a record's head and body with one system call */
+	SSL_CTX_set_session_cache_mode(tls->ctx,
+				       SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_set_app_data(tls->ctx, tls);
+	SSL_CTX_sess_set_new_cb(tls->ctx, on_session);
+	*ret_tls = TAKE_PTR(tls);
+	return 0;
 }
 
-static CURLcode set_tls(struct connector *c, const struct connector_options *o)
+struct connector_tls *connector_tls_free(struct connector_tls *tls)
 {
-	CURLcode e;
-
-	X509_STORE_up_ref(o->store);
-	c->store = o->store;
-	e = curl_easy_setopt(c->easy, CURLOPT_SSL_VERIFYPEER, 1L);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSL_VERIFYHOST, 2L);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CAINFO, NULL);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CAPATH, NULL);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSL_CTX_FUNCTION, ssl_ctx_cb);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SSL_CTX_DATA, c);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_SHARE, o->share);
-	return e;
+	if (!tls)
+		return NULL;
+	SSL_SESSION_free(tls->session);
+	SSL_CTX_free(tls->ctx);
+	free(tls);
+	return NULL;
 }
 
-/* The scheme only chooses TLS: no HTTP is spoken by libcurl on this handle. */
-static CURLcode set_target(struct connector *c, const struct connector_options *o)
+/* ---- connecting ---- */
+
+/* The end of connecting. The owner may free the connector in its callback. */
+static void connected(struct connector *c, const char *why)
 {
-	bool v6 = strchr(o->connect_host, ':'); /* a literal */
-	char text[1600];
-	CURLcode e;
+	c->dial = dial_free(c->dial);
+	event_del(&c->io);
+	event_del(&c->timeout);
+	c->stands = !why;
+	c->done(c, why, c->userdata);
+}
 
-	snprintf(text, sizeof(text), "https://%s:%u/", o->host, o->port);
-	e = curl_easy_setopt(c->easy, CURLOPT_URL, text);
+/* What OpenSSL says of a handshake that failed. */
+static const char *why_not(struct connector *c)
+{
+	long verified = SSL_get_verify_result(c->ssl);
+	const char *reason = ERR_reason_error_string(ERR_peek_error());
 
-	snprintf(text, sizeof(text), "%s:%u:%s%s%s:%u", o->host, o->port, v6 ? "[" : "",
-		 o->connect_host, v6 ? "]" : "", o->connect_port);
-	c->connect_to = curl_slist_append(NULL, text);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CONNECT_TO, c->connect_to);
+	if (verified != X509_V_OK)
+		snprintf(c->why, sizeof(c->why), "its certificate: %s",
+			 X509_verify_cert_error_string(verified));
+	else
+		snprintf(c->why, sizeof(c->why), "TLS: %s",
+			 reason ?: "the connection ended in the handshake");
+	return c->why;
+}
 
-	if (o->addresses) {
-		snprintf(text, sizeof(text), "%s:%u:%s", o->connect_host, o->connect_port,
-			 o->addresses);
-		c->resolve = curl_slist_append(NULL, text);
-		e = e ?: curl_easy_setopt(c->easy, CURLOPT_RESOLVE, c->resolve);
+static void shake_hands(struct connector *c)
+{
+	int r;
+
+	ERR_clear_error();
+	r = SSL_connect(c->ssl);
+	if (r == 1) {
+		connected(c, NULL);
+		return;
 	}
-	return e
-		       ?: (c->connect_to && (c->resolve || !o->addresses)
-				   ? CURLE_OK
-				   : CURLE_OUT_OF_MEMORY);
+	switch (SSL_get_error(c->ssl, r)) {
+	case SSL_ERROR_WANT_READ:
+	case SSL_ERROR_WANT_WRITE:
+		return;
+	default:
+		connected(c, why_not(c));
+	}
 }
 
-static CURLcode set_options(struct connector *c, const struct connector_options *o)
+static void on_io(evutil_socket_t fd, short what, void *userdata)
 {
-	CURLcode e = set_target(c, o);
+	(void)fd;
+	(void)what;
+	shake_hands(userdata);
+}
 
-	e = e ?: set_tls(c, o);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_CONNECT_ONLY, 1L);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_FRESH_CONNECT, 1L);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_QUICK_EXIT, 1L);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_PROXY, "");
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_NOPROXY, "*");
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_TCP_KEEPALIVE, 1L);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_BUFFERSIZE, 1024L);
-	e = e
-		    ?: curl_easy_setopt(c->easy, CURLOPT_CONNECTTIMEOUT_MS,
-					(long)(o->timeout / USEC_PER_MSEC));
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->error);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETFUNCTION, opensocket_cb);
-	e = e ?: curl_easy_setopt(c->easy, CURLOPT_OPENSOCKETDATA, c);
-	return e;
+static void on_timeout(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	connected(userdata, "connecting timed out");
+}
+
+static void on_dialled(int fd, const char *why, void *userdata)
+{
+	struct connector *c = userdata;
+
+	if (why) {
+		snprintf(c->why, sizeof(c->why), "%s", why); /* it lives in the dial */
+		connected(c, c->why);
+		return;
+	}
+	c->fd = fd;
+	event_assign(&c->io, c->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
+		     on_io, c);
+	if (event_add(&c->io, NULL) < 0 || SSL_set_fd(c->ssl, fd) != 1) {
+		connected(c, "out of memory");
+		return;
+	}
+	c->dial = dial_free(c->dial);
+	shake_hands(c);
+}
+
+/* Whom the certificate must name (RFC 6125; no wildcard within a label). */
+static bool set_host(SSL *ssl, const char *host)
+{
+	if (address_is_literal(host))
+		return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1;
+	SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
+}
+
+static SSL *new_ssl(const struct connector_tls *tls, const char *host)
+{
+	static const unsigned char http_1_1[] = "\x08http/1.1";
+	SSL *ssl = SSL_new(tls->ctx);
+
+	if (!ssl)
+		return NULL;
+	if (!set_host(ssl, host) ||
+	    SSL_set_alpn_protos(ssl, http_1_1, sizeof(http_1_1) - 1) != 0 ||
+	    (tls->session && SSL_set_session(ssl, tls->session) != 1)) {
+		SSL_free(ssl);
+		return NULL;
+	}
+	return ssl;
 }
 
 int connector_new(struct event_base *base, const struct connector_options *options,
 		  connector_cb done, void *userdata, struct connector **ret_connector)
 {
+	const struct dial_options where = {options->addresses, options->port,
+					   options->any_address};
+	const struct timeval timeout = {options->timeout / USEC_PER_SEC,
+					options->timeout % USEC_PER_SEC};
 	_cleanup_(connector_freep) struct connector *c = calloc(1, sizeof(*c));
 
 	if (!c)
 		return -ENOMEM;
+	c->base = base;
+	c->tls = options->tls;
 	c->fd = -1;
 	c->done = done;
 	c->userdata = userdata;
-	c->any_address = options->any_address;
-	c->easy = curl_easy_init();
-	if (!c->easy || set_options(c, options) != CURLE_OK ||
-	    curl_loop_new(base, c->easy, on_done, c, &c->loop) < 0)
+	evtimer_assign(&c->timeout, base, on_timeout, c);
+	event_assign(&c->io, base, -1, 0, on_io, c); /* so that it can be deleted */
+	c->ssl = new_ssl(c->tls, options->host);
+	if (!c->ssl || event_add(&c->timeout, &timeout) < 0 ||
+	    dial_new(base, &where, on_dialled, c, &c->dial) < 0)
 		return -ENOMEM;
 	*ret_connector = TAKE_PTR(c);
 	return 0;
@@ -172,59 +213,62 @@ struct connector *connector_free(struct connector *c)
 {
 	if (!c)
 		return NULL;
-	/* The loop's multi handle owns the connection: it is closed before the easy handle
-	 * goes. */
-	curl_loop_free(c->loop);
-	curl_easy_cleanup(c->easy);
-	curl_slist_free_all(c->resolve);
-	curl_slist_free_all(c->connect_to);
-	X509_STORE_free(c->store);
+	dial_free(c->dial);
+	event_del(&c->io);
+	event_del(&c->timeout);
+	if (c->stands)
+		(void)SSL_shutdown(c->ssl); /* only says so; nobody waits for the answer */
+	SSL_free(c->ssl);
+	if (c->fd >= 0)
+		close(c->fd);
 	free(c);
 	return NULL;
 }
 
-static ssize_t io_result(CURLcode code, size_t n)
+/* ---- using it ---- */
+
+int connector_fd(const struct connector *c)
 {
-	if (code == CURLE_OK)
-		return (ssize_t)n;
-	return code == CURLE_AGAIN ? -EAGAIN : -EPIPE;
+	return c->fd;
+}
+
+/* What became of a send or receive that did nothing. */
+static ssize_t io_result(struct connector *c)
+{
+	switch (SSL_get_error(c->ssl, 0)) {
+	case SSL_ERROR_WANT_READ:
+	case SSL_ERROR_WANT_WRITE:
+		return -EAGAIN;
+	case SSL_ERROR_ZERO_RETURN:
+		return 0;
+	default:
+		c->stands = false; /* OpenSSL wants to hear no more of it */
+		return -EPIPE;
+	}
 }
 
 ssize_t connector_send(struct connector *c, struct slice bytes)
 {
-	size_t n = 0;
-	CURLcode code = curl_easy_send(c->easy, bytes.p, bytes.n, &n);
+	size_t n;
 
-	return io_result(code, n);
+	ERR_clear_error();
+	return SSL_write_ex(c->ssl, bytes.p, bytes.n, &n) ? (ssize_t)n : io_result(c);
 }
 
 ssize_t connector_recv(struct connector *c, char *p, size_t n)
 {
-	size_t got = 0;
-	CURLcode code = curl_easy_recv(c->easy, p, n, &got);
+	size_t got;
 
-	return io_result(code, got);
-}
-
-/* libcurl shows it only once it has sent or received for us. */
-static SSL *connector_ssl(struct connector *c)
-{
-	const struct curl_tlssessioninfo *info = NULL;
-
-	if (!c->ssl && curl_easy_getinfo(c->easy, CURLINFO_TLS_SSL_PTR, &info) == CURLE_OK &&
-	    info && info->backend == CURLSSLBACKEND_OPENSSL)
-		c->ssl = info->internals;
-	return c->ssl;
+	ERR_clear_error();
+	return SSL_read_ex(c->ssl, p, n, &got) ? (ssize_t)got : io_result(c);
 }
 
 bool connector_is_quiet(struct connector *c)
 {
-	SSL *ssl = connector_ssl(c);
 	char byte;
 
-	/* Nothing read ahead and nothing in the socket: a tenth of what asking libcurl costs.
-	 */
-	if (ssl && !SSL_has_pending(ssl) && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
+	/* Nothing read ahead and nothing in the socket: a fraction of what asking TLS costs. */
+	if (!SSL_has_pending(c->ssl) && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0)
 		return errno == EAGAIN;
 	return connector_recv(c, &byte, 1) == -EAGAIN;
 }

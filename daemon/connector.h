@@ -1,32 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* One outgoing connection, opened by libcurl (CURLOPT_CONNECT_ONLY: TCP with happy eyeballs,
- * TLS, its verification, session resumption) and then used by ourselves. Each has a multi
- * handle of its own: curl_easy_send() and curl_easy_recv() search their multi's connections at
- * every call. */
+/* One outgoing TLS connection: dialled (dial.h), its certificate verified for one name, and
+ * then used. */
 
 #include "clock.h"
-#include "error.h"
 #include "macro.h"
 #include "slice.h"
 
-#include <curl/curl.h>
 #include <event2/event.h>
 #include <openssl/x509.h>
+
+/* What the connections to one host under one configuration share: who may vouch for it, and the
+ * TLS session that the next resumes. */
+struct connector_tls;
+
+/* Takes a reference of the store. -ENOMEM. */
+_must_check_ int connector_tls_new(X509_STORE *store, struct connector_tls **ret_tls);
+
+/* Its connectors go before it. Accepts and returns NULL. */
+struct connector_tls *connector_tls_free(struct connector_tls *tls);
+DEFINE_CLEANUP(struct connector_tls *, connector_tls_free)
 
 struct connector;
 
 struct connector_options {
-	const char *host; /* what TLS verifies */
+	const char *host;      /* what TLS verifies: a name or an IP literal */
+	const char *addresses; /* where to connect, as dial_options has them */
 	unsigned port;
-	const char *connect_host; /* where to connect: a name or an IP literal */
-	unsigned connect_port;
-	const char *addresses; /* of connect_host, from the resolver; NULL for a literal */
-	bool any_address;      /* the operator named the address: don't refuse loopback etc. */
-	X509_STORE *store;     /* who may vouch for it; borrowed during the call */
-	CURLSH *share;         /* the TLS sessions to resume */
-	usec_t timeout;
+	bool any_address; /* the operator named the address: don't refuse loopback etc. */
+	struct connector_tls *tls; /* borrowed */
+	usec_t timeout;            /* of dialling and TLS together */
 };
 
 /* Called once, when the connection stands (`why` is NULL) or failed (`why` says in one phrase).

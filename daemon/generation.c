@@ -62,8 +62,8 @@ static bool store_is_whole(X509_STORE *store)
 	return true;
 }
 
-/* The bundle is parsed once and shared by every connection: libcurl's default parses it for
- * each one and blocks the loop for 32 ms (measured). */
+/* The bundle is parsed once and shared by every connection: parsing it for each one would block
+ * the loop for 32 ms (measured). */
 static int load_store(const char *path, X509_STORE **ret_store, struct error *error)
 {
 	X509_STORE *store = X509_STORE_new();
@@ -82,8 +82,7 @@ static int load_store(const char *path, X509_STORE **ret_store, struct error *er
 		return -ENOMEM;
 	}
 	ERR_clear_error();
-	/* As libcurl sets them where it loads the file itself: a listed intermediate is
-	 * trusted. */
+	/* As libcurl has them: a listed intermediate is trusted. */
 	X509_STORE_set_flags(store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
 	*ret_store = store;
 	return 0;

@@ -131,7 +131,7 @@ static char *addresses_text(const struct addrinfo *list)
 
 		if (getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof(host), NULL, 0,
 				NI_NUMERICHOST) != 0 ||
-		    strchr(host, '%')) /* a scope has no place in libcurl's list */
+		    strchr(host, '%')) /* a scope has no place in a dial's list */
 			continue;
 		if (buf_printf(&b, "%s%s%s%s", b.n ? "," : "", v6 ? "[" : "", host,
 			       v6 ? "]" : "") < 0)

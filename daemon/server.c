@@ -321,7 +321,7 @@ static void on_message(struct message *m, void *userdata)
 
 static int watch_signals(struct server *s)
 {
-	signal(SIGPIPE, SIG_IGN); /* libcurl writes without MSG_NOSIGNAL */
+	signal(SIGPIPE, SIG_IGN); /* OpenSSL and libcurl write without MSG_NOSIGNAL */
 	for (size_t i = 0; i < N_SIGNALS; i++) {
 		s->signals[i] = evsignal_new(s->base, signal_numbers[i], on_signal, s);
 		if (!s->signals[i] || evsignal_add(s->signals[i], NULL) < 0)

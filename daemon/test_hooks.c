@@ -84,6 +84,7 @@ static void probe_socket(const char *name, int family)
 struct connect_probe {
 	const char *name;
 	const char *address;
+	struct connector_tls *tls;
 	struct connector *connector;
 	struct dial *dial;
 };
@@ -103,6 +104,7 @@ static void on_connected(struct connector *c, const char *why, void *userdata)
 	(void)c;
 	tell_connect(p, "connect", why);
 	p->connector = connector_free(p->connector);
+	p->tls = connector_tls_free(p->tls);
 }
 
 static void on_dialled(int fd, const char *why, void *userdata)
@@ -121,16 +123,15 @@ static void probe_connect(struct connect_probe *p, struct event_base *base)
 	X509_STORE *store = X509_STORE_new();
 	struct connector_options options = {
 		.host = "probe.invalid",
-		.port = 443,
-		.connect_host = "probe.invalid",
-		.connect_port = 443,
 		.addresses = p->address,
-		.store = store,
+		.port = 443,
 		.timeout = USEC_PER_SEC,
 	};
 	struct dial_options dial = {.addresses = p->address, .port = 443};
 
-	if (!store || connector_new(base, &options, on_connected, p, &p->connector) < 0 ||
+	if (!store || connector_tls_new(store, &p->tls) < 0 ||
+	    (options.tls = p->tls,
+	     connector_new(base, &options, on_connected, p, &p->connector)) < 0 ||
 	    dial_new(base, &dial, on_dialled, p, &p->dial) < 0)
 		log_event(EVENT_MACHINE, NULL, "probe %s: out of memory", p->name);
 	X509_STORE_free(store);

@@ -169,13 +169,10 @@ static int start_connection(struct upstream *u, usec_t now)
 	const struct endpoint_config *e = u->config;
 	struct connector_options options = {
 		.host = e->host,
-		.port = e->port,
-		.connect_host = connect_host(u),
-		.connect_port = e->connect_to ? e->connect_port : e->port,
-		.addresses = u->addresses,
+		.addresses = u->literal ? connect_host(u) : u->addresses,
+		.port = e->connect_to ? e->connect_port : e->port,
 		.any_address = e->connect_to != NULL,
-		.store = u->store,
-		.share = u->sessions,
+		.tls = u->tls,
 		.timeout = e->connect_timeout,
 	};
 	struct upstream_connection *c = calloc(1, sizeof(*c));
@@ -191,7 +188,7 @@ static int start_connection(struct upstream *u, usec_t now)
 	c->upstream = u;
 	c->fresh = true;
 	c->state = LINK_CONNECTING;
-	/* libcurl has the same deadline; this one is the backstop. */
+	/* The connector has the same deadline; this one is the backstop. */
 	c->deadline = now + e->connect_timeout + USEC_PER_SEC;
 	TAILQ_INSERT_HEAD(&u->connections[c->state], c, link);
 	u->n[c->state]++;
@@ -414,16 +411,12 @@ int upstream_new(const struct upstream_environment *environment,
 		return -ENOMEM;
 	u->env = *environment;
 	u->config = &config->endpoints[endpoint];
-	u->store = generation->stores[endpoint];
 	u->literal = address_is_literal(connect_host(u));
 	u->share_max = largest_share(config, endpoint);
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		TAILQ_INIT(&u->connections[i]);
 	u->shares = calloc(config->n_enclaves + 1, sizeof(*u->shares));
-	u->sessions = curl_share_init();
-	if (!u->shares || !u->sessions ||
-	    curl_share_setopt(u->sessions, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) !=
-		    CURLSHE_OK)
+	if (!u->shares || connector_tls_new(generation->stores[endpoint], &u->tls) < 0)
 		return -ENOMEM;
 	u->n_shares = (unsigned)config->n_enclaves;
 	for (unsigned i = 0; i < u->n_shares; i++)
@@ -442,8 +435,7 @@ struct upstream *upstream_free(struct upstream *u)
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		while ((c = TAILQ_FIRST(&u->connections[i])))
 			upstream_connection_close(c);
-	if (u->sessions)
-		curl_share_cleanup(u->sessions);
+	connector_tls_free(u->tls);
 	free(u->shares);
 	free(u->addresses);
 	free(u);

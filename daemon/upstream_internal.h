@@ -39,8 +39,7 @@ struct upstream_share {
 struct upstream {
 	struct upstream_environment env;
 	const struct endpoint_config *config;
-	X509_STORE *store;
-	CURLSH *sessions; /* TLS sessions: of this endpoint and configuration only */
+	struct connector_tls *tls; /* of this endpoint and configuration only */
 	struct connections connections[_LINK_MAX];
 	unsigned n[_LINK_MAX];
 	struct upstream_share *shares; /* by enclave */

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 # So many each scenario has at least: else the library counts nothing.
 AT_ONCE = {"Signed": 10, "Refused": 5, "RefusedHead": 3, "InPieces": 10, "Pipelined": 15,
            "BigReply": 10, "BigChunkedReply": 10}
-IN_LANES = {"Cold": 1000, "Tunnel": 15, "Connect": 15}
+IN_LANES = {"Cold": 500, "Tunnel": 15, "Connect": 15}
 SAMPLED = {"Stale": 10, "Reload": 20, "Refresh": 20, "Container": 20}     # each 20th
 
 

@@ -208,6 +208,17 @@ def test_old_tls_is_refused(daemon, kms):
     assert not kms.requests
 
 
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_the_next_connection_resumes_the_session(daemon, kms, version):
+    kms.fault("tls_version", version=version, count=None)
+    kms.fault("connection_close")
+    with daemon, daemon.client() as enclave:
+        assert enclave.ask(DESCRIBE).status == 200
+        assert enclave.ask(DESCRIBE).status == 200
+        assert len({r.connection for r in kms.requests}) == 2
+        assert kms.resumptions == 1
+
+
 def test_a_name_that_leads_to_loopback_is_not_followed(daemon, kms):
     endpoint = daemon.config["endpoints"]["kms"]
     del endpoint["connect_to"]

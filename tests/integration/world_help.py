@@ -29,7 +29,7 @@ PACE = 0.03             # seconds between two requests of a lane
 BOUND = 2 * SLOW        # seconds in which each must be answered
 MEDIAN = 0.25 * SLOW    # and half of them: so that a loop that blocks for a while at a time is seen
 SPARE = 2               # descriptors that may be on their way out
-POOLED = 3              # descriptors of a connection to KMS: libcurl has two of its own for each
+POOLED = 1              # descriptors of a connection to KMS
 OWN = "kms.own.test"    # the witness's own endpoint
 
 
