@@ -170,7 +170,8 @@ static struct {
 } watched[WATCHED];
 
 /* A kernel that says EAGAIN tells by epoll when that is over; ours was none of the kernel's. To
- * libcurl EINTR is the same (and no kernel says it of a socket that doesn't block). */
+ * OpenSSL and libcurl EINTR is the same (and no kernel says it of a socket that doesn't block).
+ */
 static void tell_again(int fd, const void *caller)
 {
 	if (page->error != EAGAIN && (page->error != EINTR || is_in(&program, caller)))
@@ -506,6 +507,15 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 
 	return message_fails(FAULT_SEND, fd, &m, &one, CALLER) ? -1
 							       : NEXT(sendmsg)(fd, &m, flags);
+}
+
+int sendmmsg(int fd, struct mmsghdr *messages, unsigned n, int flags)
+{
+	size_t count = n; /* a short one is one message */
+
+	if (transfer_fails(FAULT_SEND, fd, &count, CALLER))
+		return -1;
+	return NEXT(sendmmsg)(fd, messages, (unsigned)count, flags);
 }
 
 ssize_t recvmsg(int fd, struct msghdr *message, int flags)
