@@ -2,10 +2,24 @@
 #include "request_id.h"
 
 #include <check.h>
+#include <openssl/rand.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define IDS 200 /* more than one filling of the source */
+
+static unsigned failures; /* so many of the next calls of RAND_bytes() */
+
+/* In place of OpenSSL's. */
+int RAND_bytes(unsigned char *p, int n)
+{
+	if (failures > 0) {
+		failures--;
+		return 0;
+	}
+	return getrandom(p, (size_t)n, 0) == n;
+}
 
 static bool is_hex(char c)
 {
@@ -46,6 +60,23 @@ START_TEST(never_comes_twice)
 }
 END_TEST
 
+/* Without random bytes an id is poor, but the next one asks for them again. */
+START_TEST(one_failure_spoils_one_id)
+{
+	struct request_id_source source = {.left = 0};
+	static char ids[IDS][REQUEST_ID_SIZE];
+
+	failures = 1;
+	for (size_t i = 0; i < IDS; i++) {
+		request_id_make(&source, ids[i]);
+		for (size_t j = 0; j < i; j++)
+			ck_assert_str_ne(ids[i], ids[j]);
+	}
+	ck_assert_uint_eq(failures, 0);
+	ck_assert_str_eq(ids[0], "00000000-0000-4000-8000-000000000000");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("request_id");
@@ -55,6 +86,7 @@ int main(void)
 
 	tcase_add_test(tcase, is_a_random_uuid);
 	tcase_add_test(tcase, never_comes_twice);
+	tcase_add_test(tcase, one_failure_spoils_one_id);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
