@@ -184,6 +184,30 @@ def too_large(daemon, kms, client):
     return value
 
 
+def sent_behind_a_refusal(daemon, kms, client):
+    """What still comes is read and dropped, so that it takes no answer with it."""
+    value = canary()
+    with daemon.client() as other:
+        other.send(request("Encrypt", body=b" " * (1 << 20))[:5000])
+        assert other.read().status == 413
+        other.send(value + base64.b64encode(value))
+        wait_taken(other)
+    return value
+
+
+def sent_before_the_answer(daemon, kms, client):
+    """What stands in the socket behind an answer is the next request."""
+    value = canary()
+    kms.fault("hang")
+    before = len(kms.requests)
+    client.send(DESCRIBE)
+    kms.wait_for_requests(before + 1)
+    client.send(encrypt(value))
+    kms.clear()
+    assert [client.read().status for _ in range(2)] == [200, 200]
+    return value
+
+
 def pipelined(daemon, kms, client):
     first, second = canary(), canary()
     client.send(encrypt(first) + encrypt(second))
@@ -268,9 +292,10 @@ def cut_off_by_the_enclave(daemon, kms, client):
 
 
 KINDS = [signed, answered_in_clear, answered_in_chunks, refused_by_policy, refused_as_json, refused_for_its_host,
-         refused_before_its_body, throttled, too_large, pipelined, failed_at_kms, cut_off_by_kms,
-         answered_too_late, repeated_on_a_fresh_connection, repeated_with_new_credentials, a_reply_that_may_not_pass,
-         a_reply_that_is_none, the_enclave_has_gone, cut_off_by_the_enclave]
+         refused_before_its_body, throttled, too_large, sent_behind_a_refusal, sent_before_the_answer, pipelined,
+         failed_at_kms, cut_off_by_kms, answered_too_late, repeated_on_a_fresh_connection,
+         repeated_with_new_credentials, a_reply_that_may_not_pass, a_reply_that_is_none, the_enclave_has_gone,
+         cut_off_by_the_enclave]
 
 
 def found_in(found, texts, secure=(True, False)):
@@ -389,6 +414,21 @@ def test_nothing_is_left_after_a_rotation(daemon, kms, imds, source):
             assert where(mappings(daemon.pid), fresh.secret_access_key, secure=True)
     finally:
         end()
+
+
+@needs_root
+def test_a_worker_without_requests_forgets_its_keys_too(daemon, kms, imds):
+    daemon.config["workers"] = 2
+    with daemon, daemon.client() as client, daemon.client() as other:   # each has one of its own
+        assert [c.ask(DESCRIBE).status for c in (client, other)] == [200, 200]
+        old = kms.credentials.current
+        key = derived_keys(old, time.time())["aws4_request"]
+        assert sum(m.data.count(key) for m in mappings(daemon.pid) if m.secure) == 2
+        imds.rotate()
+        kms.credentials.revoke(old.access_key_id)
+        wait_for(lambda: client.ask(DESCRIBE).status == 200)
+        nothing_of(daemon, secrets_of(old))
+        assert other.ask(DESCRIBE).status == 200
 
 
 @needs_root
