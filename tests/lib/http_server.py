@@ -75,14 +75,15 @@ class HttpServer:
         self.drop_connections()
 
     def drop_connections(self):
-        """Ends all connections; waits until their threads are done."""
+        """Ends all connections there are; waits until their threads are done."""
         with self._changed:
             deadline = time.monotonic() + 10
-            while self._live:
+            connections = set(self._live)
+            while connections := connections & self._live:
                 if time.monotonic() > deadline:
                     raise TimeoutError("a connection's thread doesn't end")
                 # More than once: one that is about to start TLS is changing its socket.
-                for connection in self._live:
+                for connection in connections:
                     connection.abort()
                 self._changed.wait(0.05)
 
