@@ -62,7 +62,8 @@ int connector_tls_new(X509_STORE *store, struct connector_tls **ret_tls)
 	SSL_CTX_set_read_ahead(tls->ctx, 1); /* a record's head and body with one system call */
 	SSL_CTX_set_session_cache_mode(tls->ctx,
 				       SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-	SSL_CTX_set_app_data(tls->ctx, tls);
+	if (SSL_CTX_set_app_data(tls->ctx, tls) != 1)
+		return -ENOMEM;
 	SSL_CTX_sess_set_new_cb(tls->ctx, on_session);
 	*ret_tls = TAKE_PTR(tls);
 	return 0;
