@@ -2,6 +2,7 @@
 """The daemon with the library of this folder preloaded, and all around it."""
 
 import contextlib
+import os
 import pathlib
 import sys
 
@@ -44,6 +45,9 @@ def lanes(tmp_path):
 
 
 def pytest_sessionfinish():
+    if "sanitize" in os.environ.get("KMS_VSOCK_PROXY_BUILD", ""):
+        figure("faults survived under AddressSanitizer", sum(survived.values()))
+        return
     for kind, points in sorted(survived.items()):
         figure(f"faults survived: {kind}", points)
     figure("faults survived, all kinds", sum(survived.values()))

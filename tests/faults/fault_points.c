@@ -61,9 +61,10 @@ static void *find(const char *name, void **at)
 
 /* ---- which thread calls ---- */
 
+static NEAR int known; /* 0: not yet */
+
 static enum fault_thread this_thread(void)
 {
-	static NEAR int known; /* 0: not yet */
 	char name[16] = "";
 
 	if (known)
@@ -669,12 +670,41 @@ int getentropy(void *p, size_t n)
 	return fails_with_errno(FAULT_RANDOM) ? -1 : NEXT(getentropy)(p, n);
 }
 
+struct beginning {
+	void *(*run)(void *);
+	void *arg;
+};
+
+/* Of a thread that a worker makes, for a lookup: it inherits the worker's name. */
+static void *begin(void *userdata)
+{
+	struct beginning b = *(struct beginning *)userdata;
+
+	known = 1 + FAULT_RESOLVER;
+	free(userdata);
+	return b.run(b.arg);
+}
+
 int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *),
 		   void *arg)
 {
+	struct beginning *b;
+	int e;
+
 	if (fails(FAULT_THREAD))
 		return page->error;
-	return NEXT(pthread_create)(thread, attr, run, arg);
+	if (this_thread() != FAULT_WORKER)
+		return NEXT(pthread_create)(thread, attr, run, arg);
+	inside = true;
+	b = malloc(sizeof(*b));
+	inside = false;
+	if (!b)
+		return EAGAIN;
+	*b = (struct beginning){run, arg};
+	e = NEXT(pthread_create)(thread, attr, begin, b);
+	if (e)
+		free(b);
+	return e;
 }
 
 /* ---- the beginning ---- */

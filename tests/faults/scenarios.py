@@ -195,6 +195,7 @@ class Reload(Signed):
         if said[2]:
             subject.encrypts = not subject.encrypts
         subject.wait_in_force(lambda: subject.may(ENCRYPT) == subject.encrypts)
+        subject.ask(DESCRIBE)
 
 
 class Refresh(Reload):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 AT_ONCE = {"Signed": 10, "Refused": 5, "RefusedHead": 3, "InPieces": 10, "Pipelined": 15,
            "BigReply": 10, "BigChunkedReply": 10}
 IN_LANES = {"Cold": 500, "Tunnel": 15, "Connect": 15}
-SAMPLED = {"Stale": 10, "Reload": 20, "Refresh": 20, "Container": 20}     # each 20th
+SAMPLED = {"Stale": 10, "Reload": 40, "Refresh": 40, "Container": 40}     # each 40th
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
@@ -40,6 +40,15 @@ def test_each_allocation_where_the_daemon_waits_after_it(lanes, name):
         scenario.configure(lane)
     points = sweep_in_lanes(lanes, scenario, "allocation", ["ENOMEM"], each=SAMPLED.get(name, 1))
     assert ONLY or points >= IN_LANES.get(name, 50)
+
+
+def test_each_allocation_of_a_lookup(lanes):
+    """The resolver's, all of them: nobody asks again for an answer that was lost."""
+    scenario = scenarios.Reload()
+    for lane in lanes:
+        scenario.configure(lane)
+    points = sweep_in_lanes(lanes, scenario, "allocation", ["ENOMEM"], threads=["resolver"])
+    assert ONLY or points >= 5
 
 
 def test_each_allocation_of_the_end(subject):
