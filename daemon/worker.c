@@ -323,12 +323,12 @@ static void on_message(struct message *m, void *userdata)
 	case MESSAGE_TEST_HOOK:
 #ifdef TEST_HOOKS
 		test_hook_run((enum test_hook)m->number, w->base);
-#endif
 		return;
+#endif
 	case MESSAGE_REJECTED:
 	case MESSAGE_DRAINED:
 	case MESSAGE_LOADED:
-		return; /* control's */
+		return; /* control's, or nobody's */
 	}
 }
 
