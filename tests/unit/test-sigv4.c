@@ -2,13 +2,17 @@
 #include "sigv4.h"
 
 #include <check.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <json-c/json.h>
 #include <openssl/hmac.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #define VECTORS 13
+#define DERIVATION 2 /* hashes before that of the key: of the body, of the request */
+#define HASHES (DERIVATION + 10) /* two for each of four steps, two for the signature */
 #define WALL ((usec_t)1767323045 * USEC_PER_SEC) /* 2026-01-02T03:04:05Z, of all vectors */
 
 /* One vector with what the signer takes, made from it. */
@@ -301,6 +305,95 @@ START_TEST(test_slash)
 }
 END_TEST
 
+/* ---- what stays on the stack ---- */
+
+#ifndef __SANITIZE_ADDRESS__ /* it has variables elsewhere, and forbids to read around them */
+static _Alignas(64) char stack[256 * 1024];
+
+/* What must not be there, and at which hash of the signature it is looked for: behind the
+ * derivation of the key, whose place later hashes would write over. */
+static struct {
+	int hashes, at;
+	struct slice texts[16];
+	size_t n_texts, n_found;
+} scan;
+
+/* The signer's calls come here, the executable being before libcrypto. */
+int EVP_DigestInit_ex2(EVP_MD_CTX *context, const EVP_MD *type, const OSSL_PARAM params[])
+{
+	static int (*original)(EVP_MD_CTX *, const EVP_MD *, const OSSL_PARAM[]);
+
+	if (!original)
+		original = dlsym(RTLD_NEXT, "EVP_DigestInit_ex2");
+	if (++scan.hashes == scan.at)
+		for (size_t i = 0; i < scan.n_texts; i++)
+			scan.n_found += memmem(stack, sizeof(stack), scan.texts[i].p,
+					       scan.texts[i].n) != NULL;
+	return original(context, type, params);
+}
+
+static void *sign_there(void *userdata)
+{
+	const struct vector *v = userdata;
+	struct sigv4_signature got;
+
+	ck_assert_int_eq(sigv4_sign(signer, &v->credentials, &v->request, WALL, &got), 0);
+	return NULL;
+}
+
+/* Signs on `stack`, and returns how many of the texts are on it at the given hash. */
+static size_t found_at(int hash, struct vector *v)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+
+	memset(stack, 0, sizeof(stack));
+	signer_forget(signer);
+	scan.hashes = 0;
+	scan.at = hash;
+	scan.n_found = 0;
+	ck_assert_int_eq(pthread_attr_init(&attributes), 0);
+	ck_assert_int_eq(pthread_attr_setstack(&attributes, stack, sizeof(stack)), 0);
+	ck_assert_int_eq(pthread_create(&thread, &attributes, sign_there, v), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	pthread_attr_destroy(&attributes);
+	ck_assert_int_eq(scan.hashes, HASHES);
+	return scan.n_found;
+}
+
+START_TEST(test_no_key_stays_on_the_stack)
+{
+	unsigned char key[4 + 256] = "AWS4", keys[4][32];
+	const char *secret;
+	struct vector v;
+	size_t n;
+
+	load(0, &v);
+	secret = v.credentials.secret_access_key;
+	n = strlen(secret);
+	ck_assert_uint_ge(n, 40);
+
+	const struct slice steps[] = {SLICE("20260102"), v.request.region, v.request.service,
+				      SLICE("aws4_request")};
+
+	scan.n_texts = 0;
+	scan.texts[scan.n_texts++] = (struct slice){secret, 16};
+	/* No key is long enough to be written over it. */
+	scan.texts[scan.n_texts++] = (struct slice){secret + n - 8, 8};
+	memcpy(key + 4, secret, n);
+	n += 4;
+	for (size_t i = 0; i < ELEMENTSOF(steps); i++, n = sizeof(keys[i])) {
+		hmac(key, n, steps[i]);
+		memcpy(keys[i], key, sizeof(keys[i]));
+		scan.texts[scan.n_texts++] = (struct slice){(char *)keys[i], sizeof(keys[i])};
+	}
+	ck_assert_uint_ge(found_at(DERIVATION + 1, &v), 1);
+	ck_assert_uint_eq(found_at(HASHES - 1, &v), 0);
+	ck_assert_uint_eq(found_at(HASHES, &v), 0);
+}
+END_TEST
+#endif
+
 int main(void)
 {
 	Suite *suite = suite_create("sigv4");
@@ -316,6 +409,9 @@ int main(void)
 	tcase_add_loop_test(tcase, test_sizes, 0, ELEMENTSOF(sizes));
 	tcase_add_loop_test(tcase, test_openssl_agrees, 0, ELEMENTSOF(secret_sizes));
 	tcase_add_test(tcase, test_slash);
+#ifndef __SANITIZE_ADDRESS__
+	tcase_add_test(tcase, test_no_key_stays_on_the_stack);
+#endif
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
