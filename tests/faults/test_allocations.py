@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 AT_ONCE = {"Signed": 10, "Refused": 5, "RefusedHead": 3, "InPieces": 10, "Pipelined": 15,
            "BigReply": 10, "BigChunkedReply": 10}
 IN_LANES = {"Cold": 500, "Tunnel": 15, "Connect": 15}
-SAMPLED = {"Stale": 10, "Reload": 40, "Refresh": 40, "Container": 40}     # each 40th
+SAMPLED = {"Stale": 5, "Reload": 40, "Refresh": 40, "Container": 40}     # each 40th
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
