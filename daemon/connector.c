@@ -43,30 +43,50 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 	return 1; /* it is ours now */
 }
 
+static int new_context(struct connector_tls *tls, X509_STORE *store, SSL_CTX **ret_ctx)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+
+	if (!ctx || SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 ||
+	    SSL_CTX_set_app_data(ctx, tls) != 1) {
+		SSL_CTX_free(ctx);
+		return -ENOMEM;
+	}
+	SSL_CTX_set1_cert_store(ctx, store);
+	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+	/* Else the last answer stays in OpenSSL's buffer in clear, as long as the connection.
+	 */
+	SSL_CTX_set_options(ctx, SSL_OP_CLEANSE_PLAINTEXT | SSL_OP_NO_RENEGOTIATION);
+	/* What is sent again is sent from where it goes on. */
+	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE);
+	SSL_CTX_set_read_ahead(ctx, 1); /* a record's head and body with one system call */
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(ctx, on_session);
+	*ret_ctx = ctx;
+	return 0;
+}
+
 int connector_tls_new(X509_STORE *store, struct connector_tls **ret_tls)
 {
 	_cleanup_(connector_tls_freep) struct connector_tls *tls = calloc(1, sizeof(*tls));
 
-	if (!tls)
+	if (!tls || new_context(tls, store, &tls->ctx) < 0)
 		return -ENOMEM;
-	tls->ctx = SSL_CTX_new(TLS_client_method());
-	if (!tls->ctx || SSL_CTX_set_min_proto_version(tls->ctx, TLS1_2_VERSION) != 1)
-		return -ENOMEM;
-	SSL_CTX_set1_cert_store(tls->ctx, store);
-	SSL_CTX_set_verify(tls->ctx, SSL_VERIFY_PEER, NULL);
-	/* Else the last answer stays in OpenSSL's buffer in clear, as long as the connection.
-	 */
-	SSL_CTX_set_options(tls->ctx, SSL_OP_CLEANSE_PLAINTEXT | SSL_OP_NO_RENEGOTIATION);
-	/* What is sent again is sent from where it goes on. */
-	SSL_CTX_set_mode(tls->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE);
-	SSL_CTX_set_read_ahead(tls->ctx, 1); /* a record's head and body with one system call */
-	SSL_CTX_set_session_cache_mode(tls->ctx,
-				       SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-	if (SSL_CTX_set_app_data(tls->ctx, tls) != 1)
-		return -ENOMEM;
-	SSL_CTX_sess_set_new_cb(tls->ctx, on_session);
 	*ret_tls = TAKE_PTR(tls);
 	return 0;
+}
+
+/* Connections that are there keep the context they were made with. */
+void connector_tls_renew(struct connector_tls *tls)
+{
+	SSL_CTX *ctx;
+
+	if (new_context(tls, SSL_CTX_get_cert_store(tls->ctx), &ctx) < 0)
+		return;
+	SSL_CTX_free(tls->ctx);
+	tls->ctx = ctx;
+	SSL_SESSION_free(tls->session);
+	tls->session = NULL;
 }
 
 struct connector_tls *connector_tls_free(struct connector_tls *tls)

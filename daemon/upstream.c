@@ -135,6 +135,7 @@ static void upstream_failed(struct upstream *u, const char *why, usec_t now)
 	log_down(u);
 	u->hold = u->hold ? MIN(u->hold * 2, HOLD_MAX) : HOLD_FIRST;
 	u->hold_until = now + u->hold;
+	connector_tls_renew(u->tls);
 
 	if (!u->literal && u->addresses && now - u->addresses_at > ADDRESSES_RETRY)
 		(void)start_lookup(u); /* it may have moved */
