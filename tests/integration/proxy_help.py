@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the daemon share: more enclaves, raw bytes on a connection, usual requests."""
 
+import contextlib
 import fcntl
+import pathlib
+import signal
 import struct
 import termios
 
@@ -38,6 +41,19 @@ def wait_taken(client):
         held = fcntl.ioctl(client.sock.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
         return struct.unpack("i", held)[0]
     wait_for(lambda: unread() == 0, message=lambda: f"{unread()} bytes were not read")
+
+
+@contextlib.contextmanager
+def stopped(daemon):
+    """Every thread of it; the signal alone leaves one that runs a moment to answer in."""
+    def state(task):
+        return (task / "stat").read_text(encoding="ascii").rpartition(") ")[2][0]
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        wait_for(lambda: all(state(t) == "T" for t in pathlib.Path(f"/proc/{daemon.pid}/task").iterdir()))
+        yield
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
 
 
 def ended(client):

@@ -3,7 +3,6 @@
 
 import concurrent.futures
 import select
-import signal
 import socket
 import threading
 import time
@@ -14,7 +13,7 @@ import wire_table
 from daemon import Daemon, wait_for
 from kms_client import CONTENT_TYPE, request
 from proxy_help import (
-    add_enclave, DESCRIBE, ended, KEY, limits, NOT_ALLOWED, receive, wait_taken)
+    add_enclave, DESCRIBE, ended, KEY, limits, NOT_ALLOWED, receive, stopped, wait_taken)
 from standins import LocalImds, LocalKms
 
 STATUS = {"framing": (400, "SerializationException"), "head-too-large": (431, "SerializationException"),
@@ -503,15 +502,13 @@ def overtakes(daemon, other, floods, each):
     with daemon.client(other) as quick:
         for client in (quick, *floods):
             assert client.ask(NOT_ALLOWED).status == 400
-        daemon.process.send_signal(signal.SIGSTOP)
-        for client in floods:
-            client.send(NOT_ALLOWED * each)
-        daemon.process.send_signal(signal.SIGCONT)
+        with stopped(daemon):
+            for client in floods:
+                client.send(NOT_ALLOWED * each)
         for _ in range(20):
             assert quick.ask(NOT_ALLOWED).status == 400
-        daemon.process.send_signal(signal.SIGSTOP)
-        answered = sum(count_answers(client) for client in floods)
-        daemon.process.send_signal(signal.SIGCONT)
+        with stopped(daemon):
+            answered = sum(count_answers(client) for client in floods)
     for client in floods:
         assert [client.read().status for _ in range(each)] == [400] * each
     return answered < each * len(floods)

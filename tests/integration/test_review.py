@@ -3,26 +3,9 @@
 stopped for a while (SIGSTOP) finds all of it at once."""
 
 import contextlib
-import signal
 import time
 
-from daemon import wait_for
-from proxy_help import DESCRIBE, NOT_ALLOWED, ended
-
-
-@contextlib.contextmanager
-def stopped(daemon):
-    daemon.process.send_signal(signal.SIGSTOP)
-    wait_for(lambda: _state(daemon) == "T")
-    try:
-        yield
-    finally:
-        daemon.process.send_signal(signal.SIGCONT)
-
-
-def _state(daemon):
-    with open(f"/proc/{daemon.pid}/stat", encoding="ascii") as f:
-        return f.read().rpartition(") ")[2][0]
+from proxy_help import DESCRIBE, NOT_ALLOWED, ended, stopped
 
 
 def test_requests_that_wait_for_their_turn_are_not_late(daemon):

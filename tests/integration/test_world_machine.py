@@ -14,7 +14,7 @@ import pytest
 
 from daemon import program, wait_for
 from journal_help import make_journal
-from proxy_help import DESCRIBE, first_client, KEY, wait_taken
+from proxy_help import DESCRIBE, first_client, KEY, stopped, wait_taken
 from tunnel_help import SLOW
 from world_help import World
 
@@ -200,14 +200,13 @@ def test_stopped_for_a_while(world):
             for client in clients:
                 client.send(DESCRIBE[:40])
                 wait_taken(client)
-            world.daemon.process.send_signal(signal.SIGSTOP)
-            clients += [stack.enter_context(world.client()) for _ in range(10)]
-            for client in clients[:10]:
-                client.send(DESCRIBE[40:])
-            for client in clients[10:]:
-                client.send(DESCRIBE)
-            assert not select.select([c.sock for c in clients], [], [], 2)[0]
-            world.daemon.process.send_signal(signal.SIGCONT)
+            with stopped(world.daemon):
+                clients += [stack.enter_context(world.client()) for _ in range(10)]
+                for client in clients[:10]:
+                    client.send(DESCRIBE[40:])
+                for client in clients[10:]:
+                    client.send(DESCRIBE)
+                assert not select.select([c.sock for c in clients], [], [], 2)[0]
             assert [client.read().status for client in clients] == [200] * 20
 
 
