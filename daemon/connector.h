@@ -18,10 +18,11 @@ struct connector_tls;
 /* Takes a reference of the store. -ENOMEM. */
 _must_check_ int connector_tls_new(X509_STORE *store, struct connector_tls **ret_tls);
 
-/* Its connectors go before it. Accepts and returns NULL. */
 /* After a failure to connect: out of memory, OpenSSL makes contexts without some of their
  * algorithms and says that all went well. One that can't be renewed stays as it is. */
 void connector_tls_renew(struct connector_tls *tls);
+
+/* Its connectors go before it. Accepts and returns NULL. */
 struct connector_tls *connector_tls_free(struct connector_tls *tls);
 DEFINE_CLEANUP(struct connector_tls *, connector_tls_free)
 
