@@ -88,20 +88,22 @@ static uint64_t address(const struct vhost_device *device, const void *p)
 
 static void share_memory(struct vhost_device *device)
 {
-	struct {
-		struct vhost_memory head;
-		struct vhost_memory_region region;
-	} table = {
-		.head.nregions = 1,
-		.region = {.memory_size = sizeof *device->memory},
-	};
+	struct vhost_memory *table =
+		calloc(1, sizeof *table + sizeof(struct vhost_memory_region));
 
+	if (!table)
+		die("calloc");
 	device->memory = mmap(NULL, sizeof *device->memory, PROT_READ | PROT_WRITE,
 			      MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (device->memory == MAP_FAILED)
 		die("mmap");
-	table.region.userspace_addr = (uintptr_t)device->memory;
-	CONTROL(device, VHOST_SET_MEM_TABLE, &table);
+	table->nregions = 1;
+	table->regions[0] = (struct vhost_memory_region){
+		.memory_size = sizeof *device->memory,
+		.userspace_addr = (uintptr_t)device->memory,
+	};
+	CONTROL(device, VHOST_SET_MEM_TABLE, table);
+	free(table);
 }
 
 static void open_queue(struct vhost_device *device, unsigned index)
@@ -183,7 +185,7 @@ static void fill_queues(struct vhost_device *device)
 struct vhost_device *vhost_device_open(uint64_t cid)
 {
 	struct vhost_device *device = calloc(1, sizeof *device);
-	uint64_t features;
+	uint64_t features = 0;
 
 	if (!device)
 		die("calloc");
