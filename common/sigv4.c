@@ -314,6 +314,14 @@ static struct derived_key *find_key(struct signer *s, uint64_t serial, struct sl
 	return found;
 }
 
+/* OpenSSL wipes the state of a hash, but not what its functions saved of it below us. */
+__attribute__((noinline)) static void wipe_stack(void)
+{
+	unsigned char below[4096];
+
+	explicit_bzero(below, sizeof(below));
+}
+
 /* The MAC of s->string with the key for these credentials and s->scope. */
 static int make_signature(struct signer *s, const struct credentials *credentials,
 			  const struct sigv4_request *request, usec_t wall,
@@ -330,6 +338,7 @@ static int make_signature(struct signer *s, const struct credentials *credential
 	if (r >= 0)
 		r = mac(s, (struct slice){(char *)key->key, HASH_SIZE}, buf_slice(&s->string),
 			ret_mac);
+	wipe_stack();
 	return r;
 }
 
