@@ -80,7 +80,7 @@ static const char *duration_text(const struct audit_record *r, char *out, size_t
 {
 	bool is_long = r->duration >= USEC_PER_SEC;
 	usec_t tenth = (is_long ? USEC_PER_SEC : USEC_PER_MSEC) / 10;
-	usec_t tenths = (r->duration + tenth / 2) / tenth;
+	usec_t tenths = r->duration / tenth + (r->duration % tenth >= tenth / 2);
 
 	if (r->duration < 0)
 		snprintf(out, size, "unknown time");
