@@ -55,7 +55,8 @@ static void put(struct slice s)
 	uint32_t n = (uint32_t)s.n;
 
 	fwrite(&n, sizeof(n), 1, stdout);
-	fwrite(s.p, 1, s.n, stdout);
+	if (s.n)
+		fwrite(s.p, 1, s.n, stdout);
 }
 
 static void put_string(struct slice canonical)
