@@ -141,13 +141,13 @@ def test_a_host_that_is_not_listed_is_refused(unit, enclaves):
 
 def test_an_enclave_that_grants_no_credit_is_ended_at_its_deadline(fast_unit):
     """It takes 4 KiB into its socket and reads nothing: neither an answer nor a tunnel waits for ever."""
-    fast_unit.config["enclaves"]["stingy"] = service.enclave(20)
+    fast_unit.config["enclaves"]["stingy"] = service.enclave(21)
     ask = request("DescribeKey", {"KeyId": "alias/payments"})
     hello = client_hello(NAME)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         allow(fast_unit, "127.0.0.1:{}".format(listener.getsockname()[1]), "stingy")
         fast_unit.start()
-        stingy = peers.VhostEnclave(20, window=4096)
+        stingy = peers.VhostEnclave(21, window=4096)
         try:
             with stingy.client(service.PORT) as warm:
                 assert warm.ask(ask).status == 200
