@@ -141,15 +141,13 @@ class Subject:
     # What it says.
 
     def said_so_far(self):
-        return self.daemon.log_path.stat().st_size
+        return self.daemon.log_size()
 
     def wait_said(self, pattern, start, deadline=DEADLINE):
         """The match in what was written behind `start`."""
         def look():
             assert self.daemon.process.poll() is None, "the daemon ended"
-            with open(self.daemon.log_path, "rb") as log:
-                log.seek(start)
-                return re.search(pattern, log.read().decode(errors="replace"))
+            return re.search(pattern, self.daemon.log(start))
         return wait_for(look, deadline, f"it didn't say {pattern!r}")
 
     # What must hold.
@@ -235,9 +233,7 @@ class Subject:
 
     def was_slow(self, start):
         """Whether a request was refused for its time alone, and that is rare."""
-        with open(self.daemon.log_path, encoding="utf-8", errors="replace") as log:
-            log.seek(start)
-            said = log.read()
+        said = self.daemon.log(start)
         running = self.daemon.process.poll() is None
         return running and not ONLY and self.slow < SLOW_POINTS and "timeout" in said
 

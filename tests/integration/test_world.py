@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from bridge import connect
 from kms_client import request
 from proxy_help import DESCRIBE, ended, NOT_ALLOWED
 from tls_certs import ServerIdentity
@@ -55,8 +56,7 @@ class Place:
 
     def tunnel(self, data):
         end = End(socket.AF_UNIX, socket.SOCK_STREAM)
-        end.settimeout(200)
-        end.connect(self.world.daemon.socket_path(self.name))
+        connect(end, self.world.daemon.socket_path(self.name), 200)
         end.sendall(data)
         return end
 

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+from bridge import connect
 from daemon import DEADLINE, wait_for
 from tls_hello import alert, client_hello
 
@@ -136,7 +137,7 @@ def running(daemon):
 def enclave(daemon, name="payments"):
     """A fresh connection to the daemon."""
     end = End(socket.AF_UNIX, socket.SOCK_STREAM)
-    end.connect(daemon.socket_path(name))
+    connect(end, daemon.socket_path(name), DEADLINE)
     return end
 
 

@@ -191,15 +191,13 @@ class World:
             return False
 
     def mark(self):
-        return self.daemon.log_path.stat().st_size
+        return self.daemon.log_size()
 
     def records(self, mark, **fields):
         """What the daemon has written since."""
-        with open(self.daemon.log_path, "rb") as log:
-            log.seek(mark)
-            lines = log.read().decode(errors="replace").splitlines()
         wanted = [str(v) for v in fields.values()]      # most lines aren't worth parsing
-        found = [parse_line(line) for line in lines if all(v in line for v in wanted)]
+        found = [parse_line(line) for line in self.daemon.log(mark).splitlines()
+                 if all(v in line for v in wanted)]
         return [r for r in found if all(r.get(n) == str(v) for n, v in fields.items())]
 
     @contextlib.contextmanager

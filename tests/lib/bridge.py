@@ -28,6 +28,15 @@ def parse_address(text):
     return (socket.AF_INET6 if ":" in host else socket.AF_INET), (host.strip("[]"), int(port))
 
 
+def connect(sock, address, seconds):
+    """Connects, and leaves a socket with this timeout. It blocks for it: of a Unix socket with a full
+    backlog one that blocks waits for room, as an enclave does, and one that doesn't is told EAGAIN."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", int(seconds), 0))
+    sock.settimeout(None)
+    sock.connect(address)
+    sock.settimeout(seconds)
+
+
 class Passage:
     """One bridged connection: the two sockets and, with record, the bytes of each direction."""
 

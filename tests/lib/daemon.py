@@ -165,8 +165,19 @@ class Daemon:
 
     # What it wrote.
 
-    def log(self):
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+    def log_size(self):
+        return self.log_path.stat().st_size
+
+    def log(self, start=0):
+        """What it wrote behind so many bytes; while it runs, as far as the last whole line: who reads
+        while it writes can meet half of one."""
+        if not self.log_path.exists():
+            return ""
+        running = self.process is not None and self.process.poll() is None
+        with open(self.log_path, "rb") as log:
+            log.seek(start)
+            said = log.read()
+        return said[:said.rfind(b"\n") + 1 if running else None].decode(errors="replace")
 
     def wait_log(self, pattern, deadline=DEADLINE):
         def look():

@@ -13,7 +13,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from bridge import parse_address
+from bridge import connect, parse_address
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
 
@@ -52,8 +52,7 @@ class Client:
             address = "{}:{}".format(*address)
         family, where = parse_address(address)
         self.sock = socket.socket(family, socket.SOCK_STREAM)
-        self.sock.settimeout(timeout)
-        self.sock.connect(where)
+        connect(self.sock, where, timeout)
         if family in (socket.AF_INET, socket.AF_INET6):
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if ca or context:

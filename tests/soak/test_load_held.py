@@ -9,6 +9,7 @@ import time
 import pytest
 
 from abuse import ALLOWED, REFUSED
+from bridge import connect
 from daemon import wait_for
 from echo_kms import ADDRESSES
 from figures import figure
@@ -42,10 +43,9 @@ def ask(sock, data, status):
     return time.monotonic() - start
 
 
-def connect(path):
+def client(path):
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(20)
-    sock.connect(path)
+    connect(sock, path, 20)
     return sock
 
 
@@ -55,10 +55,10 @@ def test_10000_idle_connections(tmp_path, many_descriptors):
         for enclave in made["enclaves"].values():
             enclave["limits"] = {"requests": "100000/s", "burst": 100000, "connections": 4096}
             enclave["allow"][0].pop("encryption_context")
-        with (daemon := CountedDaemon(tmp_path, made)), connect(daemon.socket_path(OTHER)) as other:
+        with (daemon := CountedDaemon(tmp_path, made)), client(daemon.socket_path(OTHER)) as other:
             ask(other, ALLOWED, 200)
             before = sample(daemon.pid)
-            held = [connect(daemon.socket_path(CROWDED[i % len(CROWDED)])) for i in range(IDLE)]
+            held = [client(daemon.socket_path(CROWDED[i % len(CROWDED)])) for i in range(IDLE)]
             try:
                 for sock in held:
                     ask(sock, REFUSED, 400)

@@ -14,6 +14,7 @@ import sys
 import time
 
 from abuse import HOST
+from bridge import connect
 from echo_kms import echo
 
 EACH = 0.002        # seconds from a request to the next
@@ -30,8 +31,7 @@ class Enclave:
         """None, or what is wrong; each tenth time on a new connection."""
         if self.sock is None or self.n % 10 == 0:
             self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.settimeout(DEADLINE)
-            self.sock.connect(self.path)
+            connect(self.sock, self.path, DEADLINE)
         self.n += 1
         marker = f"w-{self.n}"
         body = json.dumps({"KeyId": "alias/soak", "Plaintext": marker})
