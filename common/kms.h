@@ -43,11 +43,6 @@ const struct kms_action *kms_action(unsigned index);
 /* The index of the action of exactly this name, or -1. Binary search. */
 int kms_action_index(struct slice name);
 
-/* The name of the action that is nearest in spelling, for "did you mean"; NULL if none is near.
- * Case doesn't count, nor a prefix that ends in ':' or '.' (kms:Decrypt, TrentService.Decrypt).
- */
-const char *kms_action_similar(struct slice name);
-
 /* The parts of `arn:PARTITION:kms:REGION:ACCOUNT:RESOURCE` that somebody asks for. They point
  * into the text. */
 struct kms_arn {

@@ -9,7 +9,6 @@
 #include "limit.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <string.h>
 
 #define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -197,52 +196,4 @@ int kms_action_index(struct slice name)
 			low = middle + 1;
 	}
 	return -1;
-}
-
-/* Levenshtein's distance, case folded; `a` is at most LIMIT_NAME long. */
-static unsigned distance(struct slice a, const char *b)
-{
-	unsigned row[LIMIT_NAME + 1];
-
-	for (unsigned i = 0; i <= a.n; i++)
-		row[i] = i;
-	for (; *b; b++) {
-		unsigned diagonal = row[0]++;
-
-		for (size_t i = 1; i <= a.n; i++) {
-			bool same = tolower((unsigned char)a.p[i - 1]) ==
-				    tolower((unsigned char)*b);
-			unsigned insert_or_drop = MIN(row[i], row[i - 1]) + 1;
-			unsigned change = diagonal + !same;
-
-			diagonal = row[i];
-			row[i] = MIN(change, insert_or_drop);
-		}
-	}
-	return row[a.n];
-}
-
-const char *kms_action_similar(struct slice name)
-{
-	const char *best = NULL;
-	unsigned least;
-
-	for (size_t i = name.n; i > 0; i--)
-		if (name.p[i - 1] == ':' || name.p[i - 1] == '.') {
-			name = (struct slice){name.p + i, name.n - i};
-			break;
-		}
-	if (name.n == 0 || name.n > LIMIT_NAME)
-		return NULL;
-
-	least = (unsigned)name.n / 3 + 1; /* further off it would be a guess */
-	for (size_t i = 0; i < ELEMENTSOF(actions); i++) {
-		unsigned d = distance(name, actions[i].name);
-
-		if (d < least) {
-			least = d;
-			best = actions[i].name;
-		}
-	}
-	return best;
 }

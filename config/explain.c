@@ -180,12 +180,11 @@ static int unknown_enclave(const struct config *config, const char *name, struct
 
 static int unknown_action(const char *name, struct error *error)
 {
-	const char *similar = kms_action_similar(slice_from(name));
+	struct similar similar;
 
-	if (similar)
-		return error_set(error, "KMS has no action \"%s\"; did you mean \"%s\"?",
-				 CLIPPED(slice_from(name)), similar);
-	return error_set(error, "KMS has no action \"%s\"", CLIPPED(slice_from(name)));
+	similar_init_action(&similar, slice_from(name));
+	return error_set(error, "KMS has no action \"%s\"%s", CLIPPED(slice_from(name)),
+			 SIMILAR_PHRASE(&similar));
 }
 
 int config_explain(const struct config *config, const char *enclave, const char *action,

@@ -16,22 +16,22 @@ static bool has_wildcard(struct slice s)
 static void read_action(struct reader *r, const yaml_node_t *node, struct rule *rule)
 {
 	struct slice name = node_text(node);
-	const char *similar = kms_action_similar(name);
 	int i = kms_action_index(name);
+	struct similar similar;
 
-	if (i < 0 && has_wildcard(name))
+	if (i < 0 && has_wildcard(name)) {
 		reader_error(r, node,
 			     "actions: \"%s\": there are no wildcards; name each action",
 			     CLIPPED(name));
-	else if (i < 0 && similar)
-		reader_error(r, node, "actions: KMS has no action \"%s\"; did you mean \"%s\"?",
-			     CLIPPED(name), similar);
-	else if (i < 0)
-		reader_error(r, node, "actions: KMS has no action \"%s\"", CLIPPED(name));
-	else if (rule->actions >> i & 1)
+	} else if (i < 0) {
+		similar_init_action(&similar, name);
+		reader_error(r, node, "actions: KMS has no action \"%s\"%s", CLIPPED(name),
+			     SIMILAR_PHRASE(&similar));
+	} else if (rule->actions >> i & 1) {
 		reader_error(r, node, "actions: \"%s\" is listed twice", CLIPPED(name));
-	else
+	} else {
 		rule->actions |= UINT64_C(1) << i;
+	}
 }
 
 void read_actions(struct reader *r, const struct option *o, const yaml_node_t *node,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "similar.h"
 
+#include "kms.h"
 #include "limit.h"
 
 #include <stdio.h>
@@ -53,6 +54,18 @@ void similar_offer(struct similar *s, const char *name)
 		s->distance = d;
 		s->best = name;
 	}
+}
+
+void similar_init_action(struct similar *s, struct slice wanted)
+{
+	for (size_t i = wanted.n; i > 0; i--)
+		if (wanted.p[i - 1] == ':' || wanted.p[i - 1] == '.') {
+			wanted = (struct slice){wanted.p + i, wanted.n - i};
+			break;
+		}
+	similar_init(s, wanted);
+	for (unsigned i = 0; i < KMS_ACTIONS; i++)
+		similar_offer(s, kms_action(i)->name);
 }
 
 const char *similar_phrase(const struct similar *s, char *out, size_t size)

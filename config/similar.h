@@ -15,6 +15,10 @@ struct similar {
 void similar_init(struct similar *s, struct slice wanted);
 void similar_offer(struct similar *s, const char *name);
 
+/* Offers the actions of KMS, without what stands before the action's name in other places
+ * (kms:Decrypt, TrentService.Decrypt). */
+void similar_init_action(struct similar *s, struct slice wanted);
+
 /* "; did you mean \"NAME\"?", or "" if none was near. `out` has `size` bytes. Returns out. */
 const char *similar_phrase(const struct similar *s, char *out, size_t size);
 

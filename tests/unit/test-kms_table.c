@@ -259,43 +259,6 @@ START_TEST(index_by_name)
 }
 END_TEST
 
-START_TEST(similar)
-{
-	static const struct {
-		const char *name, *want;
-	} cases[] = {
-		{"Decrypt", "Decrypt"},
-		{"decrypt", "Decrypt"},
-		{"Decypt", "Decrypt"},
-		{"Decrpyt", "Decrypt"},
-		{"Encrpt", "Encrypt"},
-		{"Re-Encrypt", "ReEncrypt"},
-		{"GenerateDatakey", "GenerateDataKey"},
-		{"GenerateDataKeyWithoutPlain", "GenerateDataKeyWithoutPlaintext"},
-		{"kms:Decrypt", "Decrypt"},
-		{"TrentService.ListKey", "ListKeys"},
-		{"Sgn", "Sign"},
-		{"", NULL},
-		{"kms:", NULL},
-		{"*", NULL},
-		{"all", NULL},
-		{"kms:*", NULL},
-		{"AssumeRole", NULL},
-		{"PutObject", NULL},
-		{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL},
-		{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL},
-	};
-
-	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-		const char *got = kms_action_similar(slice_from(cases[i].name));
-
-		ck_assert_msg((got == NULL) == (cases[i].want == NULL) &&
-				      (!got || strcmp(got, cases[i].want) == 0),
-			      "%s: %s", cases[i].name, got);
-	}
-}
-END_TEST
-
 int main(void)
 {
 	TCase *tcase = tcase_create("table");
@@ -308,7 +271,6 @@ int main(void)
 	tcase_add_test(tcase, members_of_two_are_in_the_order_of_the_request);
 	tcase_add_loop_test(tcase, flag, 0, ELEMENTSOF(flags));
 	tcase_add_test(tcase, index_by_name);
-	tcase_add_test(tcase, similar);
 	suite_add_tcase(suite, tcase);
 
 	runner = srunner_create(suite);

@@ -92,6 +92,40 @@ START_TEST(longest_names)
 }
 END_TEST
 
+static const struct {
+	const char *wanted, *best;
+} actions[] = {
+	{"Decrypt", "Decrypt"},
+	{"decrypt", "Decrypt"},
+	{"Decypt", "Decrypt"},
+	{"Decrpyt", "Decrypt"},
+	{"Encrpt", "Encrypt"},
+	{"Re-Encrypt", "ReEncrypt"},
+	{"GenerateDatakey", "GenerateDataKey"},
+	{"GenerateDataKeyWithoutPlain", "GenerateDataKeyWithoutPlaintext"},
+	{"kms:Decrypt", "Decrypt"},
+	{"TrentService.ListKey", "ListKeys"},
+	{"Sgn", "Sign"},
+	{"", NULL},
+	{"kms:", NULL},
+	{"*", NULL},
+	{"all", NULL},
+	{"kms:*", NULL},
+	{"AssumeRole", NULL},
+	{"PutObject", NULL},
+	{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL},
+	{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL},
+};
+
+START_TEST(nearest_action)
+{
+	struct similar s;
+
+	similar_init_action(&s, slice_from(actions[_i].wanted));
+	ck_assert_pstr_eq(s.best, actions[_i].best);
+}
+END_TEST
+
 START_TEST(names_are_slices)
 {
 	char out[128];
@@ -113,6 +147,7 @@ int main(void)
 	tcase_add_loop_test(tcase, nearest, 0, ELEMENTSOF(rows));
 	tcase_add_test(tcase, first_of_equals);
 	tcase_add_test(tcase, longest_names);
+	tcase_add_loop_test(tcase, nearest_action, 0, ELEMENTSOF(actions));
 	tcase_add_test(tcase, names_are_slices);
 	suite_add_tcase(suite, tcase);
 
