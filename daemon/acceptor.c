@@ -20,22 +20,6 @@ struct acceptor {
 
 /* ---- accepting ---- */
 
-static void record_refused(struct acceptor *a, struct flood *flood, const struct peer *peer,
-			   const char *enclave, const char *reason, const char *detail)
-{
-	struct audit_record record;
-
-	if (!flood_admit(flood, clock_monotonic()))
-		return;
-	audit_record_init(&record, EVENT_CONNECTION);
-	snprintf(record.enclave, sizeof(record.enclave), "%s", enclave);
-	record.has_cid = peer->has_cid;
-	record.cid = peer->cid;
-	record.reason = reason;
-	snprintf(record.detail, sizeof(record.detail), "%s", detail);
-	audit_submit(a->audit, &record);
-}
-
 static struct worker *least_loaded(const struct acceptor *a)
 {
 	struct worker *best = a->workers[0];
@@ -56,6 +40,8 @@ static void hand_over(struct acceptor *a, int fd, const struct identity *identit
 	if (w == a->self) {
 		connection_new(w, fd, identity, clock_monotonic());
 	} else if (mailbox_send(w->mailbox, &m) < 0) {
+		connection_record(a->audit, &identity->enclave->flood, identity, "no-memory",
+				  "out of memory");
 		atomic_fetch_sub(&w->n_connections, 1);
 		gauge_return(&identity->enclave->connections, 1);
 		close(fd);
@@ -69,24 +55,23 @@ static void on_accepted(struct listener *listener, int fd, const struct sockaddr
 	const struct generation *generation = a->self->generation;
 	const struct config *config = generation->config;
 	struct peer peer = peer_identify(config, listener_enclave(listener), address, n);
-	struct enclave *e;
+	struct identity identity = {.has_cid = peer.has_cid, .cid = peer.cid};
 
 	if (peer.enclave < 0) {
-		record_refused(a, a->unknown, &peer, "", "unknown-peer",
-			       "no enclave has this CID");
+		connection_record(a->audit, a->unknown, &identity, "unknown-peer",
+				  "no enclave has this CID");
 		close(fd);
 		return;
 	}
-	e = generation->enclaves[peer.enclave];
-	if (!gauge_take(&e->connections, 1,
+	identity.enclave = generation->enclaves[peer.enclave];
+	if (!gauge_take(&identity.enclave->connections, 1,
 			config->enclaves[peer.enclave].limits.connections)) {
-		enclave_count(e, COUNTER_CONNECTIONS_REFUSED, 1);
-		record_refused(a, &e->flood, &peer, e->name, "connections",
-			       "limits.connections is reached");
+		connection_record(a->audit, &identity.enclave->flood, &identity, "connections",
+				  "limits.connections is reached");
 		close(fd);
 		return;
 	}
-	hand_over(a, fd, &(struct identity){peer.has_cid, peer.cid, e});
+	hand_over(a, fd, &identity);
 }
 
 void acceptor_start(struct acceptor *a, struct worker *self)

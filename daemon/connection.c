@@ -30,21 +30,24 @@ void connection_become_idle(struct connection *c, usec_t now)
 
 /* ---- the end ---- */
 
-/* One record for a connection that brought no request, limited like refusals are. */
-static void record_connection(struct connection *c, const char *reason, const char *detail)
+void connection_record(struct audit *audit, struct flood *flood, const struct identity *identity,
+		       const char *reason, const char *detail)
 {
 	struct audit_record record;
 
-	enclave_count(c->identity.enclave, COUNTER_CONNECTIONS_REFUSED, 1);
-	if (!flood_admit(&c->identity.enclave->flood, clock_monotonic()))
+	if (identity->enclave)
+		enclave_count(identity->enclave, COUNTER_CONNECTIONS_REFUSED, 1);
+	if (!flood_admit(flood, clock_monotonic()))
 		return;
 	audit_record_init(&record, EVENT_CONNECTION);
-	snprintf(record.enclave, sizeof(record.enclave), "%s", c->identity.enclave->name);
-	record.has_cid = c->identity.has_cid;
-	record.cid = c->identity.cid;
+	if (identity->enclave)
+		snprintf(record.enclave, sizeof(record.enclave), "%s",
+			 identity->enclave->name);
+	record.has_cid = identity->has_cid;
+	record.cid = identity->cid;
 	record.reason = reason;
 	snprintf(record.detail, sizeof(record.detail), "%s", detail);
-	audit_submit(c->worker->env.audit, &record);
+	audit_submit(audit, &record);
 }
 
 void connection_free(struct connection *c)
@@ -85,7 +88,8 @@ void connection_end_without_request(struct connection *c, const char *reason,
 {
 	(void)!rate_limit_take(&c->identity.enclave->requests,
 			       connection_config(c)->limits.requests, now, NULL);
-	record_connection(c, reason, detail);
+	connection_record(c->worker->env.audit, &c->identity.enclave->flood, &c->identity, reason,
+			  detail);
 	connection_free(c);
 }
 
@@ -140,16 +144,27 @@ static void on_io(evutil_socket_t fd, short what, void *userdata)
 	}
 }
 
+static void refuse_new(struct worker *w, int fd, const struct identity *identity,
+		       const char *reason, const char *detail)
+{
+	connection_record(w->env.audit, &identity->enclave->flood, identity, reason, detail);
+	close(fd);
+	gauge_return(&identity->enclave->connections, 1);
+	worker_connection_gone(w);
+}
+
 void connection_new(struct worker *w, int fd, const struct identity *identity, usec_t now)
 {
-	struct connection *c = calloc(1, sizeof(*c));
 	int enclave = generation_find(w->generation, identity);
+	struct connection *c;
 
-	if (!c || enclave < 0) {
-		close(fd);
-		gauge_return(&identity->enclave->connections, 1);
-		free(c);
-		worker_connection_gone(w);
+	if (enclave < 0) {
+		refuse_new(w, fd, identity, "unknown-peer", "a reload has removed the enclave");
+		return;
+	}
+	c = calloc(1, sizeof(*c));
+	if (!c) {
+		refuse_new(w, fd, identity, "no-memory", "out of memory");
 		return;
 	}
 	c->worker = w;
@@ -165,7 +180,7 @@ void connection_new(struct worker *w, int fd, const struct identity *identity, u
 	event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_ET, on_io, c);
 	enclave_count(identity->enclave, COUNTER_CONNECTIONS, 1);
 	if (event_add(&c->read_event, NULL) < 0)
-		connection_free(c);
+		connection_end_without_request(c, "no-memory", "out of memory", now);
 }
 
 /* ---- deadlines, reload, drain ---- */

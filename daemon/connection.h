@@ -15,6 +15,7 @@
 #include <event2/event_struct.h>
 #include <sys/queue.h>
 
+struct audit;
 struct request;
 struct tunnel;
 struct worker;
@@ -59,9 +60,14 @@ struct connection {
 	size_t lingered; /* bytes dropped */
 };
 
+/* One record of a connection that brought no request, limited by `flood` as refusals are, and one
+ * more in the count of its enclave; identity->enclave is NULL for a peer that is none. */
+void connection_record(struct audit *audit, struct flood *flood, const struct identity *identity,
+		       const char *reason, const char *detail);
+
 /* Takes over the descriptor. The caller took the enclave's `connections` gauge and counted it
- * for the worker: both end with the connection, which is at once if its enclave is gone or
- * memory ran out. */
+ * for the worker: both end with the connection, which is at once, with a record, if its enclave
+ * is gone or memory ran out. */
 void connection_new(struct worker *w, int fd, const struct identity *identity, usec_t now);
 
 /* Closes at once; a request in flight or a tunnel ends and is recorded. Frees the connection.
