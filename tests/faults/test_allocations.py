@@ -11,7 +11,7 @@ import scenarios
 from daemon import wait_for
 from fault_points import trace
 from proxy_help import DESCRIBE
-from subject import ONLY, sweep_in_lanes
+from subject import CLOSED, ONLY, sweep_in_lanes
 
 pytestmark = pytest.mark.skipif(
     "sanitize" in os.environ.get("KMS_VSOCK_PROXY_BUILD", ""),
@@ -49,6 +49,15 @@ def test_each_allocation_of_a_lookup(lanes):
         scenario.configure(lane)
     points = sweep_in_lanes(lanes, scenario, "allocation", ["ENOMEM"], threads=["resolver"])
     assert ONLY or points >= 5
+
+
+def test_a_connection_there_is_no_memory_for_has_its_record(subject):
+    with subject:
+        start = subject.said_so_far()
+        subject.page.arm("allocation", ["worker"], 1, "ENOMEM")
+        assert subject.ask(DESCRIBE) == CLOSED
+        assert subject.page.disarm() == 1
+        subject.wait_said(r"payments: connection closed \(no-memory\): out of memory .*REASON=no-memory", start)
 
 
 def test_each_allocation_of_the_end(subject):
