@@ -201,7 +201,7 @@ int document_init(struct document *d, struct slice text, struct findings *findin
 
 	if (text.n > DOCUMENT_BYTES) {
 		findings_add(findings, false, (struct place){0},
-			     "the file is larger than 1MiB");
+			     "the file is larger than %zuMiB", DOCUMENT_BYTES / MIB);
 		return -EINVAL;
 	}
 	if (slice_starts(

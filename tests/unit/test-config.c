@@ -480,7 +480,7 @@ START_TEST(largest_file)
 	_cleanup_(config_unrefp) struct config *c = NULL;
 	_cleanup_(freep) char *list = refused(larger, DOCUMENT_BYTES + 1);
 
-	ck_assert_str_eq(list, "test.yaml: error: the file is larger than 1MiB\n");
+	ck_assert_str_eq(list, "test.yaml: error: the file is larger than 4MiB\n");
 	ck_assert_int_eq(config_parse(text, DOCUMENT_BYTES, "test.yaml", &c, &findings), 0);
 }
 END_TEST
