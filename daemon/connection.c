@@ -30,8 +30,8 @@ void connection_become_idle(struct connection *c, usec_t now)
 
 /* ---- the end ---- */
 
-void connection_record(struct audit *audit, struct flood *flood, const struct identity *identity,
-		       const char *reason, const char *detail)
+void connection_record(struct audit *audit, struct flood *flood,
+		       const struct identity *identity, const char *reason, const char *detail)
 {
 	struct audit_record record;
 
@@ -41,8 +41,7 @@ void connection_record(struct audit *audit, struct flood *flood, const struct id
 		return;
 	audit_record_init(&record, EVENT_CONNECTION);
 	if (identity->enclave)
-		snprintf(record.enclave, sizeof(record.enclave), "%s",
-			 identity->enclave->name);
+		snprintf(record.enclave, sizeof(record.enclave), "%s", identity->enclave->name);
 	record.has_cid = identity->has_cid;
 	record.cid = identity->cid;
 	record.reason = reason;
@@ -88,8 +87,8 @@ void connection_end_without_request(struct connection *c, const char *reason,
 {
 	(void)!rate_limit_take(&c->identity.enclave->requests,
 			       connection_config(c)->limits.requests, now, NULL);
-	connection_record(c->worker->env.audit, &c->identity.enclave->flood, &c->identity, reason,
-			  detail);
+	connection_record(c->worker->env.audit, &c->identity.enclave->flood, &c->identity,
+			  reason, detail);
 	connection_free(c);
 }
 

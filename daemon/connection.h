@@ -60,10 +60,10 @@ struct connection {
 	size_t lingered; /* bytes dropped */
 };
 
-/* One record of a connection that brought no request, limited by `flood` as refusals are, and one
- * more in the count of its enclave; identity->enclave is NULL for a peer that is none. */
-void connection_record(struct audit *audit, struct flood *flood, const struct identity *identity,
-		       const char *reason, const char *detail);
+/* One record of a connection that brought no request, limited by `flood` as refusals are, and
+ * one more in the count of its enclave; identity->enclave is NULL for a peer that is none. */
+void connection_record(struct audit *audit, struct flood *flood,
+		       const struct identity *identity, const char *reason, const char *detail);
 
 /* Takes over the descriptor. The caller took the enclave's `connections` gauge and counted it
  * for the worker: both end with the connection, which is at once, with a record, if its enclave

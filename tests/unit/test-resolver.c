@@ -34,8 +34,8 @@ static void setup(void)
 	ck_assert_int_eq(resolver_new(&resolver), 0);
 }
 
-/* Until its threads have ended, or wait for a name server that doesn't answer: of one that is just
- * ending a leak checker no longer sees what it holds, and glibc has not freed it yet. */
+/* Until its threads have ended, or wait for a name server that doesn't answer: of one that is
+ * just ending a leak checker no longer sees what it holds, and glibc has not freed it yet. */
 static void wait_for_threads(void)
 {
 	const struct timespec moment = {.tv_nsec = 10000000};
