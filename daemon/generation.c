@@ -67,21 +67,17 @@ static bool store_is_whole(X509_STORE *store)
 static int load_store(const char *path, X509_STORE **ret_store, struct error *error)
 {
 	X509_STORE *store = X509_STORE_new();
+	int r = store ? 0 : -ENOMEM;
 
-	if (!store)
-		return -ENOMEM;
-	if (X509_STORE_load_file(store, path) != 1) {
-		ERR_clear_error();
-		X509_STORE_free(store);
-		return error_set(error, "%s: no CA certificate can be read from this file",
-				 path);
-	}
-	if (!store_is_whole(store)) {
-		ERR_clear_error();
-		X509_STORE_free(store);
-		return -ENOMEM;
-	}
+	if (r == 0 && X509_STORE_load_file(store, path) != 1)
+		r = error_set(error, "%s: no CA certificate can be read from this file", path);
+	if (r == 0 && !store_is_whole(store))
+		r = -ENOMEM;
 	ERR_clear_error();
+	if (r < 0) {
+		X509_STORE_free(store);
+		return r;
+	}
 	/* As libcurl has them: a listed intermediate is trusted. */
 	X509_STORE_set_flags(store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
 	*ret_store = store;
