@@ -85,6 +85,8 @@ struct acceptor *acceptor_drain(struct acceptor *a)
 {
 	struct message m = {.kind = MESSAGE_DRAIN};
 
+	for (size_t i = 0; i < a->n_listeners; i++)
+		listener_accept_rest(a->listeners[i]);
 	/* One that could not be told ends when the drain's time is over. */
 	for (unsigned i = 0; i < a->n_workers; i++)
 		if (a->workers[i] != a->self)

@@ -22,6 +22,7 @@
 
 struct listener {
 	int fd;
+	bool handed; /* by systemd: what waits there is for the next start */
 	bool started;
 	struct event event, pause;
 	listener_cb accepted;
@@ -98,15 +99,14 @@ static bool is_waiting(int fd)
 	return poll(&p, 1, 0) > 0;
 }
 
-static void on_connection(evutil_socket_t fd, short what, void *userdata)
+/* At least one is waiting. */
+static void accept_waiting(struct listener *l, int most)
 {
-	struct listener *l = userdata;
-
-	(void)what;
-	for (int i = 0; i < ACCEPTS && (i == 0 || is_waiting(fd)); i++) {
+	for (int i = 0; i < most && (i == 0 || is_waiting(l->fd)); i++) {
 		struct sockaddr_storage peer = {0};
 		socklen_t n = sizeof(peer);
-		int s = accept4(fd, (struct sockaddr *)&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int s = accept4(l->fd, (struct sockaddr *)&peer, &n,
+				SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (s >= 0) {
 			l->failing = false;
@@ -119,6 +119,19 @@ static void on_connection(evutil_socket_t fd, short what, void *userdata)
 			pause_accepting(l, errno);
 		return;
 	}
+}
+
+static void on_connection(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	accept_waiting(userdata, ACCEPTS);
+}
+
+void listener_accept_rest(struct listener *l)
+{
+	if (l->started && !l->handed && is_waiting(l->fd))
+		accept_waiting(l, BACKLOG);
 }
 
 /* ---- opening ---- */
@@ -248,6 +261,7 @@ static int open_socket(struct listener *l, const struct listener_config *config,
 
 	l->fd = take_handed(config, handed, &family);
 	if (l->fd >= 0) {
+		l->handed = true;
 		if ((family == AF_UNIX) == (l->enclave != NULL))
 			return 0;
 		return error_set(

@@ -29,6 +29,10 @@ _must_check_ int listener_new(const struct listener_config *config, const char *
 void listener_start(struct listener *l, struct event_base *base, listener_cb accepted,
 		    void *userdata);
 
+/* Accepts what waits already, before it is closed for good: closing would reset it. Of a socket
+ * that systemd handed over nothing: there it waits for the next start. */
+void listener_accept_rest(struct listener *l);
+
 /* Stops accepting, closes, and removes a Unix socket's file that we made. Returns NULL. */
 struct listener *listener_free(struct listener *l);
 DEFINE_CLEANUP(struct listener *, listener_free)

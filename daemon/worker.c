@@ -268,9 +268,9 @@ static void start_drain(struct worker *w)
 {
 	struct connection *c, *next;
 
-	w->draining = true;
 	if (w->acceptor)
 		w->acceptor = acceptor_drain(w->acceptor);
+	w->draining = true;
 	for (c = LIST_FIRST(&w->connections); c; c = next) {
 		next = LIST_NEXT(c, link);
 		connection_drain(c);

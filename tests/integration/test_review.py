@@ -67,10 +67,11 @@ def test_an_answer_read_ahead_with_the_one_before_is_given_to_nobody(daemon, kms
 
 
 def test_a_request_that_was_accepted_before_the_end_is_answered(daemon):
-    """The worker hears of the connection and of the end at once, and has read nothing yet."""
+    """The worker hears of the connections and of the end at once, and has read nothing yet, nor accepted
+    all of them: so many come not in one turn of the loop."""
     with daemon.start(), contextlib.ExitStack() as stack:
         with stopped(daemon):
-            clients = [stack.enter_context(daemon.client()) for _ in range(20)]
+            clients = [stack.enter_context(daemon.client()) for _ in range(60)]
             for client in clients:
                 client.send(DESCRIBE)
             daemon.process.terminate()
