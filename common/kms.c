@@ -241,35 +241,3 @@ enum kms_reply kms_check_reply(unsigned action, char *body, size_t n, struct jso
 		return KMS_REPLY_NO_CIPHERTEXT;
 	return KMS_REPLY_SAFE;
 }
-
-/* AWS writes it as Name, namespace#Name or Name:URL. */
-static struct slice bare_code(struct slice s)
-{
-	const char *colon = s.n ? memchr(s.p, ':', s.n) : NULL;
-	const char *hash;
-
-	if (colon)
-		s.n = (size_t)(colon - s.p);
-	hash = s.n ? memrchr(s.p, '#', s.n) : NULL;
-	if (hash) {
-		s.n -= (size_t)(hash + 1 - s.p);
-		s.p = hash + 1;
-	}
-	return s;
-}
-
-struct slice kms_error_code(char *body, size_t n, struct json_doc *doc)
-{
-	static const char *const members[] = {"__type", "code"};
-	size_t length;
-
-	if (json_read(body, n, doc, &length, NULL) == JSON_BAD)
-		return (struct slice){0};
-	for (unsigned k = 0; k < ELEMENTSOF(members); k++) {
-		int i = json_member(doc, 0, slice_from(members[k]));
-
-		if (i >= 0 && doc->nodes[i].type == JSON_STRING && doc->nodes[i].value.n > 0)
-			return bare_code(doc->nodes[i].value);
-	}
-	return (struct slice){0};
-}

@@ -95,8 +95,3 @@ enum kms_reply {
  * unreadable *ret_n is its canonical length. */
 _must_check_ enum kms_reply kms_check_reply(unsigned action, char *body, size_t n,
 					    struct json_doc *doc, size_t *ret_n);
-
-/* The error code of a reply that isn't 2xx: the text of __type (or code) before the first ':'
- * and behind the last '#'. Empty when the body holds none. Points into `body`, which is
- * rewritten in place also when it isn't JSON: whoever relays the body keeps a copy. */
-struct slice kms_error_code(char *body, size_t n, struct json_doc *doc);

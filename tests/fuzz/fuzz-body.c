@@ -7,6 +7,7 @@
 #include "../lib/policy_model.h"
 #include "../unit/policy_spec.h"
 #include "kms.h"
+#include "kms_error.h"
 #include "policy.h"
 
 #include <stdio.h>
@@ -233,7 +234,8 @@ static bool holds_text(const struct json_doc *doc, const char *member)
 static void check_reply(unsigned action, struct json_doc *doc, struct slice text)
 {
 	enum kms_reply reply;
-	struct slice code;
+	struct kms_error error;
+	struct slice type;
 	size_t n = 0;
 
 	reply = kms_check_reply(action, (char *)text.p, text.n, doc, &n);
@@ -246,10 +248,13 @@ static void check_reply(unsigned action, struct json_doc *doc, struct slice text
 	}
 	if (kms_action(action)->secrets[0] && holds_text(doc, kms_action(action)->secrets[0]))
 		must(reply == KMS_REPLY_LEAKS || reply == KMS_REPLY_UNREADABLE, "a leak");
-	code = kms_error_code((char *)text.p, text.n, doc);
-	must(code.n == 0 || (code.p > text.p && code.p + code.n < text.p + text.n &&
-			     !memchr(code.p, ':', code.n) && !memchr(code.p, '#', code.n)),
-	     "an error code with more in it");
+	if (!kms_error_read((char *)text.p, text.n, text, doc, &error, &n))
+		must(doc->nodes[0].type != JSON_OBJECT, "an object is no error");
+	for (unsigned at = 0; kms_error_next(&error, &at, &type);)
+		must(type.n > 0 && type.p >= text.p && type.p + type.n <= text.p + text.n &&
+			     !memchr(type.p, ':', type.n) && !memchr(type.p, '#', type.n) &&
+			     !memchr(type.p, ',', type.n),
+		     "an error type with more in it");
 }
 
 /* The bytes as what the configuration holds. */

@@ -525,45 +525,6 @@ START_TEST(reply)
 }
 END_TEST
 
-START_TEST(error_code)
-{
-	static const struct {
-		const char *body, *want;
-	} cases[] = {
-		{"{\"__type\":\"NotFoundException\",\"message\":\"x\"}", "NotFoundException"},
-		{" {\"Message\":\"x\",\"__type\" : \"AccessDeniedException\"}",
-		 "AccessDeniedException"},
-		{"{\"__type\":\"com.amazonaws.kms#NotFoundException\"}", "NotFoundException"},
-		{"{\"__type\":\"NotFoundException:http://a/b#c\"}", "NotFoundException"},
-		{"{\"__type\":\"a#b#ThrottlingException:http:\"}", "ThrottlingException"},
-		{"{\"code\":\"a#Throttling\"}", "Throttling"},
-		{"{\"code\":\"A\",\"__type\":\"B\"}", "B"},
-		{"{\"code\":\"A\",\"__type\":\"\"}", "A"},
-		{"{\"code\":\"A\",\"__type\":null}", "A"},
-		{"{\"__type\":\"a#\"}", ""},
-		{"{\"__type\":\":x\"}", ""},
-		{"{\"__type\":\"#\"}", ""},
-		{"{\"message\":\"x\"}", ""},
-		{"{\"__type\":{\"__type\":\"A\"}}", ""},
-		{"{\"a\":{\"__type\":\"A\"}}", ""},
-		{"{\"__type\":\"A\",\"__type\":\"B\"}", ""},
-		{"[\"__type\",\"A\"]", ""},
-		{"{\"__type\":\"A\"", ""},
-		{"null", ""},
-		{"", ""},
-		{"<Error><Code>A</Code></Error>", ""},
-	};
-
-	for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-		_cleanup_(freep) char *body = strdup(cases[i].body);
-		struct slice got = kms_error_code(body, strlen(body), &doc);
-
-		ck_assert_msg(slice_eq_str(got, cases[i].want), "%s: %.*s", cases[i].body,
-			      (int)got.n, got.p);
-	}
-}
-END_TEST
-
 int main(void)
 {
 	TCase *names = tcase_create("names"), *bodies = tcase_create("bodies");
@@ -582,7 +543,6 @@ int main(void)
 	tcase_add_test(base64, base64_every_byte);
 	tcase_add_test(base64, limit_of_the_document);
 	tcase_add_loop_test(answers, reply, 0, ELEMENTSOF(replies));
-	tcase_add_test(answers, error_code);
 	suite_add_tcase(suite, names);
 	suite_add_tcase(suite, bodies);
 	suite_add_tcase(suite, base64);
