@@ -44,6 +44,6 @@ enum kms_blame {
 enum kms_blame kms_error_blame(const struct kms_error *error, const char **ret_type);
 
 /* Whether the text holds the secret, or so much of it that it could be told: a piece of some 64
- * bytes, or all of one that is shorter. The beginning of a long secret doesn't count: that of a
- * session token says only who made it and where. */
+ * bytes, or all of one that is shorter (below 16 bytes nothing is looked for). The beginning of
+ * a long secret doesn't count: that of a session token says only who made it and where. */
 _must_check_ bool kms_error_tells(struct slice text, struct slice secret);

@@ -2,6 +2,7 @@
 #include "generation.h"
 
 #include "compare.h"
+#include "credentials_health.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -109,7 +110,8 @@ static int load_stores(struct generation *g, struct error *error)
 }
 
 int generation_new(struct config *config, struct enclave_table *table,
-		   struct generation **ret_generation, struct error *error)
+		   struct credentials_health_table *health, struct generation **ret_generation,
+		   struct error *error)
 {
 	_cleanup_(generation_unrefp) struct generation *g = calloc(1, sizeof(*g));
 	int r;
@@ -122,12 +124,18 @@ int generation_new(struct config *config, struct enclave_table *table,
 	g->enclaves = calloc(config->n_enclaves + 1, sizeof(*g->enclaves));
 	g->stores = calloc(config->n_endpoints + 1, sizeof(*g->stores));
 	g->skews = calloc(config->n_endpoints + 1, sizeof(*g->skews));
-	if (!g->enclaves || !g->stores || !g->skews)
+	g->health = calloc(config->n_endpoints + 1, sizeof(struct credentials_health *));
+	if (!g->enclaves || !g->stores || !g->skews || !g->health)
 		return -ENOMEM;
 
 	for (size_t i = 0; i < config->n_enclaves; i++) {
 		g->enclaves[i] = enclave_table_get(table, config->enclaves[i].name);
 		if (!g->enclaves[i])
+			return -ENOMEM;
+	}
+	for (size_t i = 0; i < config->n_endpoints; i++) {
+		g->health[i] = credentials_health_get(health, config->endpoints[i].name);
+		if (!g->health[i])
 			return -ENOMEM;
 	}
 	r = load_stores(g, error);
@@ -153,6 +161,7 @@ struct generation *generation_unref(struct generation *g)
 		X509_STORE_free(g->stores[i]);
 	free(g->stores);
 	free(g->skews);
+	free(g->health);
 	free(g->enclaves);
 	config_unref(g->config);
 	free(g);

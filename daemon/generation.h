@@ -13,6 +13,9 @@
 
 #include <openssl/x509.h>
 
+struct credentials_health;
+struct credentials_health_table;
+
 struct generation {
 	_Atomic unsigned refs;
 	struct config *config;
@@ -20,10 +23,13 @@ struct generation {
 	X509_STORE **stores;       /* by endpoint: the CA certificates that may vouch for it */
 	struct skew *skews;  /* by endpoint: a wrong clock of one says nothing of others */
 	size_t memory_share; /* bytes of buffers each enclave may hold */
+
+	struct credentials_health **health; /* by endpoint; owned by their table */
 };
 
 /* Reads the CA files anew. Takes its own reference of `config`. `error` names the file. */
 _must_check_ int generation_new(struct config *config, struct enclave_table *table,
+				struct credentials_health_table *health,
 				struct generation **ret_generation, struct error *error);
 
 struct generation *generation_ref(struct generation *g);

@@ -2,6 +2,7 @@
 #include "reply.h"
 
 #include "connection.h"
+#include "credentials_health.h"
 #include "json.h"
 #include "kms.h"
 #include "kms_error.h"
@@ -13,19 +14,6 @@
 #include <stdio.h>
 
 #define PARK_TIME (3 * USEC_PER_SEC) /* for new credentials: IMDS answers within 2 s or not */
-
-/* Waits for other credentials than those that were rejected, or goes on at once if they are
- * here already. */
-static void wait_for_credentials(struct request *r, usec_t now)
-{
-	struct message m = {.kind = MESSAGE_REJECTED, .id = r->credentials->serial};
-	bool asked = r->worker->credentials == r->credentials &&
-		     mailbox_send(r->worker->env.control, &m) == 0;
-
-	request_park(r, now + PARK_TIME);
-	if (!asked)
-		request_unpark(r, now);
-}
 
 static int add_header(struct buf *out, enum reply_header header, struct slice value)
 {
@@ -80,6 +68,11 @@ static bool must_be_sealed(const struct request *r)
 	       (kms_action((unsigned)r->action)->flags & KMS_SECRET_REPLY);
 }
 
+static struct credentials_health *health_of(const struct request *r)
+{
+	return r->generation->health[r->endpoint];
+}
+
 /* A success that blames us is a contradiction; whatever it is, it isn't for the enclave. */
 static bool blames_us(struct request *r)
 {
@@ -103,6 +96,7 @@ static void take_success(struct request *r, usec_t now)
 		request_refuse(r, REFUSAL_UPSTREAM_MALFORMED, r->record.detail, now);
 		return;
 	}
+	credentials_health_success(health_of(r), r->credentials, r->worker->env.control);
 	if (must_be_sealed(r)) {
 		switch (kms_check_reply((unsigned)r->action, body->p, body->n, &r->worker->doc,
 					&n)) {
@@ -160,15 +154,36 @@ static void refuse_non_error(struct request *r, usec_t now)
 		       r->record.detail, now);
 }
 
+/* The credentials are rejected: true if the request waits for others, or was sent with those
+ * that are here by now. Only the first rejection of some credentials makes wait, and what is
+ * rejected until that is over waits along; later requests are told at once. */
+static bool try_others(struct request *r, bool told, usec_t now)
+{
+	usec_t end = credentials_wait_end(r->credentials, now, PARK_TIME);
+
+	if (r->signed_again)
+		return false;
+	r->signed_again = true;
+	if (r->worker->credentials != r->credentials)
+		request_submit(r, now);
+	else if (told && now < end)
+		request_park(r, end);
+	else
+		return false;
+	return true;
+}
+
 /* KMS doesn't take what we signed. Its answer may hold the session token (KMS echoes what was
  * signed), and is never relayed. */
 static void take_blame(struct request *r, enum kms_blame blame, const char *type, usec_t now)
 {
-	if (blame == KMS_BLAME_CREDENTIALS && !r->signed_again) {
-		r->signed_again = true;
-		wait_for_credentials(r, now);
+	bool others = blame == KMS_BLAME_CREDENTIALS;
+	bool told = r->worker->credentials == r->credentials &&
+		    credentials_health_rejection(health_of(r), r->credentials, type, others,
+						 r->worker->env.control);
+
+	if (others && try_others(r, told, now))
 		return;
-	}
 	snprintf(r->record.detail, sizeof(r->record.detail), "AWS KMS answered %s", type);
 	request_refuse(r, REFUSAL_BAD_CREDENTIALS, r->record.detail, now);
 }

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """KMS doesn't take our credentials or our signature: its answer may echo what was signed, with the
-session token, and goes to no enclave."""
+session token, and goes to no enclave. While it goes on, only the first request waits for others."""
+
+import socket
+import time
 
 import pytest
 
+from daemon import wait_for
 from kms_client import request
 from proxy_help import DESCRIBE, KEY
 
@@ -65,8 +69,7 @@ def test_a_type_that_blames_us_is_enough_wherever_it_stands(daemon, kms, faults,
             assert (answer.status, answer.error) == (503, "ServiceUnavailableException"), answer
             assert not answer.header("x-amzn-ErrorType")
         record = daemon.record(REASON="bad-credentials", count=2)
-        if blamed not in (EXPIRED, "UnrecognizedClientException"):
-            assert f"AWS KMS answered {blamed}" in record["MESSAGE"]
+        assert f"AWS KMS answered {blamed}" in record["MESSAGE"]
         assert_no_token(kms, daemon, answer)
         kms.clear()
         assert enclave.ask(DESCRIBE).status == 200
@@ -143,3 +146,199 @@ def test_an_access_key_id_in_an_error_is_no_leak(daemon, kms):
     with daemon, daemon.client() as enclave:
         kms.fault("error", error_type="NotFoundException", message=f"Invalid keyId {kms.credentials.current.access_key_id}")
         assert enclave.ask(request("DescribeKey", {"KeyId": KEY})).error == "NotFoundException"
+
+
+# While KMS rejects the credentials.
+
+WAIT = 3            # seconds that the first rejection waits for others
+AT_ONCE = WAIT / 2
+REJECTS, ACCEPTS = "AWS KMS rejects the credentials", "AWS KMS accepts the credentials again"
+
+
+def said(daemon, what):
+    return [r for r in daemon.records() if what in r["MESSAGE"]]
+
+
+def rejected(enclave):
+    """How long it took until the answer."""
+    start = time.monotonic()
+    answer = enclave.ask(DESCRIBE)
+    assert (answer.status, answer.error) == (503, "ServiceUnavailableException"), answer
+    return time.monotonic() - start
+
+
+def test_only_the_first_rejection_waits_and_recovery_is_noticed(daemon, kms, imds):
+    with daemon, daemon.client() as enclave, daemon.client() as another:
+        assert enclave.ask(DESCRIBE).status == 200
+        fault = kms.fault("expired_token", count=None)
+        asked = len(imds.requests)
+        assert rejected(enclave) > WAIT - 0.1
+        before = len(kms.requests)
+        for client in (enclave, another) * 5:
+            assert rejected(client) < AT_ONCE
+        assert len(kms.requests) == before + 10     # each was signed and sent
+        [record] = said(daemon, REJECTS)
+        assert record["LEVEL"] == "error" and "ExpiredTokenException" in record["MESSAGE"]
+        assert (record["ENDPOINT"], record["ACCESS_KEY_ID"]) == ("kms", kms.credentials.current.access_key_id)
+        assert not said(daemon, ACCEPTS)
+        assert [r.action for r in imds.requests[asked:]] == ["ListRoles", "GetCredentials"]
+        kms.clear(fault.number)
+        for _ in range(5):      # with the same credentials
+            assert another.ask(DESCRIBE).status == 200
+        daemon.wait_log(ACCEPTS)
+        [record] = said(daemon, ACCEPTS)
+        assert record["LEVEL"] == "notice"
+        assert (record["ENDPOINT"], record["ACCESS_KEY_ID"]) == ("kms", kms.credentials.current.access_key_id)
+        kms.fault("unrecognized_client", count=None)
+        assert rejected(enclave) < AT_ONCE          # the same credentials have had their wait
+        wait_for(lambda: len(said(daemon, REJECTS)) == 2)
+        assert len(said(daemon, ACCEPTS)) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_rejected_while_the_first_waits_waits_as_long(daemon, kms, workers):
+    daemon.config["workers"] = workers
+    with daemon:
+        clients = [daemon.client() for _ in range(8)]
+        kms.fault("expired_token", count=None)
+        start = time.monotonic()
+        clients[0].send(DESCRIBE)
+        daemon.wait_log(REJECTS)
+        wait_for(lambda: time.monotonic() > start + WAIT / 2)
+        for client in clients[1:]:
+            client.send(DESCRIBE)
+        for client in clients:
+            assert client.read().status == 503
+        # All at the end of the first one's wait (the sweep is every 250 ms), not at their own.
+        assert WAIT - 0.1 < time.monotonic() - start < WAIT * 1.5 - 0.1
+        for client in clients:
+            assert rejected(client) < AT_ONCE
+            client.close()
+        assert len(said(daemon, REJECTS)) == 1
+
+
+def test_those_that_wait_go_on_with_new_credentials(daemon, kms, imds):
+    with daemon, daemon.client() as first, daemon.client() as second:
+        old = kms.credentials.current.access_key_id
+        imds.fault("delay", seconds=1)
+        kms.credentials.revoke(old)
+        imds.rotate()
+        first.send(DESCRIBE)
+        daemon.wait_log(REJECTS)
+        second.send(DESCRIBE)
+        assert (first.read().status, second.read().status) == (200, 200)
+        daemon.wait_log(ACCEPTS)
+        assert (len(said(daemon, REJECTS)), len(said(daemon, ACCEPTS))) == (1, 1)
+        assert said(daemon, ACCEPTS)[0]["ACCESS_KEY_ID"] == kms.credentials.current.access_key_id != old
+
+
+def test_new_credentials_begin_anew(daemon, kms, tmp_path):
+    def write():
+        current = kms.credentials.rotate()
+        (tmp_path / "new").write_text(f"[default]\naws_access_key_id = {current.access_key_id}\naws_secret_access_key ="
+                                      f" {current.secret_access_key}\naws_session_token = {current.token}\n")
+        (tmp_path / "new").chmod(0o600)
+        (tmp_path / "new").replace(tmp_path / "own")
+        return current.access_key_id
+
+    keys = [write()]
+    daemon.config["credentials"] = {"source": "file", "file": str(tmp_path / "own")}
+    fault = kms.fault("expired_token", count=None)
+    with daemon, daemon.client() as enclave:
+        assert rejected(enclave) > WAIT - 0.1
+        assert rejected(enclave) < AT_ONCE
+        keys.append(write())
+        daemon.wait_log(rf"credentials valid.*{keys[1]}")
+        assert rejected(enclave) > WAIT - 0.1
+        assert rejected(enclave) < AT_ONCE
+        assert [r["ACCESS_KEY_ID"] for r in said(daemon, REJECTS)] == keys
+        kms.clear(fault.number)
+        assert enclave.ask(DESCRIBE).status == 200
+        daemon.wait_log(ACCEPTS)
+        assert [r["ACCESS_KEY_ID"] for r in said(daemon, ACCEPTS)] == keys[1:]
+
+
+def test_two_workers_tell_of_a_change_once(daemon, kms):
+    daemon.config["workers"] = 2
+    with daemon:
+        clients = [daemon.client() for _ in range(20)]
+        fault = kms.fault("expired_token", count=None)
+        for turn in range(2):
+            for client in clients:
+                client.send(DESCRIBE)
+            assert {client.read().status for client in clients} == {503}
+        kms.clear(fault.number)
+        for client in clients:
+            client.send(DESCRIBE)
+        assert {client.read().status for client in clients} == {200}
+        daemon.wait_log(ACCEPTS)
+        for client in clients:
+            assert client.ask(DESCRIBE).status == 200
+            client.close()
+        assert (len(said(daemon, REJECTS)), len(said(daemon, ACCEPTS))) == (1, 1)
+
+
+def test_an_endpoint_that_rejects_what_another_takes_is_told_once(daemon, kms):
+    """As a region does that the account hasn't enabled; both Hosts lead to the one local KMS."""
+    daemon.config["endpoints"]["off"] = {**daemon.config["endpoints"]["kms"], "host": "localhost"}
+    daemon.config["enclaves"]["payments"]["endpoints"] = ["kms", "off"]
+    here, off = (request("DescribeKey", {"KeyId": KEY}, host=h) for h in (next(iter(kms.hosts)), "localhost"))
+    with daemon, daemon.client() as enclave:
+        statuses = []
+        for _ in range(6):
+            statuses.append(enclave.ask(here).status)
+            kms.fault("unrecognized_client")
+            statuses.append(enclave.ask(off).status)
+        assert statuses == [200, 503] * 6
+        assert [r["ENDPOINT"] for r in said(daemon, REJECTS)] == ["off"]
+        assert not said(daemon, ACCEPTS)
+        assert enclave.ask(off).status == 200
+        daemon.wait_log(ACCEPTS)
+        assert [r["ENDPOINT"] for r in said(daemon, ACCEPTS)] == ["off"]
+
+
+def test_a_reload_forgets_nothing(daemon, kms):
+    with daemon, daemon.client() as enclave:
+        fault = kms.fault("invalid_signature", count=None)
+        assert rejected(enclave) < AT_ONCE      # others would not help
+        daemon.config["endpoints"]["kms"]["reply_timeout"] = "7s"
+        daemon.reload()
+        with daemon.client() as another:
+            rejected(another)
+            kms.clear(fault.number)
+            assert another.ask(DESCRIBE).status == 200
+        daemon.wait_log(ACCEPTS)
+        assert (len(said(daemon, REJECTS)), len(said(daemon, ACCEPTS))) == (1, 1)
+
+
+def test_a_kms_that_wavers_fills_no_journal(daemon, kms):
+    with daemon, daemon.client() as enclave:
+        for _ in range(30):
+            kms.fault("invalid_signature")
+            rejected(enclave)
+            assert enclave.ask(DESCRIBE).status == 200
+        daemon.record(REASON="bad-credentials", count=20)      # the flood limit's burst
+        wait_for(lambda: len(said(daemon, ACCEPTS)) == len(said(daemon, REJECTS)))
+        assert 1 <= len(said(daemon, REJECTS)) <= 5
+
+
+def test_the_status_line_says_so(daemon, kms, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / "notify"))
+        notify.settimeout(20)
+        daemon.environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+
+        def await_status(wanted):
+            def look():
+                lines = notify.recv(4096).decode().splitlines()     # the watchdog's come all the time
+                return any(line.startswith("STATUS=Serving") and wanted(line) for line in lines)
+            wait_for(look)
+
+        with daemon, daemon.client() as enclave:
+            await_status(lambda s: "; credentials valid until" in s)
+            fault = kms.fault("invalid_signature", count=None)
+            rejected(enclave)
+            await_status(lambda s: "; endpoint kms rejects the credentials; credentials valid until" in s)
+            kms.clear(fault.number)
+            assert enclave.ask(DESCRIBE).status == 200
+            await_status(lambda s: "rejects" not in s and "; credentials valid until" in s)

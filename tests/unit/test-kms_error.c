@@ -163,6 +163,8 @@ START_TEST(tells_a_short_one)
 	ck_assert(kms_error_tells(SLICE("a t0ken-of-thirty-characters----- b"), token));
 	ck_assert(!kms_error_tells(SLICE("a t0ken-of-thirty-characters---- b"), token));
 	ck_assert(!kms_error_tells(SLICE("a"), token));
+	ck_assert(kms_error_tells(SLICE("a 16 bytes-long--- b"), SLICE("16 bytes-long---")));
+	ck_assert(!kms_error_tells(SLICE("a 15 bytes-long-- b"), SLICE("15 bytes-long--")));
 	ck_assert(!kms_error_tells((struct slice){0}, token));
 	ck_assert(!kms_error_tells(SLICE("a"), (struct slice){0})); /* long-term credentials */
 	ck_assert(!kms_error_tells((struct slice){0}, (struct slice){0}));
