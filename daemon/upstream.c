@@ -475,7 +475,7 @@ int upstream_new(const struct upstream_environment *environment,
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		TAILQ_INIT(&u->connections[i]);
 	u->shares = calloc(config->n_enclaves + 1, sizeof(*u->shares));
-	if (!u->shares || connector_tls_new(generation->stores[endpoint], &u->tls) < 0)
+	if (!u->shares || connector_tls_new(generation->trusts[endpoint].store, &u->tls) < 0)
 		return -ENOMEM;
 	u->n_shares = (unsigned)config->n_enclaves;
 	for (unsigned i = 0; i < u->n_shares; i++)
