@@ -46,8 +46,13 @@ static void relay(struct request *r, size_t body_n, usec_t now)
 {
 	const struct http_reply *reply = &r->call.reply;
 	struct connection *c = r->connection;
-	bool close = c->close || c->retired || r->worker->draining;
+	bool close;
 
+	if (!c) {
+		request_end(r, r->gone, 0, now);
+		return;
+	}
+	close = c->close || c->retired || r->worker->draining;
 	if (write_head(reply, close, body_n, &r->answer) < 0) {
 		r->answer.n = 0;
 		request_refuse(r, REFUSAL_INTERNAL, NULL, now);
@@ -161,7 +166,7 @@ static bool try_others(struct request *r, bool told, usec_t now)
 {
 	usec_t end = credentials_wait_end(r->credentials, now, PARK_TIME);
 
-	if (r->signed_again)
+	if (r->signed_again || r->call.final)
 		return false;
 	r->signed_again = true;
 	if (r->worker->credentials != r->credentials)
@@ -210,7 +215,7 @@ static void take_error(struct request *r, usec_t now)
 		request_refuse(r, REFUSAL_REPLY_LEAKS, NULL, now);
 		return;
 	}
-	if (!r->signed_again && clock_explains(r, &error)) {
+	if (!r->signed_again && !r->call.final && clock_explains(r, &error)) {
 		r->signed_again = true;
 		request_submit(r, now);
 		return;
@@ -241,6 +246,7 @@ static void take_reply(struct request *r, usec_t now)
 	};
 
 	skew_learn(request_skew(r), &sample);
+	r->record.kms_status = reply->status;
 	if (reply->headers[REPLY_REQUEST_ID].p)
 		audit_copy(r->record.aws_request_id, sizeof(r->record.aws_request_id),
 			   reply->headers[REPLY_REQUEST_ID]);
@@ -268,6 +274,10 @@ void reply_take(struct upstream_call *call, enum upstream_result result, const c
 		r->record.upstream = (call->received ?: now) - call->sent;
 	if (result == UPSTREAM_REPLY) {
 		take_reply(r, now);
+		return;
+	}
+	if (result == UPSTREAM_NOT_SENT && r->gone) {
+		connection_close(r->connection, r->gone);
 		return;
 	}
 	if (why)

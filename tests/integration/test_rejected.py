@@ -297,6 +297,24 @@ def test_an_endpoint_that_rejects_what_another_takes_is_told_once(daemon, kms):
         assert [r["ENDPOINT"] for r in said(daemon, ACCEPTS)] == ["off"]
 
 
+def test_what_comes_for_a_client_that_has_gone_counts_too(daemon, kms):
+    def ask_and_go():
+        kms.fault("delay", seconds=0.5)
+        before = len(kms.requests)
+        with daemon.client() as gone:
+            gone.send(DESCRIBE)
+            kms.wait_for_requests(before + 1)
+        daemon.record(REASON="client-gone", count=before + 1)
+
+    with daemon:
+        kms.fault("expired_token")
+        ask_and_go()
+        daemon.wait_log(REJECTS)
+        ask_and_go()
+        daemon.wait_log(ACCEPTS)
+        assert len(kms.requests) == 2       # nobody waits for what others would bring
+
+
 def test_a_reload_forgets_nothing(daemon, kms):
     with daemon, daemon.client() as enclave:
         fault = kms.fault("invalid_signature", count=None)
