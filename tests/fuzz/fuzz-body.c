@@ -230,12 +230,34 @@ static bool holds_text(const struct json_doc *doc, const char *member)
 	return i >= 0 && doc->nodes[i].type == JSON_STRING && doc->nodes[i].value.n > 0;
 }
 
+/* As an error's body, and as its header. */
+static void check_error(struct json_doc *doc, struct slice text)
+{
+	const char *blamed = "";
+	struct kms_error error;
+	struct slice type;
+	size_t n = 0;
+
+	if (!kms_error_read((char *)text.p, text.n, text, doc, &error, &n))
+		must(doc->nodes[0].type != JSON_OBJECT, "an object is no error");
+	for (unsigned at = 0; kms_error_next(&error, &at, &type);)
+		must(type.n > 0 && type.p >= text.p && type.p + type.n <= text.p + text.n &&
+			     !memchr(type.p, ':', type.n) && !memchr(type.p, '#', type.n) &&
+			     !memchr(type.p, ',', type.n),
+		     "an error type with more in it");
+	type = kms_error_type(&error);
+	must((kms_error_blame(&error, &blamed) != KMS_BLAME_REQUEST) == (*blamed != 0) &&
+		     says(text, blamed) && (type.n > 0 || !*blamed),
+	     "blame without a type");
+	must(kms_error_tells(text, text) == (text.n >= 16), "a text that does not tell itself");
+	must(!kms_error_tells((struct slice){text.p, text.n / 2}, text) || text.n >= 64,
+	     "less than a piece tells");
+}
+
 /* `text` is canonical, so that reading it again changes nothing. */
 static void check_reply(unsigned action, struct json_doc *doc, struct slice text)
 {
 	enum kms_reply reply;
-	struct kms_error error;
-	struct slice type;
 	size_t n = 0;
 
 	reply = kms_check_reply(action, (char *)text.p, text.n, doc, &n);
@@ -248,13 +270,7 @@ static void check_reply(unsigned action, struct json_doc *doc, struct slice text
 	}
 	if (kms_action(action)->secrets[0] && holds_text(doc, kms_action(action)->secrets[0]))
 		must(reply == KMS_REPLY_LEAKS || reply == KMS_REPLY_UNREADABLE, "a leak");
-	if (!kms_error_read((char *)text.p, text.n, text, doc, &error, &n))
-		must(doc->nodes[0].type != JSON_OBJECT, "an object is no error");
-	for (unsigned at = 0; kms_error_next(&error, &at, &type);)
-		must(type.n > 0 && type.p >= text.p && type.p + type.n <= text.p + text.n &&
-			     !memchr(type.p, ':', type.n) && !memchr(type.p, '#', type.n) &&
-			     !memchr(type.p, ',', type.n),
-		     "an error type with more in it");
+	check_error(doc, text);
 }
 
 /* The bytes as what the configuration holds. */
