@@ -131,6 +131,15 @@ def test_no_error_that_holds_the_session_token_is_relayed(daemon, kms, faults):
         assert enclave.ask(DESCRIBE).status == 200
 
 
+def test_no_escape_hides_the_session_token_in_an_error(daemon, kms):
+    with daemon, daemon.client() as enclave:
+        token = "".join("\\/" if c == "/" else f"\\u{ord(c):04x}" if c in "+=x" else c for c in kms.credentials.current.token)
+        kms.fault("error", error_type="ValidationException")
+        kms.fault("body", text='{"Error":{"Code":"Other","Message":["x-amz-security-token:%s"]}}' % token)
+        assert enclave.ask(DESCRIBE).status == 502
+        daemon.record(REASON="reply-leaks")
+
+
 def test_no_header_of_an_error_that_holds_the_session_token_is_relayed(daemon, kms):
     with daemon, daemon.client() as enclave:
         kms.fault("error", error_type="ValidationException")
