@@ -421,7 +421,7 @@ static const struct {
 	{"10.1.2.3", 1},
 	{"255.255.255.255", 1},
 	{"::1", 1},
-	{"[::1]", 1},
+	{"[::1]", -1}, /* authority_parse() takes the brackets off */
 	{"fd00:ec2::254", 1},
 	{"", -1},
 	{"kms.eu-central-1.amazonaws.com.", -1},
