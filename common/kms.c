@@ -199,6 +199,7 @@ enum kms_result kms_read(unsigned action, const struct json_doc *doc,
 			return KMS_BAD;
 	if (!read_recipient(doc, &request.recipient, error))
 		return KMS_BAD;
+	request.has_token = row->token && json_member(doc, 0, slice_from(row->token)) >= 0;
 	*ret_request = request;
 	return KMS_OK;
 }

@@ -35,6 +35,9 @@ struct kms_action {
 	const char *const *contexts; /* the members that are an encryption context */
 	const char *const *secrets;  /* the members of its reply that hold a secret in clear */
 	unsigned flags;              /* enum kms_flag */
+	/* A member that names a grant without its key, so that it may be of any; NULL: none.
+	 * Not GrantTokens: they are of use for the request's own key only. */
+	const char *token;
 };
 
 /* Row `index` of the table; `index` < KMS_ACTIONS. */
@@ -68,6 +71,7 @@ struct kms_request {
 	struct slice keys[2]; /* values of the row's `keys`, canonical; .p NULL where absent */
 	int contexts[2];      /* nodes of the row's `contexts`, -1 where absent */
 	enum kms_recipient recipient;
+	bool has_token;             /* the row's `token` is there, with whatever value */
 	const struct json_doc *doc; /* borrowed: valid until the worker reads the next body */
 };
 

@@ -16,7 +16,7 @@
 #define KEY_ID LIST("KeyId")
 #define CONTEXT LIST("EncryptionContext")
 
-/* name, members, keys, contexts, secrets of the reply, flags */
+/* name, members, keys, contexts, secrets of the reply, flags, and what few have */
 static const struct kms_action actions[] = {
 	{"CancelKeyDeletion", KEY_ID, KEY_ID, NONE, NONE, KMS_PRIVILEGE},
 	{"ConnectCustomKeyStore", LIST("CustomKeyStoreId"), NONE, NONE, NONE, KMS_PRIVILEGE},
@@ -130,7 +130,7 @@ static const struct kms_action actions[] = {
 	      "Description", "Tags"),
 	 KEY_ID, NONE, NONE, KMS_PRIVILEGE},
 	{"RetireGrant", LIST("GrantToken", "KeyId", "GrantId", "DryRun"), KEY_ID, NONE, NONE,
-	 KMS_DESTRUCTIVE},
+	 KMS_DESTRUCTIVE, .token = "GrantToken"},
 	{"RevokeGrant", LIST("KeyId", "GrantId", "DryRun"), KEY_ID, NONE, NONE,
 	 KMS_DESTRUCTIVE},
 	{"RotateKeyOnDemand", KEY_ID, KEY_ID, NONE, NONE, 0},

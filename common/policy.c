@@ -50,13 +50,16 @@ struct question {
 	struct key_range keys[2]; /* where request->keys[] are listed */
 };
 
-/* A rule with `keys` never allows an action that names none: it would not limit it. */
+/* A rule with `keys` never allows an action that names none, nor what names a grant but not the
+ * key it is of: it would not limit them. */
 static bool allows_keys(const struct question *q, size_t rule, int *ret_failed)
 {
 	int i;
 
 	if (q->policy->rules[rule].any_key)
 		return true;
+	if (q->request->has_token)
+		return false;
 	for (i = 0; q->action->keys[i]; i++)
 		if (!q->request->keys[i].p ||
 		    !key_range_holds(q->keys[i], q->endpoint.region, rule)) {
@@ -201,7 +204,12 @@ static void explain_key(const struct verdict *v, const struct kms_request *reque
 	const struct kms_action *action = kms_action(request->action);
 	char key[LIMIT_LOG_VALUE];
 
-	if (v->key < 0)
+	if (v->key < 0 && request->has_token)
+		snprintf(out, size,
+			 "%s is limited to keys and %s has %s, which may be of another key's "
+			 "grant",
+			 rule, action->name, action->token);
+	else if (v->key < 0)
 		snprintf(out, size, "%s is limited to keys and %s names none", rule,
 			 action->name);
 	else if (!request->keys[v->key].p)

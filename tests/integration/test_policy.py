@@ -45,6 +45,7 @@ ENCLAVES = {
         rule("derive", ["DeriveSharedSecret"], [ECDH], plaintext="allow"),
         rule("random", ["GenerateRandom"], plaintext="allow"),
         rule("aliases", ["CreateAlias", "DeleteAlias"], [KEY_ID, "alias/mine"]),
+        rule("retire", ["RetireGrant"], [KEY_ID]),
     ]},
     # Two regions.
     "two": {"endpoints": ["eu", "us"], "allow": [
@@ -196,6 +197,9 @@ REFUSED = [
                             "SourceEncryptionContext": {"app": "payments"}}, "encryption-context", "rewrap", HOST_EU),
     ("clear", "ReEncrypt", {"SourceKeyId": KEY_ID, "DestinationKeyId": KEY_ID, "CiphertextBlob": BLOB,
                             "DestinationEncryptionContext": {"app": "payments"}}, "encryption-context", "rewrap", HOST_EU),
+    ("clear", "RetireGrant", {"GrantToken": BLOB}, "key", "retire", HOST_EU),      # of whatever key's grant
+    ("clear", "RetireGrant", {"KeyId": KEY_ID, "GrantToken": BLOB}, "key", "retire", HOST_EU),
+    ("clear", "RetireGrant", {"KeyId": KEY_ID, "GrantId": "a" * 64, "GrantToken": BLOB}, "key", "retire", HOST_EU),
     ("sealed", "Decrypt", {"KeyId": KEY, "CiphertextBlob": BLOB}, "encryption-context", "unwrap", HOST_EU),
     ("sealed", "Decrypt", {"KeyId": KEY, "CiphertextBlob": BLOB, "EncryptionContext": {"app": "payments"}},
      "encryption-context", "unwrap", HOST_EU),

@@ -260,7 +260,8 @@ def _fit(rng, config, rule, action, endpoint):
             members[name] = _fit_context(rng, rule)
     if model.takes_recipient(action) and (rule.get("plaintext") != "allow" or chance(rng, .3)):
         members["Recipient"] = good_recipient(rng)
-    for name in sorted(model.ACTIONS[action] - members.keys() - set(model.LOOKED_AT)):
+    tokens = model.token_members(action) if rule["keys"] != "any" else []
+    for name in sorted(model.ACTIONS[action] - members.keys() - set(model.LOOKED_AT) - set(tokens)):
         if chance(rng, .3):
             members[name] = _random_other(rng, name)
     return members
@@ -352,9 +353,15 @@ def make_null(rng, members, rule, action):
     members[name] = None
 
 
+def add_token(rng, members, rule, action):
+    members.setdefault(rng.choice(model.token_members(action)), rng.choice(["AAAA", "", None, 1]))
+
+
 def _changes(action):
     """Those that have something to change, the more likely ones several times."""
     changes = [add_unknown, make_null]
+    if model.token_members(action):
+        changes += [add_token] * 6
     if model.key_members(action):
         changes += [change_key] * 6 + [drop_key, drop_key, swap_keys]
     if model.context_members(action):

@@ -64,6 +64,8 @@ static enum policy_stage model_rule(const struct rule *rule, struct policy_endpo
 		return POLICY_ACTION;
 	if (!rule->any_key && n_keys == 0)
 		return POLICY_KEY;
+	if (!rule->any_key && json_member(request->doc, 0, SLICE("GrantToken")) >= 0)
+		return POLICY_KEY;
 	for (unsigned k = 0; k < n_keys && !rule->any_key; k++)
 		if (!request->keys[k].p || !model_key(rule, endpoint.region, request->keys[k]))
 			return POLICY_KEY;

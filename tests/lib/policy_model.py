@@ -45,6 +45,11 @@ def context_members(action):
     return [name for name in _CONTEXT_MEMBERS if name in ACTIONS[action]]
 
 
+def token_members(action):
+    """The members that name a grant, of whatever key."""
+    return [name for name in ("GrantToken",) if name in ACTIONS[action]]
+
+
 def takes_recipient(action):
     return "Recipient" in ACTIONS[action]
 
@@ -251,6 +256,8 @@ def _keys_hold(rule, action, members, region):
     if rule["keys"] == "any":
         return True
     names = key_members(action)
+    if any(name in members for name in token_members(action)):
+        return False
     return bool(names) and all(
         name in members and _key_allowed(members[name], rule["keys"], region) for name in names)
 

@@ -122,6 +122,8 @@ static void assert_row(const struct schema_row *row, const struct kms_action *ac
 	ck_assert_int_eq(!!(action->flags & KMS_RECIPIENT),
 			 in_parts(row->reply, row->n_reply, "CiphertextForRecipient"));
 	ck_assert_int_eq(!!(action->flags & KMS_SECRET_REPLY), length(action->secrets) > 0);
+	ck_assert_int_eq(action->token != NULL,
+			 in_parts(row->members, row->n_members, "GrantToken"));
 }
 
 START_TEST(table_is_the_schema)
