@@ -24,6 +24,9 @@ enum kms_flag {
 				   * nothing, so that a second time is as good as one */
 	KMS_DESTRUCTIVE = 1 << 3, /* a rule that allows it earns a warning */
 	KMS_PRIVILEGE = 1 << 4,   /* changes who may do what: a warning too */
+	KMS_DELEGATION = 1 << 5,  /* hands authority over a key to others, beyond what a rule
+				   * can limit: a rule must say `delegation: allow` */
+	KMS_LABEL = 1 << 6, /* changes aliases or tags, which policies may go by: a warning */
 };
 
 /* The lists end in NULL. At most two keys and two contexts. CreateGrant's Constraints aren't a
@@ -38,6 +41,11 @@ struct kms_action {
 	/* A member that names a grant without its key, so that it may be of any; NULL: none.
 	 * Not GrantTokens: they are of use for the request's own key only. */
 	const char *token;
+	/* What an action with KMS_DELEGATION hands authority to, for the journal: the member
+	 * that names a principal, in one of two ways, or the one that is a policy; NULL: none.
+	 */
+	const char *grantees[2];
+	const char *policy;
 };
 
 /* Row `index` of the table; `index` < KMS_ACTIONS. */
@@ -72,16 +80,18 @@ struct kms_request {
 	int contexts[2];      /* nodes of the row's `contexts`, -1 where absent */
 	enum kms_recipient recipient;
 	bool has_token;             /* the row's `token` is there, with whatever value */
+	bool has_policy;            /* the row's `policy`, likewise */
+	struct slice grantees[2];   /* values of the row's `grantees`; .p NULL where absent */
 	const struct json_doc *doc; /* borrowed: valid until the worker reads the next body */
 };
 
 enum kms_result { KMS_BAD = 0, KMS_OK };
 
 /* Understands a body that json_read() accepted: it is an object; every top-level member is in
- * the action's row; key members are non-empty strings; contexts are objects of strings;
- * Recipient is an object of AttestationDocument and KeyEncryptionAlgorithm (either may be
- * missing), both strings. So no null stands where policy looks. `error` (may be NULL) names the
- * member and what was expected. Pure, allocates nothing. */
+ * the action's row; members that name a key or a grantee are non-empty strings; contexts are
+ * objects of strings; Recipient is an object of AttestationDocument and KeyEncryptionAlgorithm
+ * (either may be missing), both strings. So no null stands where policy looks. `error` (may be
+ * NULL) names the member and what was expected. Pure, allocates nothing. */
 _must_check_ enum kms_result kms_read(unsigned action, const struct json_doc *doc,
 				      struct kms_request *ret_request, struct error *error);
 

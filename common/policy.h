@@ -32,7 +32,9 @@ struct rule {
 	size_t n_keys;
 	struct rule_context *contexts;
 	size_t n_contexts;
-	bool plaintext_allow; /* `plaintext: allow` */
+	bool plaintext_allow;  /* `plaintext: allow` */
+	bool delegation_allow; /* `delegation: allow`: there if an action has KMS_DELEGATION,
+				* and only then */
 };
 
 struct policy {

@@ -130,6 +130,9 @@ static void print_rule_found(const struct explanation *x, const struct verdict *
 		rule->plaintext_allow
 			? "allow: a secret in clear passes"
 			: "refuse: a reply with a secret in clear is not relayed");
+	if (rule->delegation_allow)
+		fputs("delegation: allow: authority over a key may be handed to others\n",
+		      x->f);
 }
 
 static int explain_request(const struct explanation *x, const struct kms_request *request)

@@ -5,6 +5,15 @@
 
 #include <string.h>
 
+static const struct {
+	unsigned flag;
+	const char *what;
+} warnings[] = {
+	{KMS_DESTRUCTIVE, "can destroy or disable keys or access to them"},
+	{KMS_PRIVILEGE, "changes who may use keys, or which"},
+	{KMS_LABEL, "changes aliases or tags, by which policies can decide who may use a key"},
+};
+
 static void check_action(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
 	int i = kms_action_index(node_text(node));
@@ -29,13 +38,37 @@ static void check_action(struct reader *r, const yaml_node_t *node, const struct
 			"actions: %s takes no Recipient and returns a secret in clear, which "
 			"plaintext: refuse forbids",
 			action->name);
-	if (action->flags & KMS_DESTRUCTIVE)
-		reader_warning(r, node,
-			       "actions: %s can destroy or disable keys or access to them",
-			       action->name);
-	if (action->flags & KMS_PRIVILEGE)
-		reader_warning(r, node, "actions: %s changes who may use keys, or which",
-			       action->name);
+	if ((action->flags & KMS_DELEGATION) && !rule->delegation_allow)
+		reader_error(r, node,
+			     "actions: %s hands authority over a key to others, whom no rule "
+			     "limits; if that is meant, add the line \"delegation: allow\" to "
+			     "rule \"%s\"",
+			     action->name, rule->name ?: "");
+	for (size_t k = 0; k < ELEMENTSOF(warnings); k++)
+		if (action->flags & warnings[k].flag)
+			reader_warning(r, node, "actions: %s %s", action->name,
+				       warnings[k].what);
+}
+
+static bool lists_delegation(const struct rule *rule)
+{
+	for (unsigned i = 0; i < KMS_ACTIONS; i++)
+		if ((rule->actions >> i & 1) && (kms_action(i)->flags & KMS_DELEGATION))
+			return true;
+	return false;
+}
+
+/* Consent to nothing would stand there unseen when such an action is added. */
+static void check_delegation(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	const yaml_node_t *actions = reader_member(r, node, "actions");
+	bool all_read = actions && actions->type == YAML_SEQUENCE_NODE &&
+			node_count(actions) == (size_t)__builtin_popcountll(rule->actions);
+
+	if (rule->delegation_allow && all_read && !lists_delegation(rule))
+		reader_error(r, reader_member(r, node, "delegation"),
+			     "delegation: allow has no effect, since no action of the rule "
+			     "hands authority over a key to others; remove the line");
 }
 
 static bool is_region_of(const struct reader *r, const struct rule *rule, struct slice region)
@@ -83,6 +116,7 @@ static void check_rule(struct reader *r, const yaml_node_t *node, const struct r
 		check_action(r, item, rule);
 	for (size_t i = 0; (item = document_item(&r->document, keys, i)); i++)
 		check_key(r, item, rule);
+	check_delegation(r, node, rule);
 }
 
 static void check_rules(struct reader *r, const yaml_node_t *list, const struct policy *policy)

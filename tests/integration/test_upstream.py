@@ -9,6 +9,7 @@ import time
 import pytest
 
 from kms_client import request
+from proxy_help import allow
 from standins import VARIANTS
 
 KEY = "alias/payments"
@@ -21,11 +22,6 @@ def other_enclave(daemon):
     daemon.config["listen"].append({"unix": str(daemon.folder / "ledger.sock"), "enclave": "ledger"})
     daemon.config["enclaves"]["ledger"] = dict(daemon.config["enclaves"]["payments"])
     return "ledger"
-
-
-def allow(daemon, *actions):
-    daemon.config["enclaves"]["payments"]["allow"].append(
-        {"name": "more", "actions": list(actions), "keys": "any", "plaintext": "allow"})
 
 
 BAD_ANSWERS = [

@@ -92,6 +92,10 @@ def _random_rule(rng, config, enclave, likely, name):
     actions.update(rng.sample(fit, rng.randint(0 if actions else 1, min(4, len(fit)))))
     rule["actions"] = rng.sample(sorted(actions), len(actions))
 
+    if actions & model.DELEGATING:
+        rule["delegation"] = "allow"
+    elif chance(rng, .1):
+        rule["delegation"] = "refuse"
     rule["keys"] = "any"
     if "keys" in kind:
         rule["keys"] = _random_keys(rng, [config["endpoints"][e]["region"] for e in endpoints])

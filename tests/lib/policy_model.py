@@ -35,6 +35,10 @@ SECRET = frozenset(("Decapsulate", "Decrypt", "DeriveSharedSecret", "Encapsulate
 
 
 LOOKED_AT = (*_KEY_MEMBERS, *_CONTEXT_MEMBERS, "Recipient")
+# Of CreateGrant: what the audit record tells.
+_GRANTEES = ("GranteePrincipal", "GranteeServicePrincipal")
+# A rule lists one of these if and only if it has `delegation: allow`.
+DELEGATING = frozenset(("CreateGrant", "CreateKey", "PutKeyPolicy", "ReplicateKey"))
 
 
 def key_members(action):
@@ -144,7 +148,7 @@ def _is_texts(value):
 
 def _check(name, value):
     """One of the members that the policy looks at."""
-    if name in _KEY_MEMBERS:
+    if name in _KEY_MEMBERS + _GRANTEES:
         good = _is_text(value) and value != ""
     elif name in _CONTEXT_MEMBERS:
         good = _is_texts(value)
@@ -160,7 +164,7 @@ def read_body(action, body):
     for name, value in members.items():
         if name not in ACTIONS[action]:
             raise Refused(f"{name} is no member")
-        if name in LOOKED_AT:
+        if name in LOOKED_AT or action == "CreateGrant" and name in _GRANTEES:
             _check(name, value)
     return members
 

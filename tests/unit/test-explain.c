@@ -29,6 +29,11 @@ static const char text[] = "listen: [{vsock: 8000}]\n"
 			   "        endpoints: [us]\n"
 			   "        keys: any\n"
 			   "        plaintext: allow\n"
+			   "      - name: grants\n"
+			   "        actions: [CreateGrant]\n"
+			   "        keys: [alias/g]\n"
+			   "        delegation: allow\n"
+			   "        endpoints: [us]\n"
 			   "  tunnel-only:\n"
 			   "    cid: 17\n"
 			   "    tunnel: {hosts: [\"h:443\"]}\n";
@@ -109,6 +114,13 @@ static const struct {
 	 1,
 	 {"verdict:    refused\n", "host:       port is not a number from 1 to 65535\n"}},
 	{"payments",
+	 "CreateGrant",
+	 "kms.us-east-1.amazonaws.com",
+	 "{\"KeyId\":\"alias/g\",\"GranteePrincipal\":\"p\"}",
+	 0,
+	 {"verdict:    allowed\n", "rule:       grants (test.yaml:20)\n",
+	  "delegation: allow: authority over a key may be handed to others\n"}},
+	{"payments",
 	 "Sign",
 	 NULL,
 	 "{\"KeyId\":\"" ID "\",\"Message\":\"x\",\"SigningAlgorithm\":"
@@ -141,7 +153,7 @@ static const struct {
 	 NULL,
 	 "{}",
 	 1,
-	 {"verdict:    refused\nenclave:    tunnel-only (test.yaml:20)\nhost:       picks "
+	 {"verdict:    refused\nenclave:    tunnel-only (test.yaml:25)\nhost:       picks "
 	  "none"}},
 	{"payments",
 	 "Decrypt",
