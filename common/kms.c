@@ -28,6 +28,7 @@ bool kms_read_arn(struct slice text, struct kms_arn *ret_arn)
 		return false;
 
 	arn.region = fields[3];
+	arn.account = fields[4];
 	arn.resource = fields[5];
 	if (slice_starts(arn.resource, key)) {
 		arn.id = (struct slice){arn.resource.p + key.n, arn.resource.n - key.n};

@@ -58,6 +58,7 @@ int kms_action_index(struct slice name);
  * into the text. */
 struct kms_arn {
 	struct slice region;
+	struct slice account;
 	struct slice resource; /* "key/ID" or "alias/NAME" */
 	struct slice id;       /* of a key; .p NULL in the ARN of an alias */
 };

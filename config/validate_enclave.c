@@ -107,6 +107,29 @@ static void check_key(struct reader *r, const yaml_node_t *node, const struct ru
 			     known->name);
 }
 
+/* KMS looks a bare id up in one account; which of these that is, neither file nor request says.
+ */
+static void check_accounts(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	int foreign = rule_foreign_key(rule);
+	struct slice first = {0};
+	struct kms_arn arn;
+	bool has_id = false;
+
+	for (size_t i = 0; i < rule->n_keys && foreign >= 0; i++)
+		if (kms_read_arn(slice_from(rule->keys[i]), &arn)) {
+			first = first.p ? first : arn.account;
+			has_id = has_id || arn.id.p;
+		}
+	if (!has_id || !kms_read_arn(slice_from(rule->keys[foreign]), &arn))
+		return;
+	reader_warning(
+		r, reader_member(r, node, "keys"),
+		"keys: rule \"%s\" (line %u) has ARNs of accounts %s and %s, so a bare key "
+		"id in a request matches none of its ARNs; the request must name the ARN",
+		rule->name ?: "", rule->line, CLIPPED(first), CLIPPED(arn.account));
+}
+
 static void check_rule(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
 	const yaml_node_t *item, *actions = reader_member(r, node, "actions");
@@ -116,6 +139,7 @@ static void check_rule(struct reader *r, const yaml_node_t *node, const struct r
 		check_action(r, item, rule);
 	for (size_t i = 0; (item = document_item(&r->document, keys, i)); i++)
 		check_key(r, item, rule);
+	check_accounts(r, node, rule);
 	check_delegation(r, node, rule);
 }
 

@@ -47,22 +47,19 @@ def chance(rng, probability):
 
 # Configurations.
 
-def arn(rng, region, resource):
-    return f"arn:{model.partition(region)}:kms:{region}:{rng.choice(ACCOUNTS)}:{resource}"
-
-
-def random_arn(rng, region):
-    return arn(rng, region, rng.choice([f"key/{i}" for i in IDS] * 2 + ALIASES))
+def random_arn(rng, region, accounts=ACCOUNTS):
+    resource = rng.choice([f"key/{i}" for i in IDS] * 2 + ALIASES)
+    return f"arn:{model.partition(region)}:kms:{region}:{rng.choice(accounts)}:{resource}"
 
 
 def _random_keys(rng, regions):
     """regions: those of the rule's endpoints, one for each."""
-    keys = []
+    keys, accounts = [], ACCOUNTS if chance(rng, .3) else [rng.choice(ACCOUNTS)]
     for _ in range(rng.choice([1, 1, 2, 3, 6])):
         if len(regions) == 1 and chance(rng, .6):
             keys.append(rng.choice(IDS + ALIASES))
         else:
-            keys.append(random_arn(rng, rng.choice(regions)))
+            keys.append(random_arn(rng, rng.choice(regions), accounts))
     return list(dict.fromkeys(keys))
 
 
@@ -242,6 +239,8 @@ def _fit_key(rng, rule, region):
     if rule["keys"] == "any":
         return rng.choice([*IDS, *ALIASES, random_arn(rng, region), "any", "*", "\u00e9", "k" * 2048])
     here = [k.rpartition("/")[2] for k in rule["keys"] if f":{region}:" in k and ":key/" in k]
+    if len(model.accounts(rule["keys"])) > 1 and chance(rng, .9):
+        here = []
     return rng.choice(rule["keys"] + here)
 
 

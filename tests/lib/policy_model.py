@@ -246,9 +246,15 @@ Judgement = collections.namedtuple("Judgement", [
 _STAGES = ("endpoint", "action", "key", "encryption-context", "recipient")
 
 
+def accounts(keys):
+    return {entry.split(":")[4] for entry in keys if entry.startswith("arn:")}
+
+
 def _key_allowed(value, keys, region):
     if value in keys:
         return True
+    if len(accounts(keys)) > 1:
+        return False
     for entry in keys:
         parts = entry.split(":")
         if len(parts) == 6 and parts[3] == region and parts[5].partition("/")[::2] == ("key", value):

@@ -9,6 +9,7 @@
 #define ID2 "99999999-12ab-34cd-56ef-1234567890ab"
 #define ACCOUNT_EU "arn:aws:kms:eu-central-1:111122223333:"
 #define ACCOUNT_US "arn:aws:kms:us-east-1:111122223333:"
+#define OTHER_ACCOUNT "arn:aws:kms:eu-central-1:444455556666:"
 
 static const struct row rows[] = {
 	/* no rules, order */
@@ -247,6 +248,55 @@ static const struct row rows[] = {
 	 .action = "Sign",
 	 .body = "{" KEY("alias/x") "}",
 	 .rules = {{"a", "Sign", {NULL}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key alias/x as KeyId"},
+	{.what = "a bare id: all ARNs are of one account",
+	 .action = "Sign",
+	 .body = "{" KEY(ID) "}",
+	 .rules = {{"a",
+		    "Sign",
+		    {ACCOUNT_EU "key/" ID, "arn:aws:kms:us-east-1:111122223333:alias/x"}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "a bare id: ARNs of two accounts",
+	 .action = "Sign",
+	 .body = "{" KEY(ID) "}",
+	 .rules = {{"a", "Sign", {ACCOUNT_EU "key/" ID, OTHER_ACCOUNT "key/" ID2}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key " ID
+			" as KeyId: the rule has ARNs of more than one account, so the "
+			"request must name the ARN"},
+	{.what = "a bare id: the other account's ARN is of an alias",
+	 .action = "Sign",
+	 .body = "{" KEY(ID) "}",
+	 .rules = {{"a", "Sign", {OTHER_ACCOUNT "alias/x", ACCOUNT_EU "key/" ID}}},
+	 .stage = POLICY_KEY,
+	 .key = 1,
+	 .explanation = "rule \"a\" (line 10) does not allow key " ID
+			" as KeyId: the rule has ARNs of more than one account, so the "
+			"request must name the ARN"},
+	{.what = "the ARN: ARNs of two accounts",
+	 .action = "Sign",
+	 .body = "{" KEY(ACCOUNT_EU "key/" ID) "}",
+	 .rules = {{"a", "Sign", {ACCOUNT_EU "key/" ID, OTHER_ACCOUNT "key/" ID2}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "a bare id that is listed as such beside ARNs of two accounts",
+	 .action = "Sign",
+	 .body = "{" KEY(ID) "}",
+	 .rules = {{"a", "Sign", {ACCOUNT_EU "key/" ID, OTHER_ACCOUNT "key/" ID2, ID}}},
+	 .stage = POLICY_ALLOWED},
+	{.what = "a bare id: an account each in two rules",
+	 .action = "Sign",
+	 .body = "{" KEY(ID2) "}",
+	 .rules = {{"a", "Sign", {ACCOUNT_EU "key/" ID}},
+		   {"b", "Sign", {OTHER_ACCOUNT "key/" ID2}}},
+	 .stage = POLICY_ALLOWED,
+	 .rule = 1},
+	{.what = "an alias's name: as ever, no ARN of an alias matches it",
+	 .action = "Sign",
+	 .body = "{" KEY("alias/x") "}",
+	 .rules = {{"a", "Sign", {OTHER_ACCOUNT "alias/x", ACCOUNT_EU "key/" ID}}},
 	 .stage = POLICY_KEY,
 	 .key = 1,
 	 .explanation = "rule \"a\" (line 10) does not allow key alias/x as KeyId"},
