@@ -26,7 +26,8 @@ enum kms_flag {
 	KMS_PRIVILEGE = 1 << 4,   /* changes who may do what: a warning too */
 	KMS_DELEGATION = 1 << 5,  /* hands authority over a key to others, beyond what a rule
 				   * can limit: a rule must say `delegation: allow` */
-	KMS_LABEL = 1 << 6, /* changes aliases or tags, which policies may go by: a warning */
+	KMS_LABEL = 1 << 6,  /* changes aliases or tags, which policies may go by: a warning */
+	KMS_REWRAP = 1 << 7, /* puts a secret under another key: with `keys: any` a warning */
 };
 
 /* The lists end in NULL. At most two keys and two contexts. CreateGrant's Constraints aren't a

@@ -50,6 +50,18 @@ static void check_action(struct reader *r, const yaml_node_t *node, const struct
 				       warnings[k].what);
 }
 
+/* Who reads the secret then is a matter of the other key, which may be anybody's. */
+static void check_rewrap(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	int i = kms_action_index(node_text(node));
+
+	if (i >= 0 && (kms_action((unsigned)i)->flags & KMS_REWRAP) && rule->any_key)
+		reader_warning(r, node,
+			       "actions: %s with keys: any can put any secret under a key of "
+			       "somebody else, also of another account; list the keys",
+			       kms_action((unsigned)i)->name);
+}
+
 static bool lists_delegation(const struct rule *rule)
 {
 	for (unsigned i = 0; i < KMS_ACTIONS; i++)
@@ -135,8 +147,10 @@ static void check_rule(struct reader *r, const yaml_node_t *node, const struct r
 	const yaml_node_t *item, *actions = reader_member(r, node, "actions");
 	const yaml_node_t *keys = reader_member(r, node, "keys");
 
-	for (size_t i = 0; (item = document_item(&r->document, actions, i)); i++)
+	for (size_t i = 0; (item = document_item(&r->document, actions, i)); i++) {
 		check_action(r, item, rule);
+		check_rewrap(r, item, rule);
+	}
 	for (size_t i = 0; (item = document_item(&r->document, keys, i)); i++)
 		check_key(r, item, rule);
 	check_accounts(r, node, rule);

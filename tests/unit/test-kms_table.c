@@ -227,6 +227,7 @@ static const struct {
 			       "UpdateCustomKeyStore", "UpdatePrimaryRegion", NULL}},
 	{KMS_DELEGATION, (const char *const[]){"CreateGrant", "CreateKey", "PutKeyPolicy",
 					       "ReplicateKey", NULL}},
+	{KMS_REWRAP, (const char *const[]){"ReEncrypt", NULL}},
 	{KMS_LABEL, (const char *const[]){"CreateAlias", "DeleteAlias", "TagResource",
 					  "UntagResource", "UpdateAlias", NULL}},
 };

@@ -325,7 +325,8 @@ static void format_action(const struct kms_action *action, char *out, size_t siz
 		unsigned flag;
 		char letter;
 	} classes[] = {{KMS_RECIPIENT, 'R'}, {KMS_SECRET_REPLY, 'S'}, {KMS_DESTRUCTIVE, 'D'},
-		       {KMS_PRIVILEGE, 'P'}, {KMS_LABEL, 'L'},        {KMS_DELEGATION, 'A'}};
+		       {KMS_PRIVILEGE, 'P'}, {KMS_LABEL, 'L'},        {KMS_DELEGATION, 'A'},
+		       {KMS_REWRAP, 'X'}};
 	char letters[16] = "", keys[64] = "";
 	size_t n = 0;
 
