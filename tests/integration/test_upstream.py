@@ -3,11 +3,15 @@
 
 import base64
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
+from daemon import ROOT
 from kms_client import request
 from proxy_help import allow
 from standins import VARIANTS
@@ -195,6 +199,45 @@ def test_a_certificate_that_does_not_verify_is_refused(daemon, kms, variant):
         assert answer.status == 503
         assert not kms.requests
         daemon.wait_log("cannot connect to .*(certificate|SSL|subject)")
+
+
+AMAZON_ROOTS = ROOT / "config" / "examples" / "amazon-roots"
+
+
+def amazon_roots(*arguments):
+    found = subprocess.run([AMAZON_ROOTS, *arguments], capture_output=True, check=False)
+    return found.returncode, found.stdout, found.stderr.decode()
+
+
+def test_a_ca_file_of_amazons_roots(daemon, kms):
+    """It is made out of the system's, the daemon reads it, and trusts no other CA then."""
+    status, pem, said = amazon_roots()
+    assert (status, said) == (0, "")
+    certificates = [x509.load_pem_x509_certificate(b"-----BEGIN" + one) for one in pem.split(b"-----BEGIN")[1:]]
+    assert sorted(c.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value for c in certificates) == [
+        *(f"Amazon Root CA {i}" for i in range(1, 5)), "Starfield Services Root Certificate Authority - G2"]
+    roots = daemon.folder / "amazon-roots.pem"
+    roots.write_bytes(pem)
+    daemon.config["endpoints"]["kms"]["ca_file"] = str(roots)
+    with daemon, daemon.client() as enclave:
+        assert enclave.ask(DESCRIBE).status == 503
+        daemon.wait_log("cannot connect to .*(unable to get local issuer|self-signed) certificate")
+        # The local CA beside them: that all of the file is read.
+        roots.write_bytes(pem + kms.ca_pem())
+        daemon.reload()
+        assert enclave.ask(DESCRIBE).status == 200
+
+
+def test_no_ca_file_with_some_of_amazons_roots(tmp_path):
+    """One is missing, or all; none is printed then."""
+    _, pem, _ = amazon_roots()
+    some = tmp_path / "some.pem"
+    some.write_bytes(pem.rpartition(b"-----BEGIN")[0])
+    assert amazon_roots(some) == (1, b"", f"amazon-roots: {some} has no Starfield Services Root CA - G2\n")
+    some.write_bytes(b"")
+    assert amazon_roots(some) == (1, b"", f"amazon-roots: {some} has no Amazon Root CA 1\n")
+    status, printed, said = amazon_roots(tmp_path / "none.pem")
+    assert status != 0 and not printed and "none.pem" in said
 
 
 def test_old_tls_is_refused(daemon, kms):
