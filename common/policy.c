@@ -226,6 +226,7 @@ static void explain_key(const struct verdict *v, const struct kms_request *reque
 	const struct kms_action *action = kms_action(request->action);
 	char key[LIMIT_LOG_VALUE];
 
+	assert(v->rule);
 	if (v->key < 0 && request->has_token)
 		snprintf(out, size,
 			 "%s is limited to keys and %s has %s, which may be of another key's "

@@ -112,7 +112,7 @@ static void audit_write(struct audit *a)
 /* Records what was lost, as soon as the journal takes something again. */
 static void audit_report_lost(struct audit *a)
 {
-	struct audit_entry e;
+	_uninitialized_ struct audit_entry e;
 	uint64_t lost;
 	usec_t now;
 
