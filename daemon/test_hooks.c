@@ -6,6 +6,7 @@
 #include "test_probe.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -30,7 +31,7 @@ void test_hook_run(enum test_hook hook, struct event_base *base)
 	switch (hook) {
 	case TEST_HOOK_SPIN:
 		for (;;)
-			pause();
+			poll(NULL, 0, -1);
 	case TEST_HOOK_PROBE:
 		test_probe(base);
 		return;

@@ -95,6 +95,7 @@ class Daemon:
         self.config_path = self.folder / "kms-vsock-proxy.yaml"
         self.log_path = self.folder / "daemon.log"
         self.wrapper = list(wrapper)
+        self.program = None     # another than the build's daemon
         self.environment = environment or {}
         self.process = None
 
@@ -116,7 +117,7 @@ class Daemon:
         environment.update(self.environment)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.wrapper, program(), "--config", self.config_path], stdin=subprocess.DEVNULL,
+                [*self.wrapper, self.program or program(), "--config", self.config_path], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, env=environment, pass_fds=pass_fds)
         if wait:
             self.wait_log(r"started: ")
