@@ -442,9 +442,10 @@ static int give_up_calls(void)
 
 	if (r >= 0 || r == -ENOMEM)
 		return r;
-	log_event(EVENT_SANDBOX, NULL,
-		  "no filter of its own system calls can be put in force (%s); going on without",
-		  strerrordesc_np(-r));
+	log_event(
+		EVENT_SANDBOX, NULL,
+		"no filter of its own system calls can be put in force (%s); going on without",
+		strerrordesc_np(-r));
 	return 0;
 }
 
