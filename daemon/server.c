@@ -10,6 +10,7 @@
 #include "log.h"
 #include "notify.h"
 #include "report.h"
+#include "sandbox.h"
 #include "test_hooks.h"
 #include "worker.h"
 
@@ -456,6 +457,20 @@ static void server_done(struct server *s)
 	free(s->pulses);
 }
 
+/* What only the start needed is given up, in all threads. */
+static int give_up_calls(void)
+{
+	int r = sandbox_enter();
+
+	if (r >= 0 || r == -ENOMEM)
+		return r;
+	log_event(
+		EVENT_SANDBOX, NULL,
+		"no filter of its own system calls can be put in force (%s); going on without",
+		strerrordesc_np(-r));
+	return 0;
+}
+
 static void warn_of_loopback(void)
 {
 	if (access("/sys/module/vsock_loopback", F_OK) == 0)
@@ -475,6 +490,7 @@ int server_run(const char *path, struct config *config, const struct findings *f
 	report_findings(findings, path, EVENT_CONFIG_REFUSED);
 	warn_of_loopback();
 	r = server_start(&s, config, &error);
+	r = r < 0 ? r : give_up_calls();
 	if (r < 0) {
 		log_event(EVENT_MACHINE, NULL, "cannot start: %s",
 			  error.text[0] ? error.text : strerrordesc_np(-r));
