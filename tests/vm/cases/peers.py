@@ -19,6 +19,7 @@ SOCKETS = pathlib.Path("/run/vm-peers")
 LIMIT_SECONDS = 60
 HOST_CID = 2
 NITRO_COMMAND_PORT = 1      # vhost_user_vsock.py has the same
+RECEIVE, SEND = 1, 2        # VIRTIO_VSOCK_SHUTDOWN_*
 
 
 class Refused(ConnectionRefusedError):
@@ -103,6 +104,12 @@ class VhostEnclave:
         """Ends a stream of this enclave with a reset instead of a close."""
         with self._command() as command:
             assert _say(command, f"RESET {stream.source_port}") == "OK"
+
+    def shut(self, stream, directions):
+        """The packet with which an enclave's kernel tells that a stream of it receives no more, sends
+        no more, or both: RECEIVE | SEND."""
+        with self._command() as command:
+            assert _say(command, f"SHUTDOWN {stream.source_port} {directions}") == "OK"
 
     def spoof(self, cid, port):
         """Asks for a connection in another's name."""
