@@ -27,7 +27,8 @@ enum event_kind {
 	EVENT_ACCEPT_FAIL,      /* out of descriptors or the like */
 	EVENT_MACHINE,          /* memory, threads: something of the machine failed */
 	EVENT_REQUEST,          /* audit: a request was allowed and answered */
-	EVENT_REFUSED,          /* audit: a request was refused */
+	EVENT_REFUSED,          /* audit: a request was refused, or failed before KMS had it */
+	EVENT_UNANSWERED,       /* audit: sent to KMS, whose answer did not reach the enclave */
 	EVENT_LEAK,             /* audit, critical: a reply would have leaked */
 	EVENT_CONNECTION,       /* audit: a connection was refused or ended without a request */
 	EVENT_TUNNEL_OPEN,      /* audit */

@@ -64,6 +64,10 @@ static const struct refusal_info table[_REFUSAL_MAX] = {
 					 "The answer lacks CiphertextForRecipient and was not "
 					 "relayed.",
 					 false, true},
+	[REFUSAL_RELOADED] = {503, "ServiceUnavailableException", "reloaded",
+			      "A reload changed this enclave's configuration while the request "
+			      "waited.",
+			      false, false},
 	[REFUSAL_SHUTTING_DOWN] = {503, "ServiceUnavailableException", "shutting-down",
 				   "The proxy is shutting down.", true, false},
 	[REFUSAL_INTERNAL] = {500, "KMSInternalException", "internal",

@@ -40,6 +40,7 @@ enum refusal {
 	REFUSAL_REPLY_LEAKS,        /* 502, critical record: a secret in clear */
 	REFUSAL_REPLY_UNREADABLE,   /* 502, critical record: can't be checked */
 	REFUSAL_REPLY_NO_CIPHERTEXT, /* 502, critical record: no CiphertextForRecipient */
+	REFUSAL_RELOADED,            /* 503: the rules changed while it waited */
 	REFUSAL_SHUTTING_DOWN,       /* 503, close: the drain's time is over */
 	REFUSAL_INTERNAL,            /* 500 KMSInternalException: memory or a machine failure */
 	_REFUSAL_MAX,

@@ -32,11 +32,15 @@ struct audit_record {
 	const char *reason; /* static word: refusal_info.reason or "allowed"; NULL: none */
 	char detail[LIMIT_LOG_VALUE + 1]; /* the sentence behind the reason, for MESSAGE */
 	int status;                       /* HTTP_STATUS; 0: none was sent */
+	int kms_status; /* KMS_STATUS of what was sent to KMS; 0: nothing was */
 	char aws_request_id[LIMIT_NAME + 1];
 	const char *recipient;       /* "none", "present"; NULL: not known */
 	usec_t duration, upstream;   /* -1: not measured */
 	int64_t bytes_in, bytes_out; /* -1: not counted */
 };
+
+/* Sent to KMS, whose answer did not come, or not as a whole: it may have acted. */
+#define KMS_STATUS_UNKNOWN (-1)
 
 /* Everything absent: no text, numbers not known, refused. */
 void audit_record_init(struct audit_record *record, enum event_kind event);

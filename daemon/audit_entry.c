@@ -132,6 +132,17 @@ static void say_refused(struct audit_entry *e, const struct audit_record *r, con
 		add(e, "MESSAGE=%s: %s refused%s", peer, action_text(r), why);
 }
 
+static void say_unanswered(struct audit_entry *e, const struct audit_record *r,
+			   const char *peer)
+{
+	char why[512], outcome[32] = "sent to KMS, outcome unknown";
+
+	if (r->kms_status > 0)
+		snprintf(outcome, sizeof(outcome), "KMS answered %d", r->kms_status);
+	add(e, "MESSAGE=%s: %s allowed by rule \"%s\" but not answered: %s%s", peer,
+	    action_text(r), r->rule, outcome, why_text(r, why, sizeof(why)));
+}
+
 static void say_leak(struct audit_entry *e, const struct audit_record *r, const char *peer)
 {
 	char why[512];
@@ -177,6 +188,7 @@ typedef void (*say_fn)(struct audit_entry *e, const struct audit_record *r, cons
 static const say_fn sentences[_EVENT_MAX] = {
 	[EVENT_REQUEST] = say_request,
 	[EVENT_REFUSED] = say_refused,
+	[EVENT_UNANSWERED] = say_unanswered,
 	[EVENT_LEAK] = say_leak,
 	[EVENT_CONNECTION] = say_connection,
 	[EVENT_TUNNEL_OPEN] = say_tunnel_open,
@@ -202,6 +214,10 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 	add_text(e, "RULE=", r->rule);
 	add_text(e, "REASON=", r->reason);
 	add_number(e, "HTTP_STATUS=", r->status ?: -1);
+	if (r->kms_status == KMS_STATUS_UNKNOWN)
+		add_text(e, "KMS_STATUS=", "unknown");
+	else
+		add_number(e, "KMS_STATUS=", r->kms_status ?: -1);
 	add_text(e, "AWS_REQUEST_ID=", r->aws_request_id);
 	add_text(e, "RECIPIENT=", r->recipient);
 	add_number(e, "DURATION_USEC=", r->duration);

@@ -75,7 +75,7 @@ size_t connection_written(const struct connection *c)
 void connection_close(struct connection *c, const char *why)
 {
 	if (c->request)
-		request_end(c->request, why, connection_written(c), clock_monotonic());
+		request_lose_client(c->request, why, connection_written(c), clock_monotonic());
 	c->request = NULL;
 	if (c->tunnel)
 		tunnel_free(c->tunnel, why);
@@ -90,6 +90,14 @@ void connection_end_without_request(struct connection *c, const char *reason,
 	connection_record(c->worker->env.audit, &c->identity.enclave->flood, &c->identity,
 			  reason, detail);
 	connection_free(c);
+}
+
+void connection_refuse_unread(struct connection *c, enum refusal refusal, const char *message,
+			      usec_t now)
+{
+	c->close = c->unread = true;
+	connection_set_state(c, CONNECTION_WAIT, 0);
+	request_refuse(c->request, refusal, message, now);
 }
 
 void connection_peer_ended(struct connection *c, usec_t now)
@@ -110,7 +118,12 @@ bool connection_peer_is_gone(const struct connection *c)
 {
 	struct pollfd p = {.fd = c->fd};
 
-	return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
+	if (poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)))
+		return true;
+	/* vsock raises POLLHUP only behind our own shutdown. Sending no byte there fails when
+	 * the peer reads no more; on other sockets it says nothing. */
+	return send(c->fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN &&
+	       errno != EINTR;
 }
 
 static void on_io(evutil_socket_t fd, short what, void *userdata)
@@ -190,6 +203,12 @@ void connection_sweep(struct connection *c, usec_t now)
 		tunnel_sweep(c->tunnel, now);
 		return;
 	}
+	/* For one that only waits for the peer's bytes, reading says it. */
+	if ((c->state == CONNECTION_WAIT || c->state == CONNECTION_WRITE) &&
+	    connection_peer_is_gone(c)) {
+		connection_close(c, "client-gone");
+		return;
+	}
 	if (c->deadline == 0 || c->deadline > now)
 		return;
 	switch (c->state) {
@@ -202,9 +221,7 @@ void connection_sweep(struct connection *c, usec_t now)
 			connection_peer_ended(c, now);
 		return;
 	case CONNECTION_BODY:
-		c->close = c->unread = true;
-		connection_set_state(c, CONNECTION_WAIT, 0);
-		request_refuse(c->request, REFUSAL_TOO_SLOW, NULL, now);
+		connection_refuse_unread(c, REFUSAL_TOO_SLOW, NULL, now);
 		return;
 	case CONNECTION_WRITE:
 		connection_close(c, "client-too-slow");
@@ -228,25 +245,49 @@ static bool is_idle(const struct connection *c)
 	       recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
 }
 
-void connection_reload(struct connection *c, struct generation *generation)
+/* Goes by the new generation from now on, unless its enclave changed. */
+static void move_on_or_retire(struct connection *c, struct generation *generation, int enclave)
+{
+	if (c->retired || !generation_same(c->generation, generation, &c->identity)) {
+		c->retired = true;
+		return;
+	}
+	generation_unref(c->generation);
+	c->generation = generation_ref(generation);
+	c->enclave = (unsigned)enclave;
+}
+
+void connection_reload(struct connection *c, struct generation *generation, usec_t now)
 {
 	int enclave = generation_find(generation, &c->identity);
+	enum refusal refusal;
 
-	if (c->retired)
-		return;
 	if (c->tunnel) {
 		tunnel_reload(c->tunnel, generation, enclave);
 		return;
 	}
-	if (enclave >= 0 && generation_same(c->generation, generation, &c->identity)) {
-		generation_unref(c->generation);
-		c->generation = generation_ref(generation);
-		c->enclave = (unsigned)enclave;
+	move_on_or_retire(c, generation, enclave);
+	switch (c->state) {
+	case CONNECTION_HEAD:
+		/* A head begun under the old rules is not judged by them. */
+		if (c->retired)
+			connection_free(c);
+		return;
+	case CONNECTION_BODY:
+		refusal = request_renew(c->request, generation);
+		if (refusal)
+			connection_refuse_unread(c, refusal, NULL, now);
+		return;
+	case CONNECTION_WAIT:
+		if (!request_outlives(c->request, generation))
+			request_refuse(c->request, REFUSAL_RELOADED, NULL, now);
+		return;
+	case CONNECTION_WRITE:
+	case CONNECTION_TUNNEL:
+	case CONNECTION_LINGER:
+	case CONNECTION_CLOSED:
 		return;
 	}
-	c->retired = true;
-	if (c->state == CONNECTION_HEAD)
-		connection_free(c); /* a head begun under the old rules is not judged by them */
 }
 
 void connection_drain(struct connection *c)

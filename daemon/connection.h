@@ -70,8 +70,8 @@ void connection_record(struct audit *audit, struct flood *flood,
  * is gone or memory ran out. */
 void connection_new(struct worker *w, int fd, const struct identity *identity, usec_t now);
 
-/* Closes at once; a request in flight or a tunnel ends and is recorded. Frees the connection.
- */
+/* Closes at once; a tunnel ends and is recorded, a request too unless KMS has it already: see
+ * request_lose_client(). Frees the connection. */
 void connection_close(struct connection *c, const char *why);
 
 /* Reads on where bytes are waiting: a turn, see worker_queue_turn(). May free the connection.
@@ -90,14 +90,16 @@ void connection_finish(struct connection *c, struct slice bytes, usec_t now);
 /* Frees what was read ahead of a request. */
 void connection_drop_input(struct connection *c);
 
-/* Whether nobody is there any more to read an answer; half-closed is not gone. */
+/* Whether nobody is there any more to read an answer; half-closed is not gone. On vsock a peer
+ * of which nothing comes at all, not even a reset, counts as there. */
 bool connection_peer_is_gone(const struct connection *c);
 
 /* Applies the deadline. May free the connection. */
 void connection_sweep(struct connection *c, usec_t now);
 
-/* A new generation: moves on to it, or retires. May free the connection. */
-void connection_reload(struct connection *c, struct generation *generation);
+/* A new generation: moves on to it, or retires; no request is decided or sent by withdrawn
+ * rules afterwards. May free the connection. */
+void connection_reload(struct connection *c, struct generation *generation, usec_t now);
 
 /* The worker drains: closes if idle. May free the connection. */
 void connection_drain(struct connection *c);

@@ -28,6 +28,11 @@ void connection_free(struct connection *c);
 void connection_end_without_request(struct connection *c, const char *reason,
 				    const char *detail, usec_t now);
 
+/* Answers the request with a refusal, reads no more of what comes, and ends the connection.
+ * `message`: see request_refuse(). May free the connection. */
+void connection_refuse_unread(struct connection *c, enum refusal refusal, const char *message,
+			      usec_t now);
+
 /* The peer ended its side, or was silent for too long, where a head may begin or is begun. */
 void connection_peer_ended(struct connection *c, usec_t now);
 

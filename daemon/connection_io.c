@@ -69,9 +69,7 @@ void connection_refuse_head(struct connection *c, enum refusal refusal, const ch
 		connection_free(c);
 		return;
 	}
-	c->close = c->unread = true;
-	connection_set_state(c, CONNECTION_WAIT, 0);
-	request_refuse(c->request, refusal, fault, now);
+	connection_refuse_unread(c, refusal, fault, now);
 }
 
 static void out_of_memory(struct connection *c, usec_t now)
@@ -267,9 +265,7 @@ static void head_done(struct connection *c, struct slice rest, usec_t now)
 	c->close = c->head.close;
 	if (c->head.expect_continue && c->request->refusal) {
 		/* Whether the body comes is the client's choice now: only closing is safe. */
-		c->close = c->unread = true;
-		connection_set_state(c, CONNECTION_WAIT, 0);
-		request_refuse(c->request, c->request->refusal, NULL, now);
+		connection_refuse_unread(c, c->request->refusal, NULL, now);
 		return;
 	}
 	if (c->head.expect_continue && !send_continue(c)) {
@@ -277,9 +273,7 @@ static void head_done(struct connection *c, struct slice rest, usec_t now)
 		return;
 	}
 	if (!take_body(c, rest)) {
-		c->close = c->unread = true;
-		connection_set_state(c, CONNECTION_WAIT, 0);
-		request_refuse(c->request, REFUSAL_MEMORY, NULL, now);
+		connection_refuse_unread(c, REFUSAL_MEMORY, NULL, now);
 		return;
 	}
 	connection_set_state(c, CONNECTION_BODY, now + LIMIT_BODY_TIME);

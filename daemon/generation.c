@@ -62,10 +62,30 @@ static bool store_is_whole(X509_STORE *store)
 	return true;
 }
 
+static int digest_store(X509_STORE *store, unsigned char *ret_digest)
+{
+	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+	EVP_MD_CTX *all = EVP_MD_CTX_new();
+	unsigned char one[SHA256_DIGEST_LENGTH];
+	bool good = all && EVP_DigestInit_ex(all, EVP_sha256(), NULL) == 1;
+
+	for (int i = 0; good && i < sk_X509_OBJECT_num(objects); i++) {
+		X509 *certificate = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+
+		if (certificate)
+			good = X509_digest(certificate, EVP_sha256(), one, NULL) == 1 &&
+			       EVP_DigestUpdate(all, one, sizeof(one)) == 1;
+	}
+	good = good && EVP_DigestFinal_ex(all, ret_digest, NULL) == 1;
+	EVP_MD_CTX_free(all);
+	return good ? 0 : -ENOMEM;
+}
+
 /* The bundle is parsed once and shared by every connection: parsing it for each one would block
  * the loop for 32 ms (measured). */
-static int load_store(const char *path, X509_STORE **ret_store, struct error *error)
+static int load_trust(const char *path, struct trust *ret_trust, struct error *error)
 {
+	unsigned char digest[SHA256_DIGEST_LENGTH];
 	X509_STORE *store = X509_STORE_new();
 	int r = store ? 0 : -ENOMEM;
 
@@ -73,6 +93,8 @@ static int load_store(const char *path, X509_STORE **ret_store, struct error *er
 		r = error_set(error, "%s: no CA certificate can be read from this file", path);
 	if (r == 0 && !store_is_whole(store))
 		r = -ENOMEM;
+	if (r == 0)
+		r = digest_store(store, digest);
 	ERR_clear_error();
 	if (r < 0) {
 		X509_STORE_free(store);
@@ -80,12 +102,13 @@ static int load_store(const char *path, X509_STORE **ret_store, struct error *er
 	}
 	/* As libcurl has them: a listed intermediate is trusted. */
 	X509_STORE_set_flags(store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
-	*ret_store = store;
+	ret_trust->store = store;
+	memcpy(ret_trust->digest, digest, sizeof(digest));
 	return 0;
 }
 
 /* Endpoints with the same CA file share one store. */
-static int load_stores(struct generation *g, struct error *error)
+static int load_trusts(struct generation *g, struct error *error)
 {
 	const struct config *c = g->config;
 	int r;
@@ -93,15 +116,15 @@ static int load_stores(struct generation *g, struct error *error)
 	for (size_t i = 0; i < c->n_endpoints; i++) {
 		const char *path = c->endpoints[i].ca_file ?: system_bundle();
 
-		for (size_t j = 0; j < i && !g->stores[i]; j++) {
+		for (size_t j = 0; j < i && !g->trusts[i].store; j++) {
 			if (strcmp(path, c->endpoints[j].ca_file ?: system_bundle()) != 0)
 				continue;
-			X509_STORE_up_ref(g->stores[j]);
-			g->stores[i] = g->stores[j];
+			X509_STORE_up_ref(g->trusts[j].store);
+			g->trusts[i] = g->trusts[j];
 		}
-		if (g->stores[i])
+		if (g->trusts[i].store)
 			continue;
-		r = load_store(path, &g->stores[i], error);
+		r = load_trust(path, &g->trusts[i], error);
 		if (r < 0)
 			return r;
 	}
@@ -120,9 +143,9 @@ int generation_new(struct config *config, struct enclave_table *table,
 	g->config = config_ref(config);
 	g->memory_share = config->memory / MAX(config->n_enclaves, (size_t)1);
 	g->enclaves = calloc(config->n_enclaves + 1, sizeof(*g->enclaves));
-	g->stores = calloc(config->n_endpoints + 1, sizeof(*g->stores));
+	g->trusts = calloc(config->n_endpoints + 1, sizeof(*g->trusts));
 	g->skews = calloc(config->n_endpoints + 1, sizeof(*g->skews));
-	if (!g->enclaves || !g->stores || !g->skews)
+	if (!g->enclaves || !g->trusts || !g->skews)
 		return -ENOMEM;
 
 	for (size_t i = 0; i < config->n_enclaves; i++) {
@@ -130,7 +153,7 @@ int generation_new(struct config *config, struct enclave_table *table,
 		if (!g->enclaves[i])
 			return -ENOMEM;
 	}
-	r = load_stores(g, error);
+	r = load_trusts(g, error);
 	if (r < 0)
 		return r;
 
@@ -149,9 +172,9 @@ struct generation *generation_unref(struct generation *g)
 {
 	if (!g || atomic_fetch_sub(&g->refs, 1) > 1)
 		return NULL;
-	for (size_t i = 0; g->stores && i < g->config->n_endpoints; i++)
-		X509_STORE_free(g->stores[i]);
-	free(g->stores);
+	for (size_t i = 0; g->trusts && i < g->config->n_endpoints; i++)
+		X509_STORE_free(g->trusts[i].store);
+	free(g->trusts);
 	free(g->skews);
 	free(g->enclaves);
 	config_unref(g->config);
@@ -174,4 +197,22 @@ bool generation_same(const struct generation *old, const struct generation *g,
 
 	return before >= 0 && now >= 0 &&
 	       config_enclave_equal(old->config, (size_t)before, g->config, (size_t)now);
+}
+
+bool generation_same_trust(const struct generation *old, const struct generation *g,
+			   const struct identity *id)
+{
+	int before = generation_find(old, id), now = generation_find(g, id);
+	const struct enclave_config *a, *b;
+
+	if (!generation_same(old, g, id))
+		return false;
+	/* Equal ones list the same endpoints in the same order. */
+	a = &old->config->enclaves[before];
+	b = &g->config->enclaves[now];
+	for (size_t i = 0; i < a->n_endpoints; i++)
+		if (memcmp(old->trusts[a->endpoints[i]].digest,
+			   g->trusts[b->endpoints[i]].digest, SHA256_DIGEST_LENGTH) != 0)
+			return false;
+	return true;
 }

@@ -11,13 +11,20 @@
 #include "macro.h"
 #include "skew.h"
 
+#include <openssl/sha.h>
 #include <openssl/x509.h>
+
+/* Who may vouch for an endpoint, as the CA file was at the reload. */
+struct trust {
+	X509_STORE *store;
+	unsigned char digest[SHA256_DIGEST_LENGTH]; /* of its certificates, in their order */
+};
 
 struct generation {
 	_Atomic unsigned refs;
 	struct config *config;
 	struct enclave **enclaves; /* by the configuration's index; owned by the table */
-	X509_STORE **stores;       /* by endpoint: the CA certificates that may vouch for it */
+	struct trust *trusts;      /* by endpoint */
 	struct skew *skews;  /* by endpoint: a wrong clock of one says nothing of others */
 	size_t memory_share; /* bytes of buffers each enclave may hold */
 };
@@ -46,3 +53,8 @@ int generation_find(const struct generation *g, const struct identity *identity)
  * nothing of that enclave or its endpoints changed. */
 bool generation_same(const struct generation *old, const struct generation *g,
 		     const struct identity *identity);
+
+/* Whether a request that waits may: the same, and the CA files of its enclave's endpoints hold
+ * the same certificates. */
+bool generation_same_trust(const struct generation *old, const struct generation *g,
+			   const struct identity *identity);

@@ -53,6 +53,10 @@ static void wait_for_credentials(struct request *r, usec_t now)
 	bool asked = r->worker->credentials == r->credentials &&
 		     mailbox_send(r->worker->env.control, &m) == 0;
 
+	if (r->call.final) {
+		request_refuse(r, REFUSAL_BAD_CREDENTIALS, NULL, now);
+		return;
+	}
 	request_park(r, now + PARK_TIME);
 	if (!asked)
 		request_unpark(r, now);
@@ -89,8 +93,13 @@ static void relay(struct request *r, size_t body_n, usec_t now)
 {
 	const struct http_reply *reply = &r->call.reply;
 	struct connection *c = r->connection;
-	bool close = c->close || c->retired || r->worker->draining;
+	bool close;
 
+	if (!c) {
+		request_end(r, r->gone, 0, now);
+		return;
+	}
+	close = c->close || c->retired || r->worker->draining;
 	if (write_head(reply, close, body_n, &r->answer) < 0) {
 		r->answer.n = 0;
 		request_refuse(r, REFUSAL_INTERNAL, NULL, now);
@@ -162,7 +171,8 @@ static void take_error(struct request *r, usec_t now)
 	}
 
 	code = kms_error_code(reply->body.p, n, &r->worker->doc);
-	if (!r->signed_again && skew_explains(request_skew(r), r->correction, code)) {
+	if (!r->signed_again && !r->call.final &&
+	    skew_explains(request_skew(r), r->correction, code)) {
 		r->signed_again = true;
 		request_submit(r, now);
 		return;
@@ -198,6 +208,7 @@ static void take_reply(struct request *r, usec_t now)
 	};
 
 	skew_learn(request_skew(r), &sample);
+	r->record.kms_status = reply->status;
 	if (reply->headers[REPLY_REQUEST_ID].p)
 		audit_copy(r->record.aws_request_id, sizeof(r->record.aws_request_id),
 			   reply->headers[REPLY_REQUEST_ID]);
@@ -225,6 +236,10 @@ void reply_take(struct upstream_call *call, enum upstream_result result, const c
 		r->record.upstream = (call->received ?: now) - call->sent;
 	if (result == UPSTREAM_REPLY) {
 		take_reply(r, now);
+		return;
+	}
+	if (result == UPSTREAM_NOT_SENT && r->gone) {
+		connection_close(r->connection, r->gone);
 		return;
 	}
 	if (why)

@@ -223,7 +223,7 @@ static enum refusal decide(struct request *r, const struct kms_request *kms)
 
 	if (r->endpoint < 0) {
 		snprintf(r->record.detail, sizeof(r->record.detail),
-			 "Host %s is no endpoint of enclave %s", r->host, r->enclave->name);
+			 "Host %.128s is no endpoint of enclave %s", r->host, r->enclave->name);
 		return REFUSAL_HOST;
 	}
 	endpoint = (struct policy_endpoint){(unsigned)r->endpoint, request_endpoint(r)->region};
@@ -248,10 +248,16 @@ void request_park(struct request *r, usec_t deadline)
 	LIST_INSERT_HEAD(&r->worker->parked, r, parked);
 }
 
+static void leave_parked(struct request *r)
+{
+	if (r->is_parked)
+		LIST_REMOVE(r, parked);
+	r->is_parked = false;
+}
+
 void request_unpark(struct request *r, usec_t now)
 {
-	LIST_REMOVE(r, parked);
-	r->is_parked = false;
+	leave_parked(r);
 	if (!r->worker->credentials)
 		request_refuse(r, REFUSAL_NO_CREDENTIALS, NULL, now);
 	else if (r->worker->credentials == r->credentials)
@@ -288,6 +294,7 @@ void request_run(struct request *r, usec_t now)
 	struct kms_request kms;
 	enum refusal refusal = r->refusal ?: understand(r, &kms) ?: decide(r, &kms);
 
+	r->decided = now;
 	if (r->endpoint >= 0)
 		audit_copy(r->record.endpoint, sizeof(r->record.endpoint),
 			   slice_from(request_endpoint(r)->name));
@@ -368,7 +375,13 @@ static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_
 	struct sigv4_signature signature;
 	int e;
 
-	(void)now;
+	/* It has waited, perhaps for longer than its client. */
+	if (now > r->decided && connection_peer_is_gone(r->connection)) {
+		r->gone = "client-gone";
+		return -EPIPE;
+	}
+	r->record.kms_status = 0; /* of an earlier try */
+	r->record.aws_request_id[0] = '\0';
 	memcpy(target + strlen(TARGET_PREFIX), action.p, action.n);
 	credentials_unref(r->credentials);
 	r->credentials = credentials_ref(r->worker->credentials);
@@ -405,8 +418,8 @@ void request_refuse(struct request *r, enum refusal refusal, const char *message
 {
 	const struct refusal_info *info = refusal_info(refusal);
 	struct connection *c = r->connection;
-	bool close = info->close || c->close || c->retired || r->worker->draining;
 	usec_t wall = clock_wall() + (r->endpoint < 0 ? 0 : skew_correction(request_skew(r)));
+	bool close;
 
 	if (!r->record.reason)
 		r->record.reason = info->reason;
@@ -414,8 +427,13 @@ void request_refuse(struct request *r, enum refusal refusal, const char *message
 		snprintf(r->record.detail, sizeof(r->record.detail), "%s",
 			 message ?: info->message);
 	r->record.event = info->critical ? EVENT_LEAK : EVENT_REFUSED;
-	r->record.status = info->status;
 	r->refusal = refusal;
+	if (!c) {
+		request_end(r, info->critical ? NULL : r->gone, 0, now);
+		return;
+	}
+	r->record.status = info->status;
+	close = info->close || c->close || c->retired || r->worker->draining;
 	if (refusal_write(refusal, message, r->record.request_id, wall, close, &r->answer) <
 	    0) {
 		connection_close(c, "no-memory");
@@ -450,13 +468,32 @@ static void record(struct request *r, usec_t now)
 	audit_submit(r->worker->env.audit, &r->record);
 }
 
-void request_end(struct request *r, const char *why, size_t written, usec_t now)
+/* What KMS may have acted upon is no mere refusal: its record can't be left out. */
+static enum event_kind event_of(const struct request *r, bool cut_off)
+{
+	if (r->record.event == EVENT_LEAK || (r->record.event == EVENT_REQUEST && !cut_off))
+		return r->record.event;
+	return r->call.exposed ? EVENT_UNANSWERED : EVENT_REFUSED;
+}
+
+void request_withdraw(struct request *r)
 {
 	upstream_cancel(&r->call);
-	if (r->is_parked)
-		LIST_REMOVE(r, parked);
+	leave_parked(r);
+}
+
+void request_end(struct request *r, const char *why, size_t written, usec_t now)
+{
+	request_withdraw(r);
+	if (!r->connection)
+		LIST_REMOVE(r, abandoned);
+	if (r->call.sent && r->record.upstream < 0)
+		r->record.upstream = now - r->call.sent;
+	if (r->call.exposed && !r->record.kms_status)
+		r->record.kms_status = KMS_STATUS_UNKNOWN;
 	r->record.duration = now - r->started;
 	r->record.bytes_out = (int64_t)written;
+	r->record.event = event_of(r, why != NULL);
 	if (why)
 		r->record.reason = why;
 	record(r, now);
@@ -470,4 +507,45 @@ void request_end(struct request *r, const char *why, size_t written, usec_t now)
 	credentials_unref(r->credentials);
 	generation_unref(r->generation);
 	free(r);
+}
+
+void request_lose_client(struct request *r, const char *why, size_t written, usec_t now)
+{
+	if (!upstream_abandon(&r->call)) {
+		request_end(r, why, written, now);
+		return;
+	}
+	request_leave(r);
+	r->connection = NULL;
+	r->gone = why;
+	LIST_INSERT_HEAD(&r->worker->abandoned, r, abandoned);
+}
+
+/* ---- a reload ---- */
+
+enum refusal request_renew(struct request *r, struct generation *generation)
+{
+	int enclave = generation_find(generation, &r->connection->identity);
+
+	if (r->refusal)
+		return REFUSAL_NONE; /* for that it needs no rules */
+	if (enclave < 0)
+		return REFUSAL_RELOADED;
+	generation_ref(generation);
+	generation_unref(r->generation);
+	r->generation = generation;
+	r->enclave_index = r->call.enclave = (unsigned)enclave;
+	r->endpoint =
+		config_pick_endpoint(generation->config, config_of(r), slice_from(r->host));
+	return r->content_length > config_of(r)->limits.body ? REFUSAL_BODY_TOO_LARGE
+							     : REFUSAL_NONE;
+}
+
+bool request_outlives(struct request *r, const struct generation *generation)
+{
+	if (generation_same_trust(r->generation, generation, &r->connection->identity) ||
+	    upstream_revoke(&r->call))
+		return true;
+	request_withdraw(r);
+	return false;
 }

@@ -21,15 +21,17 @@ struct worker;
 
 struct request {
 	struct upstream_call call;
-	LIST_ENTRY(request) parked; /* of the worker, while is_parked */
+	LIST_ENTRY(request) parked;    /* of the worker, while is_parked */
+	LIST_ENTRY(request) abandoned; /* of the worker, while `connection` is NULL */
 	bool is_parked;
-	struct connection *connection;
+	struct connection *connection; /* NULL: the client went while KMS had the request */
+	const char *gone;              /* why it went ("client-gone"); NULL: it is there */
 	struct worker *worker;
 	struct generation *generation;
 	struct enclave *enclave;
 	unsigned enclave_index;
-	int endpoint;  /* index; -1: Host names none of the enclave's */
-	char host[80]; /* the Host, escaped and clipped, for that refusal */
+	int endpoint;               /* index; -1: Host names none of the enclave's */
+	char host[LIMIT_LOG_VALUE]; /* the Host, escaped, for that refusal and for a reload */
 	/* step 4 */
 	size_t charged;       /* bytes of the enclave's share of memory */
 	bool in_flight;       /* counted in the enclave's gauge */
@@ -42,6 +44,7 @@ struct request {
 	/* steps 6 and 7 */
 	int action; /* row of the KMS table; -1: not known */
 	struct verdict verdict;
+	usec_t decided; /* when */
 	/* step 8 */
 	struct credentials *credentials; /* that signed it */
 	usec_t correction;               /* of the clock, when it was signed */
@@ -87,6 +90,24 @@ void request_leave(struct request *r);
 /* Step 11: records it, `written` bytes of the answer having left, and frees it. `why` is NULL,
  * or what cut it off ("client-gone"). Cancels what is in flight. */
 void request_end(struct request *r, const char *why, size_t written, usec_t now);
+
+/* Its connection ends. What KMS has already goes on without a client: the answer is read and
+ * checked, never relayed, and recorded; the connection to KMS then serves others. All else is
+ * request_end(). The last thing to do with a request. */
+void request_lose_client(struct request *r, const char *why, size_t written, usec_t now);
+
+/* A reload, while the body is read: the request takes the new rules, and keeps what it was
+ * charged. What it must be refused with now, or REFUSAL_NONE. */
+_must_check_ enum refusal request_renew(struct request *r, struct generation *generation);
+
+/* A reload, while the request waits or is at KMS. False: its enclave or endpoint has changed
+ * and KMS hasn't the whole of it, so that it must be refused; nothing of it is in flight any
+ * more. What KMS has goes on, but is neither repeated nor signed again if there was a change.
+ */
+_must_check_ bool request_outlives(struct request *r, const struct generation *generation);
+
+/* Takes it from wherever it waits or is in flight, to be refused. */
+void request_withdraw(struct request *r);
 
 /* Waits for credentials, at most until `deadline`. */
 void request_park(struct request *r, usec_t deadline);

@@ -458,13 +458,17 @@ void tunnel_sweep(struct tunnel *t, usec_t now)
 			refuse(t, TUNNEL_TOO_SLOW, NULL, now);
 		return;
 	case TUNNEL_LOOKUP:
-		if (t->deadline <= now)
+		if (connection_peer_is_gone(t->connection))
+			tunnel_end(t, "client-gone");
+		else if (t->deadline <= now)
 			refuse(t, TUNNEL_TIMEOUT, "the name was not found in time", now);
 		else if (t->deadline - now < LIMIT_TUNNEL_CONNECT - LIMIT_TUNNEL_LOOKUP)
 			use_known_addresses(t, now);
 		return;
 	case TUNNEL_CONNECT:
-		if (t->deadline <= now)
+		if (connection_peer_is_gone(t->connection))
+			tunnel_end(t, "client-gone");
+		else if (t->deadline <= now)
 			refuse(t, TUNNEL_TIMEOUT, "connecting took too long", now);
 		return;
 	}

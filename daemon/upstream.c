@@ -219,6 +219,20 @@ static struct upstream_connection *take_idle(struct upstream *u, bool fresh)
 	return c;
 }
 
+static unsigned free_places(const struct upstream *u)
+{
+	return u->config->connections - MIN(u->n[LINK_BUSY], u->config->connections);
+}
+
+/* The first call of an enclave may have the last place. A further one starts only if it leaves
+ * a place for each enclave that holds none, so that no group can keep another out. */
+static bool may_start(const struct upstream *u, const struct upstream_share *share)
+{
+	unsigned holding_none = u->n_users - u->n_holding;
+
+	return free_places(u) > (share->n_busy ? holding_none : 0);
+}
+
 /* Starts one call: the next enclave's in turn. False when none can be started. */
 static bool start_next(struct upstream *u, usec_t now)
 {
@@ -228,7 +242,7 @@ static bool start_next(struct upstream *u, usec_t now)
 		struct upstream_call *call = TAILQ_FIRST(&share->waiting);
 		struct upstream_connection *c;
 
-		if (!call || share->n_busy >= u->share_max)
+		if (!call || !may_start(u, share))
 			continue;
 		c = take_idle(u, call->repeated);
 		if (!c)
@@ -240,18 +254,23 @@ static bool start_next(struct upstream *u, usec_t now)
 	return false;
 }
 
-/* Calls that a new connection would serve now. */
+/* Calls that new connections would serve now: the first of each enclave that holds none, and of
+ * the further ones as many as may_start() would let go after these. */
 static unsigned wanted(const struct upstream *u)
 {
-	unsigned n = 0;
+	unsigned first = 0, further = 0, left, kept;
 
 	for (unsigned i = 0; i < u->n_shares; i++) {
 		const struct upstream_share *s = &u->shares[i];
+		unsigned is_first = s->n_waiting > 0 && s->n_busy == 0;
 
-		if (s->n_busy < u->share_max)
-			n += MIN(s->n_waiting, u->share_max - s->n_busy);
+		first += is_first;
+		further += s->n_waiting - is_first;
 	}
-	return n;
+	first = MIN(first, free_places(u));
+	left = free_places(u) - first;
+	kept = u->n_users - u->n_holding - first; /* for those that still hold none */
+	return first + (left > kept ? MIN(further, left - kept) : 0);
 }
 
 static void connect_more(struct upstream *u, usec_t now)
@@ -293,6 +312,20 @@ void upstream_submit(struct upstream *u, struct upstream_call *call, usec_t now)
 	upstream_dispatch(u, now);
 }
 
+/* Whoever cancels may be in the middle of anything, and what is started now could fail at once
+ * and answer others: so not from here. */
+static void dispatch_soon(struct upstream *u)
+{
+	event_active(&u->kick, EV_TIMEOUT, 0);
+}
+
+static void on_kick(evutil_socket_t fd, short what, void *userdata)
+{
+	(void)fd;
+	(void)what;
+	upstream_dispatch(userdata, clock_monotonic());
+}
+
 void upstream_cancel(struct upstream_call *call)
 {
 	struct upstream *u = call->upstream;
@@ -304,11 +337,36 @@ void upstream_cancel(struct upstream_call *call)
 
 		upstream_connection_release(c);
 		upstream_connection_close(c);
+		dispatch_soon(u);
 	} else {
 		upstream_call_unqueue(u, call);
 	}
 	call->upstream = NULL;
 	u->n_calls--;
+}
+
+/* Lets the call go on to its end, or cancels it. */
+static bool finish_or_cancel(struct upstream_call *call, bool may_finish)
+{
+	if (may_finish)
+		call->final = true;
+	else
+		upstream_cancel(call);
+	return may_finish;
+}
+
+bool upstream_abandon(struct upstream_call *call)
+{
+	const struct upstream_connection *c = call->connection;
+
+	return finish_or_cancel(call, c && c->unsent.n < c->to_send);
+}
+
+bool upstream_revoke(struct upstream_call *call)
+{
+	const struct upstream_connection *c = call->connection;
+
+	return finish_or_cancel(call, c && c->unsent.n == 0);
 }
 
 bool upstream_addresses(struct upstream *u, uint64_t id, char *addresses, int code, usec_t now)
@@ -390,15 +448,14 @@ unsigned upstream_calls(const struct upstream *u)
 
 /* ---- the whole ---- */
 
-/* An enclave gets at most the pool less one for each other enclave of this endpoint. */
-static unsigned largest_share(const struct config *config, unsigned endpoint)
+static unsigned count_users(const struct config *config, unsigned endpoint)
 {
-	unsigned users = 0, max = config->endpoints[endpoint].connections;
+	unsigned users = 0;
 
 	for (size_t i = 0; i < config->n_enclaves; i++)
 		for (size_t j = 0; j < config->enclaves[i].n_endpoints; j++)
 			users += config->enclaves[i].endpoints[j] == endpoint;
-	return users > 1 && max > users - 1 ? max - (users - 1) : users > 1 ? 1 : max;
+	return users;
 }
 
 int upstream_new(const struct upstream_environment *environment,
@@ -413,11 +470,12 @@ int upstream_new(const struct upstream_environment *environment,
 	u->env = *environment;
 	u->config = &config->endpoints[endpoint];
 	u->literal = address_is_literal(connect_host(u));
-	u->share_max = largest_share(config, endpoint);
+	u->n_users = count_users(config, endpoint);
+	event_assign(&u->kick, u->env.base, -1, 0, on_kick, u);
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		TAILQ_INIT(&u->connections[i]);
 	u->shares = calloc(config->n_enclaves + 1, sizeof(*u->shares));
-	if (!u->shares || connector_tls_new(generation->stores[endpoint], &u->tls) < 0)
+	if (!u->shares || connector_tls_new(generation->trusts[endpoint].store, &u->tls) < 0)
 		return -ENOMEM;
 	u->n_shares = (unsigned)config->n_enclaves;
 	for (unsigned i = 0; i < u->n_shares; i++)
@@ -433,6 +491,8 @@ struct upstream *upstream_free(struct upstream *u)
 	if (!u)
 		return NULL;
 	assert(u->n_calls == 0);
+	if (event_initialized(&u->kick))
+		event_del(&u->kick);
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		while ((c = TAILQ_FIRST(&u->connections[i])))
 			upstream_connection_close(c);

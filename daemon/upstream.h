@@ -2,10 +2,10 @@
 #pragma once
 
 /* Upstream: the verified connections of one worker to one endpoint under one configuration, and
- * the calls that wait for one. Enclaves are served in turn, and none may hold the last
- * connections of the others. A call whose connection died before any byte of the answer is sent
- * once more on a fresh one, if it is safe to repeat. Everything here runs on the worker's
- * thread. */
+ * the calls that wait for one. Enclaves are served in turn, and no group of them may hold the
+ * last connections of one that holds none. A call whose connection died before any byte of the
+ * answer is sent once more on a fresh one, if it is safe to repeat. Everything here runs on the
+ * worker's thread. */
 
 #include "generation.h"
 #include "http_reply.h"
@@ -49,9 +49,12 @@ struct upstream_call {
 	const struct upstream_call_ops *ops;
 	unsigned enclave; /* index in the generation's configuration */
 	bool repeatable;
+	bool final; /* not to be sent again, whatever happens; may be set at any time */
 	/* to read in done() */
 	struct http_reply reply;
-	usec_t sent, received; /* monotonic; 0: never */
+	usec_t sent, received; /* monotonic, of the last try; 0: never */
+	bool exposed; /* TLS has taken a byte of it, in this try or an earlier one: the endpoint
+		       * may have acted. Never cleared */
 	/* upstream's own */
 	TAILQ_ENTRY(upstream_call) link;
 	struct upstream *upstream;              /* while waiting or in flight */
@@ -84,6 +87,16 @@ void upstream_submit(struct upstream *u, struct upstream_call *call, usec_t now)
 
 /* Forgets the call without done(); a connection in the middle of it is closed. */
 void upstream_cancel(struct upstream_call *call);
+
+/* Nobody waits for the answer any more. True: bytes of the call are out, so it goes on to its
+ * end without a repeat, and done() comes; its connection then serves others. False: there was
+ * nothing to wait for, and it is cancelled. */
+_must_check_ bool upstream_abandon(struct upstream_call *call);
+
+/* The rules that allowed the call are no longer in force. True: the whole of it has gone out,
+ * so it goes on to its end without a repeat, and done() comes. False: it is cancelled before
+ * the endpoint has the whole of it. */
+_must_check_ bool upstream_revoke(struct upstream_call *call);
 
 /* Applies all deadlines; called by the worker's sweep. */
 void upstream_sweep(struct upstream *u, usec_t now);

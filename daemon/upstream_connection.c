@@ -30,12 +30,21 @@ void upstream_connection_close(struct upstream_connection *c)
 	free(c);
 }
 
-/* Takes the call off its connection. */
+static void take_place(struct upstream *u, const struct upstream_call *call)
+{
+	u->n_holding += u->shares[call->enclave].n_busy++ == 0;
+}
+
+static void give_place(struct upstream *u, const struct upstream_call *call)
+{
+	u->n_holding -= --u->shares[call->enclave].n_busy == 0;
+}
+
 struct upstream_call *upstream_connection_release(struct upstream_connection *c)
 {
 	struct upstream_call *call = c->call;
 
-	c->upstream->shares[call->enclave].n_busy--;
+	give_place(c->upstream, call);
 	call->connection = NULL;
 	c->call = NULL;
 	return call;
@@ -52,7 +61,7 @@ void upstream_connection_fail(struct upstream_connection *c, enum upstream_resul
 	struct upstream_call *call = upstream_connection_release(c);
 
 	upstream_connection_close(c);
-	if (result == UPSTREAM_LOST && !got_answer && !call->repeated &&
+	if (result == UPSTREAM_LOST && !got_answer && !call->repeated && !call->final &&
 	    (call->repeatable || untouched)) {
 		call->repeated = true;
 		upstream_call_queue(u, call, now, true);
@@ -92,6 +101,7 @@ static bool connection_send(struct upstream_connection *c, usec_t now)
 						 "the connection broke while sending", now);
 			return false;
 		}
+		c->call->exposed = true;
 		c->unsent.p += n;
 		c->unsent.n -= (size_t)n;
 	}
@@ -190,7 +200,7 @@ void upstream_connection_start(struct upstream_connection *c, struct upstream_ca
 		return;
 	}
 	upstream_connection_set_state(c, LINK_BUSY);
-	u->shares[call->enclave].n_busy++;
+	take_place(u, call);
 	call->connection = c;
 	call->sent = now;
 	c->call = call;

@@ -33,7 +33,8 @@ TAILQ_HEAD(calls, upstream_call);
 /* What one enclave has here. */
 struct upstream_share {
 	struct calls waiting;
-	unsigned n_waiting, n_busy;
+	unsigned n_waiting;
+	unsigned n_busy; /* connections with a call of it, also one whose client has gone */
 };
 
 struct upstream {
@@ -44,8 +45,10 @@ struct upstream {
 	unsigned n[_LINK_MAX];
 	struct upstream_share *shares; /* by enclave */
 	unsigned n_shares, turn;
-	unsigned share_max; /* connections one enclave may hold */
+	unsigned n_users;   /* enclaves whose requests may go here */
+	unsigned n_holding; /* of them: those with a busy connection */
 	unsigned n_calls;
+	struct event kick; /* a place became free: dispatches from the loop, not from within */
 	/* where to connect */
 	bool literal; /* connect_to is an address: nothing to look up */
 	char *addresses;
@@ -83,7 +86,8 @@ _must_check_ int upstream_connection_watch(struct upstream_connection *c, usec_t
 void upstream_connection_start(struct upstream_connection *c, struct upstream_call *call,
 			       usec_t now);
 
-/* Takes the call off its connection, which is of no use for another one then. */
+/* Takes the call off its connection, and the place off its enclave. The connection is of no use
+ * for another call before it is set to another state. */
 struct upstream_call *upstream_connection_release(struct upstream_connection *c);
 
 /* Closes, and ends the call with `result`, or sends it once more elsewhere. */

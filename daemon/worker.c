@@ -220,12 +220,13 @@ void worker_connection_gone(struct worker *w)
 static void take_generation(struct worker *w, struct generation *generation)
 {
 	struct connection *c, *next;
+	usec_t now = clock_monotonic();
 
 	generation_unref(w->generation);
 	w->generation = generation;
 	for (c = LIST_FIRST(&w->connections); c; c = next) {
 		next = LIST_NEXT(c, link);
-		connection_reload(c, generation);
+		connection_reload(c, generation, now);
 	}
 	w->told_loaded = false;
 	tell_loaded(w);
@@ -287,7 +288,7 @@ static void refuse_in_flight(struct worker *w)
 		next = LIST_NEXT(c, link);
 		if (c->state != CONNECTION_WAIT)
 			continue;
-		upstream_cancel(&c->request->call);
+		request_withdraw(c->request);
 		request_refuse(c->request, REFUSAL_SHUTTING_DOWN, NULL, clock_monotonic());
 	}
 }
@@ -411,6 +412,7 @@ struct worker *worker_free(struct worker *w)
 {
 	struct upstream_set *set;
 	struct connection *c;
+	struct request *r;
 
 	if (!w)
 		return NULL;
@@ -418,6 +420,8 @@ struct worker *worker_free(struct worker *w)
 	acceptor_free(w->acceptor);
 	while ((c = LIST_FIRST(&w->connections)))
 		connection_close(c, "shutting-down");
+	while ((r = LIST_FIRST(&w->abandoned)))
+		request_end(r, r->gone, 0, clock_monotonic());
 	while ((set = LIST_FIRST(&w->sets))) {
 		LIST_REMOVE(set, link);
 		set_free(set);

@@ -55,7 +55,8 @@ struct worker {
 	TAILQ_HEAD(, connection)
 	turns;                       /* have another request to read, see worker_queue_turn() */
 	LIST_HEAD(, request) parked; /* wait for new credentials */
-	uint64_t *turn_marks;        /* by enclave id: the last turn it was served in */
+	LIST_HEAD(, request) abandoned; /* KMS has them, their clients are gone */
+	uint64_t *turn_marks;           /* by enclave id: the last turn it was served in */
 	unsigned n_turn_marks;
 	uint64_t turn_serial;
 	uint64_t next_lookup;
