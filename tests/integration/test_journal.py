@@ -52,7 +52,7 @@ def test_entries_of_the_journal(daemon, kms, journal):
         assert entry == {
             "PRIORITY": "6", "SYSLOG_IDENTIFIER": "kms-vsock-proxyd", "ENCLAVE": "payments",
             "KMS_ACTION": "DescribeKey", "KMS_KEY": KEY, "ENDPOINT": "kms", "VERDICT": "allow", "RULE": "use",
-            "REASON": "allowed", "HTTP_STATUS": "200", "RECIPIENT": "none",
+            "REASON": "allowed", "HTTP_STATUS": "200", "KMS_STATUS": "200", "RECIPIENT": "none",
             "AWS_REQUEST_ID": answer.header("x-amzn-RequestId")}
         entry = journal.wait(REASON="action")
         assert entry["REQUEST_ID"] == refused.header("x-amzn-RequestId")

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from kms_client import request
+from proxy_help import wait_taken
 from standins import VARIANTS
 
 KEY = "alias/payments"
@@ -16,11 +17,11 @@ DESCRIBE = request("DescribeKey", {"KeyId": KEY})
 CREATE = request("CreateKey", {})
 
 
-def other_enclave(daemon):
-    """A second enclave on a socket of its own, which must notice nothing."""
-    daemon.config["listen"].append({"unix": str(daemon.folder / "ledger.sock"), "enclave": "ledger"})
-    daemon.config["enclaves"]["ledger"] = dict(daemon.config["enclaves"]["payments"])
-    return "ledger"
+def other_enclave(daemon, name="ledger"):
+    """Another enclave on a socket of its own, which must notice nothing."""
+    daemon.config["listen"].append({"unix": str(daemon.folder / f"{name}.sock"), "enclave": name})
+    daemon.config["enclaves"][name] = dict(daemon.config["enclaves"]["payments"])
+    return name
 
 
 def allow(daemon, *actions):
@@ -259,6 +260,47 @@ def test_one_enclave_can_not_hold_all_connections(daemon, kms):
             hog.close()
 
 
+def test_two_enclaves_together_leave_a_third_its_connection(daemon, kms):
+    daemon.config["endpoints"]["kms"].update(connections=8, reply_timeout="20s")
+    daemon.config["workers"] = 1        # each has connections of its own
+    names = ["payments", other_enclave(daemon, "second"), other_enclave(daemon, "third")]
+    with daemon:
+        kms.fault("hang", count=None, body_contains="hog")
+        hogs = [daemon.client(name) for name in names[:2] for _ in range(8)]
+        for hog in hogs:
+            hog.send(request("DescribeKey", {"KeyId": "alias/hog"}))
+        kms.wait_for_requests(7)
+        with daemon.client(names[2]) as quick:
+            assert quick.ask(DESCRIBE).status == 200
+        assert len([r for r in kms.requests if b"hog" in r.body]) == 7
+        kms.clear()
+        for hog in hogs:
+            assert hog.read().status == 400
+            hog.close()
+
+
+def test_with_fewer_connections_than_enclaves_each_gets_one_in_turn(daemon, kms):
+    daemon.config["endpoints"]["kms"].update(connections=1, queue_timeout="20s")
+    daemon.config["workers"] = 1        # each has connections of its own
+    names = ["payments", other_enclave(daemon, "second"), other_enclave(daemon, "third")]
+    with daemon:
+        hung = kms.fault("hang", count=1)
+        clients = [(name, daemon.client(name)) for name in names for _ in range(3)]
+        clients[0][1].send(request("DescribeKey", {"KeyId": "alias/payments-0"}))
+        kms.wait(lambda: hung.hits)
+        for name, client in clients[1:]:
+            client.send(request("DescribeKey", {"KeyId": f"alias/{name}"}))
+        for _, client in clients[1:]:
+            wait_taken(client)
+        kms.clear()
+        for _, client in clients:
+            assert client.read().status in (200, 400)
+            client.close()
+        asked = [r.json["KeyId"][6:].partition("-")[0] for r in kms.requests]
+        assert all(set(asked[i:i + 3]) == set(names) for i in (0, 3, 6)), asked
+        assert len({r.connection for r in kms.requests}) == 1
+
+
 def test_who_waits_too_long_for_a_connection_is_told(daemon, kms):
     daemon.config["endpoints"]["kms"].update(connections=1, queue_timeout="500ms", reply_timeout="20s")
     daemon.config["workers"] = 1        # each has connections of its own
@@ -273,16 +315,19 @@ def test_who_waits_too_long_for_a_connection_is_told(daemon, kms):
         assert first.read().status == 200
 
 
-def test_a_client_that_vanishes_ends_its_call(daemon, kms):
+def test_a_client_that_vanishes_leaves_its_connection_to_the_next(daemon, kms):
+    daemon.config["workers"] = 1        # each has connections of its own
     with daemon:
         kms.fault("hang", count=1)
         enclave = daemon.client()
         enclave.send(DESCRIBE)
         kms.wait_for_requests(1)
         enclave.close()
-        daemon.record(REASON="client-gone")
-        kms.wait_closed()
         kms.clear()
+        daemon.record(REASON="client-gone")
+        with daemon.client() as second:
+            assert second.ask(DESCRIBE).status == 200
+        assert len({r.connection for r in kms.requests}) == 1
 
 
 def test_a_client_that_half_closed_gets_its_answer(daemon):

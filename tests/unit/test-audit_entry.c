@@ -20,7 +20,7 @@ static void fill(struct audit_record *r, enum event_kind event)
 	audit_copy(r->endpoint, sizeof(r->endpoint), SLICE("kms-eu"));
 	audit_copy(r->rule, sizeof(r->rule), SLICE("unwrap"));
 	r->reason = "allowed";
-	r->status = 200;
+	r->status = r->kms_status = 200;
 	audit_copy(r->aws_request_id, sizeof(r->aws_request_id), SLICE("aws-1"));
 	r->recipient = "present";
 	r->duration = 4123;
@@ -60,6 +60,7 @@ START_TEST(a_full_record_has_every_field)
 		 "RULE=unwrap\n"
 		 "REASON=allowed\n"
 		 "HTTP_STATUS=200\n"
+		 "KMS_STATUS=200\n"
 		 "AWS_REQUEST_ID=aws-1\n"
 		 "RECIPIENT=present\n"
 		 "DURATION_USEC=4123\n"
@@ -117,6 +118,9 @@ static const struct {
 	{EVENT_REFUSED, false, false, "Decrypt", "no-upstream", "kms-eu: connection refused", 1,
 	 "payments: Decrypt allowed by rule \"unwrap\" but failed (no-upstream): kms-eu: "
 	 "connection refused"},
+	{EVENT_UNANSWERED, false, false, "Decrypt", "client-gone", "", 1,
+	 "payments: Decrypt allowed by rule \"unwrap\" but not answered: KMS answered 200 "
+	 "(client-gone)"},
 	{EVENT_LEAK, false, false, "Decrypt", "reply-leaks", "Plaintext is present", 1,
 	 "payments: reply to Decrypt withheld (reply-leaks): Plaintext is present"},
 	{EVENT_CONNECTION, true, true, "", "unknown-cid", "", 1,
@@ -149,6 +153,23 @@ START_TEST(the_sentence_tells_what_happened)
 }
 END_TEST
 
+START_TEST(an_outcome_that_is_not_known_is_said_to_be_so)
+{
+	struct audit_record r;
+	struct audit_entry e;
+
+	fill(&r, EVENT_UNANSWERED);
+	r.kms_status = KMS_STATUS_UNKNOWN;
+	r.reason = "upstream-timeout";
+	audit_entry_init(&e, &r);
+	ck_assert_str_eq(
+		e.fields[0],
+		"MESSAGE=payments: Decrypt allowed by rule \"unwrap\" but not answered: "
+		"sent to KMS, outcome unknown (upstream-timeout)");
+	ck_assert_ptr_nonnull(strstr(joined(&e), "\nKMS_STATUS=unknown\n"));
+}
+END_TEST
+
 START_TEST(a_tunnel_refused_before_its_host_was_known)
 {
 	struct audit_record r;
@@ -164,6 +185,7 @@ END_TEST
 START_TEST(a_refusal_is_a_warning)
 {
 	ck_assert_int_eq(event_info(EVENT_REFUSED)->priority, LOG_WARNING);
+	ck_assert_int_eq(event_info(EVENT_UNANSWERED)->priority, LOG_WARNING);
 	ck_assert_int_eq(event_info(EVENT_TUNNEL_REFUSED)->priority, LOG_WARNING);
 	ck_assert_int_eq(event_info(EVENT_TUNNEL_OPEN)->priority, LOG_INFO);
 	ck_assert_int_eq(event_info(EVENT_LEAK)->priority, LOG_CRIT);
@@ -175,8 +197,8 @@ END_TEST
 START_TEST(the_longest_record_fits)
 {
 	static const enum event_kind audit_events[] = {
-		EVENT_REQUEST,     EVENT_REFUSED,        EVENT_LEAK,      EVENT_CONNECTION,
-		EVENT_TUNNEL_OPEN, EVENT_TUNNEL_REFUSED, EVENT_TUNNEL_END};
+		EVENT_REQUEST,    EVENT_REFUSED,     EVENT_UNANSWERED,     EVENT_LEAK,
+		EVENT_CONNECTION, EVENT_TUNNEL_OPEN, EVENT_TUNNEL_REFUSED, EVENT_TUNNEL_END};
 	struct audit_record r;
 	struct audit_entry e;
 	char key[sizeof(r.key) + sizeof("KMS_KEY=")];
@@ -193,11 +215,12 @@ START_TEST(the_longest_record_fits)
 	r.reason = "a-reason-longer-than-any-that-there-is";
 	r.cid = UINT32_MAX;
 	r.status = 599;
+	r.kms_status = KMS_STATUS_UNKNOWN;
 	r.duration = r.upstream = r.bytes_in = r.bytes_out = INT64_MAX;
 	audit_entry_init(&e, &r);
 	snprintf(key, sizeof(key), "KMS_KEY=%s", r.key);
 	ck_assert_str_eq(e.fields[6], key);
-	ck_assert_uint_eq(e.n, 18);
+	ck_assert_uint_eq(e.n, 19);
 	if (r.event == EVENT_REFUSED)
 		ck_assert_ptr_nonnull(strstr(e.fields[0], r.detail));
 	ck_assert_uint_lt(e.used, sizeof(e.text));
@@ -248,9 +271,10 @@ int main(void)
 	tcase_add_test(tcase, a_full_record_has_every_field);
 	tcase_add_test(tcase, an_empty_record_has_only_what_is_known);
 	tcase_add_loop_test(tcase, the_sentence_tells_what_happened, 0, ELEMENTSOF(sentences));
+	tcase_add_test(tcase, an_outcome_that_is_not_known_is_said_to_be_so);
 	tcase_add_test(tcase, a_tunnel_refused_before_its_host_was_known);
 	tcase_add_test(tcase, a_refusal_is_a_warning);
-	tcase_add_loop_test(tcase, the_longest_record_fits, 0, 7);
+	tcase_add_loop_test(tcase, the_longest_record_fits, 0, 8);
 	tcase_add_test(tcase, values_from_a_wire_are_escaped_and_clipped);
 	tcase_add_test(tcase, a_loss_is_an_entry);
 	suite_add_tcase(suite, tcase);

@@ -54,6 +54,7 @@ static const struct {
 	 true},
 	{REFUSAL_REPLY_NO_CIPHERTEXT, 502, "KMSInternalException", "reply-no-ciphertext", false,
 	 true},
+	{REFUSAL_RELOADED, 503, "ServiceUnavailableException", "reloaded", false, false},
 	{REFUSAL_SHUTTING_DOWN, 503, "ServiceUnavailableException", "shutting-down", true,
 	 false},
 	{REFUSAL_INTERNAL, 500, "KMSInternalException", "internal", false, false},
