@@ -11,6 +11,7 @@ import pathlib
 import re
 import socket
 import subprocess
+import threading
 
 from kms_client import Client
 
@@ -139,16 +140,18 @@ class NitroEnclave:
 
 
 class Vhost:
-    """Enclaves, started when they are first asked for and again after they died."""
+    """Enclaves, started when they are first asked for and again after they died, by any thread."""
 
     def __init__(self):
         self.running = {}
+        self._lock = threading.Lock()
 
     def enclave(self, cid):
-        known = self.running.get(cid)
-        if known is None or known.process.poll() is not None:
-            known = self.running[cid] = VhostEnclave(cid)
-        return known
+        with self._lock:
+            known = self.running.get(cid)
+            if known is None or known.process.poll() is not None:
+                known = self.running[cid] = VhostEnclave(cid)
+            return known
 
     def stop(self):
         for enclave in self.running.values():

@@ -14,8 +14,8 @@ from fake_dns import FakeDns
 from kms_client import request
 from tls_hello import client_hello
 from vanishing import (
-    ACTION, allow_updates, Asked, assert_in_flight_is_full, at_kms, client, DESCRIBE, KEY, NOT_ALLOWED, records, SECONDS,
-    sent, SLOW_KMS, unanswered, update, WAYS)
+    ACTION, allow_updates, Asked, assert_in_flight_is_full, at_kms, client, DESCRIBE, DOOMED_KEY, NOT_ALLOWED, records,
+    SECONDS, sent, SLOW_KMS, unanswered, update, vanish, WAYS)
 
 NAME = "kms.eu-central-1.amazonaws.com"
 SOON = 15           # seconds until a place is free again: a second, on a machine that isn't emulated
@@ -44,7 +44,7 @@ def test_who_has_gone_gives_the_place_in_flight_back_at_once(unit, enclaves, aws
     streams = sent(enclaves(16), FOUR)
     asked.wait(4)
     assert_in_flight_is_full(enclaves)
-    WAYS[way](enclaves(16), streams)
+    vanish(way, enclaves, streams)
 
     def is_answered():
         with client(enclaves) as other:
@@ -93,7 +93,7 @@ def test_the_queued_request_of_who_has_gone_is_never_sent(unit, enclaves, aws, a
         ghosts = sent(enclaves(16), ["ghost", "spectre"])
         last.send(update("last"))
         assert_in_flight_is_full(enclaves)
-        WAYS[way](enclaves(16), ghosts)
+        vanish(way, enclaves, ghosts)
         found = service.wait(lambda: len(r := records(place, REASON="client-gone")) >= 2 and r, SOON,
                              "queued requests of clients that have gone are still queued")
         assert not any("KMS_STATUS" in r for r in found)
@@ -150,7 +150,7 @@ def test_a_tunnel_whose_client_has_gone_ends_before_it_is_open(unit, enclaves, t
         with enclave.connect(service.PORT) as third:    # both places are taken: they are under way
             third.sendall(client_hello(NAME))
             journal.wait_for(after=place, REASON="tunnel-connections")
-        WAYS[way](enclave, streams)
+        vanish(way, enclaves, streams)
         # By itself a tunnel to nowhere ends too, for another reason.
         found = service.wait(lambda: len(r := tunnels(place)) >= 2 and r, SECONDS)
         assert [r["REASON"] for r in found] == ["client-gone"] * 2
@@ -200,7 +200,7 @@ def test_what_kms_has_done_is_recorded_whoever_floods_the_journal(unit, enclaves
         service.wait(lambda: [r for r in journal.records(place) if "SUPPRESSED" in r], SECONDS)
         streams = sent(enclaves(16), EIGHT)
         asked.wait(8)
-        WAYS[way](enclaves(16), streams)
+        vanish(way, enclaves, streams)
         aws.ask(clear=True)
         found = at_kms(place, 8, ENCLAVE="alpha")
     assert {(r["VERDICT"], r["REASON"], r["KMS_STATUS"]) for r in found} == {("allow", "client-gone", "200")}
@@ -222,7 +222,7 @@ def test_what_kms_never_answered_is_recorded_at_its_deadline(unit, enclaves, aws
         gone, = sent(enclaves(16), ["gone"])
         waiting.send(update("waits"))
         asked.wait(2)
-        gone.close()
+        vanish("close", enclaves, [gone])
         found = at_kms(place, 2)
         assert waiting.read().status == 504
     assert {(r["REASON"], r["KMS_STATUS"], r["VERDICT"]) for r in found} == \
@@ -239,8 +239,7 @@ def test_a_stop_waits_for_no_abandoned_call_but_records_it(unit, enclaves, aws, 
     aws.ask(fault=SLOW_KMS)
     streams = sent(enclaves(16), FOUR)
     asked.wait(4)
-    for stream in streams:
-        stream.close()
+    vanish("close", enclaves, streams)
 
     def are_given_back():
         with client(enclaves) as other:
@@ -267,7 +266,7 @@ def test_a_body_that_ends_behind_a_reload_is_decided_under_its_rules(unit, encla
     rules.append(service.rule("delete", DELETE))
     unit.start()
     place = journal.cursor()
-    data = request(DELETE, {"KeyId": KEY, "PendingWindowInDays": 30})
+    data = request(DELETE, {"KeyId": DOOMED_KEY, "PendingWindowInDays": 30})
     clients = [client(enclaves) for _ in FIVE]
     for one in clients:
         assert one.ask(DESCRIBE).status == 200      # each on its worker
