@@ -13,12 +13,18 @@ Reads commands from standard input, one JSON object a line, and answers each wit
     {"do": "drop", "idle": true}                          ends connections
     {"do": "rotate", "revoke": true}                      new credentials
     {"do": "imds", "kind": "status", "count": 3, ...}     a fault of the IMDS stand-in
+    {"do": "watch", "fates": ["plain", "hang"], "seconds": 0.5}    what becomes of watched requests
+    {"do": "watched"}                                     {key: [how often asked, the answer's id]}
     {"do": "calm"}                                        no fault any more
     {"do": "state"}
+
+A request is watched when its key begins with WATCHED: each has a key of its own, and none of the
+faults above.
 """
 
 import asyncio
 import collections
+import itertools
 import json
 import os
 import pathlib
@@ -29,6 +35,7 @@ import struct
 import sys
 import threading
 import time
+import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
@@ -48,6 +55,7 @@ CREDENTIAL = re.compile(rb"Credential=([A-Z0-9]+)/")
 MEMBERS = {"Encrypt": ("Plaintext", "CiphertextBlob"), "Decrypt": ("CiphertextBlob", "Plaintext"),
            "UpdateKeyDescription": ("Description", "Description")}
 SEALED = "CiphertextForRecipient"
+WATCHED = "alias/watched-"
 ONCE = "UpdateKeyDescription"           # not safe to repeat: may arrive only once
 
 
@@ -56,8 +64,13 @@ def echo(marker):
     return "RWNo" + marker
 
 
+def request_id(body):
+    """KMS's id of the request that has this answer."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, body))
+
+
 def answer(status, body, more=""):
-    return (f"HTTP/1.1 {status} X\r\nContent-Type: {CONTENT_TYPE}\r\nx-amzn-RequestId: 8665cba7-079a\r\n"
+    return (f"HTTP/1.1 {status} X\r\nContent-Type: {CONTENT_TYPE}\r\nx-amzn-RequestId: {request_id(body)}\r\n"
             f"{more}Content-Length: {len(body)}\r\n\r\n{body}").encode()
 
 
@@ -114,6 +127,9 @@ class Kms:
         self.applied = collections.Counter()
         self.once = {}                          # sender: its last markers in the action ONCE
         self.twice = 0
+        self.watched = {}                       # key: [how often asked, the id of the answer]
+        self.fates = itertools.cycle(["plain"])     # of watched requests
+        self.lag = 0                            # seconds, before each of their answers
 
     async def listen(self):
         for address in ADDRESSES:
@@ -174,10 +190,27 @@ class Kms:
             self.note_once(marker)
         if "Recipient" in members:
             answered = SEALED
+        if members["KeyId"].startswith(WATCHED):
+            self.take_watched(connection, marker, json.dumps({answered: echo(marker), "KeyId": members["KeyId"]}),
+                              members["KeyId"])
+            return
         # Through a tunnel a client meets the KMS's faults itself: what that shows is nothing of ours.
         fault = None if TUNNEL in head else self.next_fault()
         text = json.dumps({answered: echo(marker), "KeyId": members["KeyId"]})
         getattr(self, fault or "plain")(connection, marker, text)
+
+    def take_watched(self, connection, marker, text, key):
+        noted = self.watched.setdefault(key, [0, request_id(text)])
+        noted[0] += 1
+        if not self.lag:
+            getattr(self, next(self.fates))(connection, marker, text)
+            return
+        connection.busy += 1
+
+        def late():
+            connection.busy -= 1
+            getattr(self, next(self.fates))(connection, marker, text)
+        asyncio.get_running_loop().call_later(self.lag, late)
 
     def note_once(self, marker):
         seen = self.once.setdefault(marker.partition("-")[0], collections.deque(maxlen=64))
@@ -287,6 +320,10 @@ def obey(kms, imds, command):
         imds.fault(**command)
     elif what == "forget_tokens":
         imds.invalidate_tokens()
+    elif what == "watch":
+        kms.fates, kms.lag = itertools.cycle(command["fates"]), command["seconds"]
+    elif what == "watched":
+        return kms.watched
     elif what == "calm":
         kms.faults.clear()
         imds.clear()

@@ -11,6 +11,7 @@ import pathlib
 import re
 import socket
 import subprocess
+import threading
 
 from kms_client import Client
 
@@ -19,6 +20,7 @@ SOCKETS = pathlib.Path("/run/vm-peers")
 LIMIT_SECONDS = 60
 HOST_CID = 2
 NITRO_COMMAND_PORT = 1      # vhost_user_vsock.py has the same
+RECEIVE, SEND = 1, 2        # VIRTIO_VSOCK_SHUTDOWN_*
 
 
 class Refused(ConnectionRefusedError):
@@ -104,6 +106,12 @@ class VhostEnclave:
         with self._command() as command:
             assert _say(command, f"RESET {stream.source_port}") == "OK"
 
+    def shut(self, stream, directions):
+        """The packet with which an enclave's kernel tells that a stream of it receives no more, sends
+        no more, or both: RECEIVE | SEND."""
+        with self._command() as command:
+            assert _say(command, f"SHUTDOWN {stream.source_port} {directions}") == "OK"
+
     def spoof(self, cid, port):
         """Asks for a connection in another's name."""
         with self._command() as command:
@@ -132,16 +140,18 @@ class NitroEnclave:
 
 
 class Vhost:
-    """Enclaves, started when they are first asked for and again after they died."""
+    """Enclaves, started when they are first asked for and again after they died, by any thread."""
 
     def __init__(self):
         self.running = {}
+        self._lock = threading.Lock()
 
     def enclave(self, cid):
-        known = self.running.get(cid)
-        if known is None or known.process.poll() is not None:
-            known = self.running[cid] = VhostEnclave(cid)
-        return known
+        with self._lock:
+            known = self.running.get(cid)
+            if known is None or known.process.poll() is not None:
+                known = self.running[cid] = VhostEnclave(cid)
+            return known
 
     def stop(self):
         for enclave in self.running.values():

@@ -2,6 +2,7 @@
 """The machine itself: what the other cases build on is as they think it is."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -14,6 +15,7 @@ import threading
 import journal
 import peers
 import pytest
+import service
 
 PORT = 9100
 LIMIT_SECONDS = 60
@@ -140,6 +142,69 @@ def test_full_close_reaches_the_listener(listener, enclaves):
         while True:     # the close itself may arrive after the end of the bytes
             server.send(b"nobody reads this")
     server.close()
+
+
+# How the daemon finds out that a client has gone, which no event tells: poll() says of a stream that was
+# closed what it says of one that is half-closed, and of one that receives no more nothing at all. POLLHUP
+# comes only behind a shutdown of our own. Sending no bytes tells them apart, as often as it is asked.
+HALF_CLOSED = select.POLLIN | select.POLLOUT | select.POLLRDHUP
+ENDS = {        # what the enclave does: the events then, and whether it has gone
+    "nothing": (lambda enclave, stream: None, select.POLLOUT, False),
+    "sends-no-more": (lambda enclave, stream: enclave.shut(stream, peers.SEND), HALF_CLOSED, False),
+    "shutdown-of-sending": (lambda enclave, stream: stream.shutdown(socket.SHUT_WR), HALF_CLOSED, False),
+    "receives-no-more": (lambda enclave, stream: enclave.shut(stream, peers.RECEIVE), select.POLLOUT, True),
+    "neither": (lambda enclave, stream: enclave.shut(stream, peers.RECEIVE | peers.SEND), HALF_CLOSED, True),
+    "shutdown-of-both": (lambda enclave, stream: stream.shutdown(socket.SHUT_RDWR), HALF_CLOSED, True),
+    "close": (lambda enclave, stream: stream.close(), HALF_CLOSED, True),
+    "reset": (lambda enclave, stream: enclave.reset(stream), HALF_CLOSED, True),
+    "death": (lambda enclave, stream: enclave.die(), HALF_CLOSED | select.POLLERR, True),
+}
+
+
+def events(server):
+    waiting = select.poll()
+    waiting.register(server, select.POLLIN | select.POLLOUT | select.POLLRDHUP)
+    return dict(waiting.poll(0)).get(server.fileno(), 0)
+
+
+def takes_nothing(server):
+    """Whether it takes a send of no bytes."""
+    try:
+        return server.send(b"", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) == 0
+    except OSError as error:
+        assert error.errno in (errno.EPIPE, errno.ECONNRESET)
+        return False
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("unread", [b"", b"a request"], ids=["all-read", "unread"])
+@pytest.mark.parametrize("end", ENDS)
+def test_only_a_send_of_no_bytes_tells_who_has_gone(listener, enclaves, end, unread):
+    act, expected, has_gone = ENDS[end]
+    with enclaves(16).connect(PORT) as client:
+        server, _ = accept(listener)
+        client.sendall(unread)
+        act(enclaves(16), client)
+        expected |= select.POLLIN if unread else 0
+        service.wait(lambda: events(server) == expected and takes_nothing(server) != has_gone, LIMIT_SECONDS,
+                     lambda: f"events {events(server):#x}, not {expected:#x}; {takes_nothing(server)}")
+        assert takes_nothing(server) != has_gone      # nothing was used up by asking
+        assert events(server) == expected
+        server.close()
+
+
+def test_a_send_of_no_bytes_tells_it_of_a_reader_that_never_reads(listener, enclaves):
+    """A stream without credit takes no byte; that it is open, or has ended, is still told."""
+    with enclaves(16).connect(PORT) as client:
+        server, _ = accept(listener)
+        server.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                server.send(b"x" * 65536)
+        assert takes_nothing(server)
+        client.close()
+        service.wait(lambda: not takes_nothing(server), LIMIT_SECONDS)
+        server.close()
 
 
 def test_reader_that_never_reads_grants_no_credit(listener, enclaves):

@@ -193,6 +193,17 @@ bool streams_reset(struct streams *streams, uint32_t source_port)
 	return true;
 }
 
+bool streams_shutdown(struct streams *streams, uint32_t source_port, uint32_t directions)
+{
+	struct stream *stream = find_port(streams, source_port);
+
+	if (!stream)
+		return false;
+	send_packet(streams, stream, VIRTIO_VSOCK_OP_SHUTDOWN, directions & SHUTDOWN_BOTH, NULL,
+		    0);
+	return true;
+}
+
 void streams_spoof(struct streams *streams, uint64_t cid, uint32_t port)
 {
 	struct virtio_vsock_hdr header = {
@@ -310,8 +321,9 @@ void streams_packet(void *userdata, const struct virtio_vsock_hdr *header,
 	stream_watch(streams, stream);
 }
 
-/* Sends on what the test wrote, one packet. May drop the stream. */
-static void stream_forward(struct streams *streams, struct stream *stream)
+/* Sends on what the test wrote, one packet. May drop the stream. is_closed: the test's socket
+ * is, so that its end will be told as a close. */
+static void stream_forward(struct streams *streams, struct stream *stream, bool is_closed)
 {
 	unsigned char data[VHOST_DATA_MAX];
 	size_t room = stream_credit(stream);
@@ -323,8 +335,9 @@ static void stream_forward(struct streams *streams, struct stream *stream)
 		send_packet(streams, stream, VIRTIO_VSOCK_OP_RW, 0, data, (size_t)n);
 	} else if (n == 0) {
 		stream->ended = true;
-		send_packet(streams, stream, VIRTIO_VSOCK_OP_SHUTDOWN,
-			    VIRTIO_VSOCK_SHUTDOWN_SEND, NULL, 0);
+		if (!is_closed)
+			send_packet(streams, stream, VIRTIO_VSOCK_OP_SHUTDOWN,
+				    VIRTIO_VSOCK_SHUTDOWN_SEND, NULL, 0);
 	} else if (errno != EAGAIN && errno != EINTR) {
 		stream_reset(streams, stream);
 	}
@@ -335,10 +348,10 @@ static void stream_event(struct streams *streams, struct stream *stream, uint32_
 	if (events & EPOLLOUT)
 		stream_flush(streams, stream);
 	if (stream->state == OPEN && !stream->ended && stream_credit(stream) > 0)
-		stream_forward(streams, stream);
-	/* The test closed its socket and all of its bytes are out: close as a kernel does. What
-	 * the host still says gets a reset. */
-	else if (stream->state == OPEN && stream->ended && (events & EPOLLHUP)) {
+		stream_forward(streams, stream, events & EPOLLHUP);
+	/* The test closed its socket, or shut both directions of it down, and all of its bytes
+	 * are out: a kernel says so in one packet. What the host still says gets a reset. */
+	if (stream->state == OPEN && stream->ended && (events & EPOLLHUP)) {
 		send_packet(streams, stream, VIRTIO_VSOCK_OP_SHUTDOWN, SHUTDOWN_BOTH, NULL, 0);
 		stream_drop(stream);
 	}

@@ -25,6 +25,11 @@ void streams_connect(struct streams *streams, int fd, uint32_t port, uint32_t so
 /* Resets a stream as a crashing program would; its socket is closed. False: there is none. */
 bool streams_reset(struct streams *streams, uint32_t source_port);
 
+/* Tells the host that no more is received (VIRTIO_VSOCK_SHUTDOWN_RCV), sent (.._SEND), or both,
+ * and changes nothing on this side: the test's socket stays, for what the host still says.
+ * False: there is no such stream. */
+bool streams_shutdown(struct streams *streams, uint32_t source_port, uint32_t directions);
+
 /* Sends a connection request whose source is another CID. Nothing ever answers it. */
 void streams_spoof(struct streams *streams, uint64_t cid, uint32_t port);
 

@@ -10,6 +10,8 @@
  *   CONNECT PORT [SOURCE-PORT]   a stream to the host's port: "OK SOURCE-PORT", then bytes in
  *                                both directions, half close included; or "ERR refused"
  *   RESET SOURCE-PORT            resets that stream: "OK" or "ERR no such stream"
+ *   SHUTDOWN SOURCE-PORT FLAGS   one packet of that stream: 1 no more is received, 2 no more is
+ *                                sent, 3 both: "OK" or "ERR no such stream"
  *   SPOOF CID PORT               asks for a stream in the name of another CID: "OK" once sent
  *
  * --window is the credit granted to the host a stream (default 262144). "ready" on stdout says
@@ -123,10 +125,15 @@ static void answer(int fd, const char *text)
 	close(fd);
 }
 
+static void answer_found(int fd, bool found)
+{
+	answer(fd, found ? "OK\n" : "ERR no such stream\n");
+}
+
 static void run_command(struct streams *streams, int fd)
 {
 	char line[64];
-	uint32_t port, source_port = 0;
+	uint32_t port, source_port = 0, flags;
 	uint64_t cid;
 
 	if (!read_line(fd, line, sizeof line)) {
@@ -134,9 +141,9 @@ static void run_command(struct streams *streams, int fd)
 	} else if (sscanf(line, "CONNECT %" SCNu32 " %" SCNu32, &port, &source_port) >= 1) {
 		streams_connect(streams, fd, port, source_port);
 	} else if (sscanf(line, "RESET %" SCNu32, &source_port) == 1) {
-		bool found = streams_reset(streams, source_port);
-
-		answer(fd, found ? "OK\n" : "ERR no such stream\n");
+		answer_found(fd, streams_reset(streams, source_port));
+	} else if (sscanf(line, "SHUTDOWN %" SCNu32 " %" SCNu32, &source_port, &flags) == 2) {
+		answer_found(fd, streams_shutdown(streams, source_port, flags));
 	} else if (sscanf(line, "SPOOF %" SCNu64 " %" SCNu32, &cid, &port) == 2) {
 		streams_spoof(streams, cid, port);
 		answer(fd, "OK\n");
