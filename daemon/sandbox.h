@@ -7,7 +7,7 @@
  * but IPv4, IPv6 and Unix. What is refused gets EPERM, or ENOSYS where the C library knows an
  * older call.
  *
- * Left out of a build with -Dseccomp=disabled, as sanitizers and valgrind need it:
+ * Left out of a build with -Dseccomp=disabled, with b_sanitize, and for valgrind:
  * sandbox_off.c. */
 
 #include "macro.h"
