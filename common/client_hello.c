@@ -245,7 +245,7 @@ enum client_hello_result client_hello_read(struct slice bytes, struct client_hel
 					   struct client_hello_fault *ret_fault)
 {
 	struct client_hello hello = {0};
-	struct message m;
+	_uninitialized_ struct message m;
 	enum client_hello_result r;
 
 	m.n = m.whole = 0; /* not the bytes: they are written before they are read */

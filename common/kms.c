@@ -28,6 +28,7 @@ bool kms_read_arn(struct slice text, struct kms_arn *ret_arn)
 		return false;
 
 	arn.region = fields[3];
+	arn.account = fields[4];
 	arn.resource = fields[5];
 	if (slice_starts(arn.resource, key)) {
 		arn.id = (struct slice){arn.resource.p + key.n, arn.resource.n - key.n};
@@ -80,12 +81,12 @@ static bool read_string(const struct json_doc *doc, unsigned parent, const char 
 	return true;
 }
 
-static bool read_key(const struct json_doc *doc, const char *member, struct slice *ret_key,
-		     struct error *error)
+static bool read_name(const struct json_doc *doc, const char *member, struct slice *ret_name,
+		      struct error *error)
 {
-	if (!read_string(doc, 0, member, ret_key, error))
+	if (!read_string(doc, 0, member, ret_name, error))
 		return false;
-	if (ret_key->p && ret_key->n == 0) {
+	if (ret_name->p && ret_name->n == 0) {
 		error_set(error, "%s must not be empty", member);
 		return false;
 	}
@@ -109,6 +110,16 @@ static bool read_context(const struct json_doc *doc, const char *member, int *re
 			return false;
 		}
 	*ret_context = i;
+	return true;
+}
+
+/* Who is given a key must be legible, since the journal says it. */
+static bool read_grantees(const struct json_doc *doc, const struct kms_action *row,
+			  struct slice *ret_grantees, struct error *error)
+{
+	for (unsigned i = 0; i < ELEMENTSOF(row->grantees) && row->grantees[i]; i++)
+		if (!read_name(doc, row->grantees[i], &ret_grantees[i], error))
+			return false;
 	return true;
 }
 
@@ -192,13 +203,17 @@ enum kms_result kms_read(unsigned action, const struct json_doc *doc,
 	if (!all_listed(doc, 0, row->members, row->name, error))
 		return KMS_BAD;
 	for (unsigned i = 0; row->keys[i]; i++)
-		if (!read_key(doc, row->keys[i], &request.keys[i], error))
+		if (!read_name(doc, row->keys[i], &request.keys[i], error))
 			return KMS_BAD;
 	for (unsigned i = 0; row->contexts[i]; i++)
 		if (!read_context(doc, row->contexts[i], &request.contexts[i], error))
 			return KMS_BAD;
 	if (!read_recipient(doc, &request.recipient, error))
 		return KMS_BAD;
+	if (!read_grantees(doc, row, request.grantees, error))
+		return KMS_BAD;
+	request.has_policy = row->policy && json_member(doc, 0, slice_from(row->policy)) >= 0;
+	request.has_token = row->token && json_member(doc, 0, slice_from(row->token)) >= 0;
 	*ret_request = request;
 	return KMS_OK;
 }
@@ -240,36 +255,4 @@ enum kms_reply kms_check_reply(unsigned action, char *body, size_t n, struct jso
 	if (i < 0 || doc->nodes[i].type != JSON_STRING || doc->nodes[i].value.n == 0)
 		return KMS_REPLY_NO_CIPHERTEXT;
 	return KMS_REPLY_SAFE;
-}
-
-/* AWS writes it as Name, namespace#Name or Name:URL. */
-static struct slice bare_code(struct slice s)
-{
-	const char *colon = s.n ? memchr(s.p, ':', s.n) : NULL;
-	const char *hash;
-
-	if (colon)
-		s.n = (size_t)(colon - s.p);
-	hash = s.n ? memrchr(s.p, '#', s.n) : NULL;
-	if (hash) {
-		s.n -= (size_t)(hash + 1 - s.p);
-		s.p = hash + 1;
-	}
-	return s;
-}
-
-struct slice kms_error_code(char *body, size_t n, struct json_doc *doc)
-{
-	static const char *const members[] = {"__type", "code"};
-	size_t length;
-
-	if (json_read(body, n, doc, &length, NULL) == JSON_BAD)
-		return (struct slice){0};
-	for (unsigned k = 0; k < ELEMENTSOF(members); k++) {
-		int i = json_member(doc, 0, slice_from(members[k]));
-
-		if (i >= 0 && doc->nodes[i].type == JSON_STRING && doc->nodes[i].value.n > 0)
-			return bare_code(doc->nodes[i].value);
-	}
-	return (struct slice){0};
 }

@@ -24,6 +24,10 @@ enum kms_flag {
 				   * nothing, so that a second time is as good as one */
 	KMS_DESTRUCTIVE = 1 << 3, /* a rule that allows it earns a warning */
 	KMS_PRIVILEGE = 1 << 4,   /* changes who may do what: a warning too */
+	KMS_DELEGATION = 1 << 5,  /* hands authority over a key to others, beyond what a rule
+				   * can limit: a rule must say `delegation: allow` */
+	KMS_LABEL = 1 << 6,  /* changes aliases or tags, which policies may go by: a warning */
+	KMS_REWRAP = 1 << 7, /* puts a secret under another key: with `keys: any` a warning */
 };
 
 /* The lists end in NULL. At most two keys and two contexts. CreateGrant's Constraints aren't a
@@ -35,6 +39,14 @@ struct kms_action {
 	const char *const *contexts; /* the members that are an encryption context */
 	const char *const *secrets;  /* the members of its reply that hold a secret in clear */
 	unsigned flags;              /* enum kms_flag */
+	/* A member that names a grant without its key, so that it may be of any; NULL: none.
+	 * Not GrantTokens: they are of use for the request's own key only. */
+	const char *token;
+	/* What an action with KMS_DELEGATION hands authority to, for the journal: the member
+	 * that names a principal, in one of two ways, or the one that is a policy; NULL: none.
+	 */
+	const char *grantees[2];
+	const char *policy;
 };
 
 /* Row `index` of the table; `index` < KMS_ACTIONS. */
@@ -47,6 +59,7 @@ int kms_action_index(struct slice name);
  * into the text. */
 struct kms_arn {
 	struct slice region;
+	struct slice account;
 	struct slice resource; /* "key/ID" or "alias/NAME" */
 	struct slice id;       /* of a key; .p NULL in the ARN of an alias */
 };
@@ -68,16 +81,19 @@ struct kms_request {
 	struct slice keys[2]; /* values of the row's `keys`, canonical; .p NULL where absent */
 	int contexts[2];      /* nodes of the row's `contexts`, -1 where absent */
 	enum kms_recipient recipient;
+	bool has_token;             /* the row's `token` is there, with whatever value */
+	bool has_policy;            /* the row's `policy`, likewise */
+	struct slice grantees[2];   /* values of the row's `grantees`; .p NULL where absent */
 	const struct json_doc *doc; /* borrowed: valid until the worker reads the next body */
 };
 
 enum kms_result { KMS_BAD = 0, KMS_OK };
 
 /* Understands a body that json_read() accepted: it is an object; every top-level member is in
- * the action's row; key members are non-empty strings; contexts are objects of strings;
- * Recipient is an object of AttestationDocument and KeyEncryptionAlgorithm (either may be
- * missing), both strings. So no null stands where policy looks. `error` (may be NULL) names the
- * member and what was expected. Pure, allocates nothing. */
+ * the action's row; members that name a key or a grantee are non-empty strings; contexts are
+ * objects of strings; Recipient is an object of AttestationDocument and KeyEncryptionAlgorithm
+ * (either may be missing), both strings. So no null stands where policy looks. `error` (may be
+ * NULL) names the member and what was expected. Pure, allocates nothing. */
 _must_check_ enum kms_result kms_read(unsigned action, const struct json_doc *doc,
 				      struct kms_request *ret_request, struct error *error);
 
@@ -95,8 +111,3 @@ enum kms_reply {
  * unreadable *ret_n is its canonical length. */
 _must_check_ enum kms_reply kms_check_reply(unsigned action, char *body, size_t n,
 					    struct json_doc *doc, size_t *ret_n);
-
-/* The error code of a reply that isn't 2xx: the text of __type (or code) before the first ':'
- * and behind the last '#'. Empty when the body holds none. Points into `body`, which is
- * rewritten in place also when it isn't JSON: whoever relays the body keeps a copy. */
-struct slice kms_error_code(char *body, size_t n, struct json_doc *doc);

@@ -22,8 +22,11 @@ enum event_kind {
 	EVENT_CONFIG_WARNING,   /* dangerous but allowed */
 	EVENT_CREDENTIALS,      /* new credentials */
 	EVENT_CREDENTIALS_FAIL, /* refresh failed */
+	EVENT_CREDENTIALS_BAD,  /* KMS rejects them */
+	EVENT_CREDENTIALS_OK,   /* and accepts them again */
 	EVENT_ENDPOINT_DOWN,    /* connecting fails: DNS, connect or TLS */
 	EVENT_ENDPOINT_UP,      /* and works again */
+	EVENT_SANDBOX,          /* there is no filter of the daemon's own */
 	EVENT_ACCEPT_FAIL,      /* out of descriptors or the like */
 	EVENT_MACHINE,          /* memory, threads: something of the machine failed */
 	EVENT_REQUEST,          /* audit: a request was allowed and answered */

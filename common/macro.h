@@ -10,6 +10,13 @@
 #define _must_check_ __attribute__((warn_unused_result))
 #define _printf_(fmt, args) __attribute__((format(printf, fmt, args)))
 
+/* A large buffer that is written before it is read: -ftrivial-auto-var-init leaves it alone. */
+#if __has_attribute(uninitialized)
+#define _uninitialized_ __attribute__((uninitialized))
+#else
+#define _uninitialized_
+#endif
+
 #define ELEMENTSOF(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Hands a pointer over: the variable is NULL afterwards, so its cleanup frees nothing. */

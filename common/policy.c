@@ -35,8 +35,25 @@ void policy_done(struct policy *policy)
 	*policy = (struct policy){0};
 }
 
+int rule_foreign_key(const struct rule *rule)
+{
+	struct slice account = {0};
+	struct kms_arn arn;
+
+	for (size_t i = 0; i < rule->n_keys; i++) {
+		if (!kms_read_arn(slice_from(rule->keys[i]), &arn))
+			continue;
+		if (account.p && !slice_eq(arn.account, account))
+			return (int)i;
+		account = arn.account;
+	}
+	return -1;
+}
+
 int policy_prepare(struct policy *policy)
 {
+	for (size_t i = 0; i < policy->n_rules; i++)
+		policy->rules[i].many_accounts = rule_foreign_key(&policy->rules[i]) >= 0;
 	policy->index = policy_index_free(policy->index);
 	return policy_index_new(policy->rules, policy->n_rules, &policy->index);
 }
@@ -50,13 +67,16 @@ struct question {
 	struct key_range keys[2]; /* where request->keys[] are listed */
 };
 
-/* A rule with `keys` never allows an action that names none: it would not limit it. */
+/* A rule with `keys` never allows an action that names none, nor what names a grant but not the
+ * key it is of: it would not limit them. */
 static bool allows_keys(const struct question *q, size_t rule, int *ret_failed)
 {
 	int i;
 
 	if (q->policy->rules[rule].any_key)
 		return true;
+	if (q->request->has_token)
+		return false;
 	for (i = 0; q->action->keys[i]; i++)
 		if (!q->request->keys[i].p ||
 		    !key_range_holds(q->keys[i], q->endpoint.region, rule)) {
@@ -195,22 +215,37 @@ const char *policy_stage_name(enum policy_stage stage)
 	return names[stage];
 }
 
+static bool is_bare_id(struct slice key)
+{
+	return !memchr(key.p, ':', key.n) && !memchr(key.p, '/', key.n);
+}
+
 static void explain_key(const struct verdict *v, const struct kms_request *request,
 			const char *rule, char *out, size_t size)
 {
 	const struct kms_action *action = kms_action(request->action);
 	char key[LIMIT_LOG_VALUE];
 
-	if (v->key < 0)
+	assert(v->rule);
+	if (v->key < 0 && request->has_token)
+		snprintf(out, size,
+			 "%s is limited to keys and %s has %s, which may be of another key's "
+			 "grant",
+			 rule, action->name, action->token);
+	else if (v->key < 0)
 		snprintf(out, size, "%s is limited to keys and %s names none", rule,
 			 action->name);
 	else if (!request->keys[v->key].p)
 		snprintf(out, size, "%s: %s must name %s", rule, action->name,
 			 action->keys[v->key]);
 	else
-		snprintf(out, size, "%s does not allow key %s as %s", rule,
+		snprintf(out, size, "%s does not allow key %s as %s%s", rule,
 			 slice_escape(request->keys[v->key], key, sizeof(key)),
-			 action->keys[v->key]);
+			 action->keys[v->key],
+			 v->rule->many_accounts && is_bare_id(request->keys[v->key])
+				 ? ": the rule has ARNs of more than one account, so the "
+				   "request must name the ARN"
+				 : "");
 }
 
 static void explain_context(const struct verdict *v, const struct kms_request *request,

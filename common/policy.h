@@ -30,9 +30,12 @@ struct rule {
 	bool any_key;       /* `keys: any` */
 	char **keys;        /* canonical JSON text, as requests are; in any order */
 	size_t n_keys;
+	bool many_accounts; /* policy_prepare() sets it: rule_foreign_key() finds one */
 	struct rule_context *contexts;
 	size_t n_contexts;
-	bool plaintext_allow; /* `plaintext: allow` */
+	bool plaintext_allow;  /* `plaintext: allow` */
+	bool delegation_allow; /* `delegation: allow`: there if an action has KMS_DELEGATION,
+				* and only then */
 };
 
 struct policy {
@@ -40,6 +43,11 @@ struct policy {
 	size_t n_rules;
 	struct policy_index *index; /* policy_prepare() makes it */
 };
+
+/* Which of the rule's keys is the first ARN of another account than the first ARN has, or -1. A
+ * bare id means a key of one account, and of which one the request doesn't say: where there are
+ * several, it equals no listed ARN's id. */
+int rule_foreign_key(const struct rule *rule);
 
 /* Makes the index of keys, once the rules are filled in; nothing of them may change afterwards.
  * A policy that was not prepared refuses everything. 0 or -ENOMEM. */
@@ -62,7 +70,8 @@ enum policy_stage {
 /* The endpoint a request goes to, as far as the policy needs it. */
 struct policy_endpoint {
 	unsigned index;     /* in the configuration: the bit of struct rule */
-	const char *region; /* a bare key id equals the id of a listed ARN of this region */
+	const char *region; /* a bare key id equals the id of a listed ARN of this region,
+			     * unless the rule has ARNs of more than one account */
 };
 
 struct verdict {

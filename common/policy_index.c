@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A listed key; a key ARN has a second entry, for requests that name its bare id. */
+/* A listed key; a key ARN has a second entry, for requests that name its bare id: not where the
+ * rule has ARNs of more than one account. */
 struct key_entry {
 	struct slice key;
 	struct slice
@@ -38,13 +39,13 @@ static int compare_entries(const void *left, const void *right)
 	return r ? r : (a->rule > b->rule) - (a->rule < b->rule);
 }
 
-static void add_key(struct policy_index *index, const char *text, size_t rule)
+static void add_key(struct policy_index *index, const char *text, bool with_id, size_t rule)
 {
 	struct slice key = slice_from(text);
 	struct kms_arn arn;
 
 	index->entries[index->n_entries++] = (struct key_entry){.key = key, .rule = rule};
-	if (kms_read_arn(key, &arn) && arn.id.p)
+	if (with_id && kms_read_arn(key, &arn) && arn.id.p)
 		index->entries[index->n_entries++] =
 			(struct key_entry){.key = arn.id, .region = arn.region, .rule = rule};
 }
@@ -71,7 +72,7 @@ int policy_index_new(const struct rule *rules, size_t n_rules, struct policy_ind
 		index->any[i] = rules[i].any_key ? i : index->any[i + 1];
 	for (size_t i = 0; i < n_rules; i++)
 		for (size_t k = 0; k < rules[i].n_keys; k++)
-			add_key(index, rules[i].keys[k], i);
+			add_key(index, rules[i].keys[k], !rules[i].many_accounts, i);
 	qsort(index->entries, index->n_entries, sizeof(*index->entries), compare_entries);
 	*ret_index = index;
 	return 0;

@@ -13,7 +13,7 @@
 
 struct policy_index;
 
-/* 0 or -ENOMEM. */
+/* 0 or -ENOMEM. What policy_prepare() sets in the rules is there. */
 _must_check_ int policy_index_new(const struct rule *rules, size_t n_rules,
 				  struct policy_index **ret_index);
 

@@ -317,7 +317,7 @@ static struct derived_key *find_key(struct signer *s, uint64_t serial, struct sl
 /* OpenSSL wipes the state of a hash, but not what its functions saved of it below us. */
 __attribute__((noinline)) static void wipe_stack(void)
 {
-	unsigned char below[4096];
+	_uninitialized_ unsigned char below[4096];
 
 	explicit_bzero(below, sizeof(below));
 }

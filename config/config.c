@@ -97,8 +97,6 @@ int config_find_cid(const struct config *config, unsigned cid)
 /* What a client sends that was given the address of its bridge. */
 static bool is_nameless(struct slice host)
 {
-	if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
-		host = (struct slice){host.p + 1, host.n - 2};
 	return slice_eq_nocase(host, SLICE("localhost")) || syntax_is_ip(host);
 }
 

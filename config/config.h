@@ -149,7 +149,8 @@ void config_print(const struct config *config, FILE *f);
 int config_find_enclave(const struct config *config, const char *name);
 int config_find_cid(const struct config *config, unsigned cid);
 
-/* The endpoint that a request's Host (without port) picks for an enclave (design: HTTP
- * accepted): an index, or -1 for a name that is not one of the enclave's. */
+/* The endpoint that a request's Host picks for an enclave: an index, or -1 for a name that is
+ * not one of the enclave's. `host` is as authority_parse() read it, without port and brackets.
+ */
 int config_pick_endpoint(const struct config *config, const struct enclave_config *enclave,
 			 struct slice host);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "explain.h"
 
+#include "authority.h"
 #include "findings.h"
 #include "similar.h"
 
@@ -129,6 +130,9 @@ static void print_rule_found(const struct explanation *x, const struct verdict *
 		rule->plaintext_allow
 			? "allow: a secret in clear passes"
 			: "refuse: a reply with a secret in clear is not relayed");
+	if (rule->delegation_allow)
+		fputs("delegation: allow: authority over a key may be handed to others\n",
+		      x->f);
 }
 
 static int explain_request(const struct explanation *x, const struct kms_request *request)
@@ -187,24 +191,37 @@ static int unknown_action(const char *name, struct error *error)
 			 SIMILAR_PHRASE(&similar));
 }
 
+/* Reads the Host as the reader of heads does, and picks the endpoint by it as a request does.
+ */
+static const char *pick_endpoint(struct explanation *x, const char *host)
+{
+	struct authority authority;
+	const char *fault = authority_parse(slice_from(host), &authority);
+	int i = fault ? -1 : config_pick_endpoint(x->config, x->enclave, authority.host);
+
+	if (i < 0)
+		return fault ?: "picks none of the enclave's endpoints";
+	x->endpoint_index = (unsigned)i;
+	x->endpoint = &x->config->endpoints[i];
+	return NULL;
+}
+
 int config_explain(const struct config *config, const char *enclave, const char *action,
 		   const char *host, char *body, size_t n, FILE *f, struct error *error)
 {
 	int e = config_find_enclave(config, enclave), a = kms_action_index(slice_from(action));
 	struct explanation x = {.config = config, .f = f};
-	int i, r;
+	const char *fault;
+	int r;
 
 	if (e < 0)
 		return unknown_enclave(config, enclave, error);
 	if (a < 0)
 		return unknown_action(action, error);
 	x.enclave = &config->enclaves[e];
-	i = config_pick_endpoint(config, x.enclave, slice_from(host ?: "localhost"));
-	if (i < 0)
-		return refuse_early(&x, "host:       picks none of the enclave's endpoints",
-				    "");
-	x.endpoint_index = (unsigned)i;
-	x.endpoint = &config->endpoints[i];
+	fault = pick_endpoint(&x, host ?: "localhost");
+	if (fault)
+		return refuse_early(&x, "host:       ", fault);
 	r = explain_body(&x, (unsigned)a, body, n);
 	return r < 0 ? error_set_errno(error, r, "can't judge the rules") : r;
 }

@@ -12,7 +12,7 @@
 
 static const char *const audit_words[] = {"all", "refusals", NULL};
 static const char *const source_words[] = {"imds", "container", "file", NULL};
-static const char *const plaintext_words[] = {"refuse", "allow", NULL};
+static const char *const consent_words[] = {"refuse", "allow", NULL};
 
 /* In the order of reading and printing: what is named stands before what names it. */
 static const struct option root[] = {
@@ -153,8 +153,10 @@ static const struct option rule[] = {
 	{"endpoints", OPTION_SUBSET, .help = "endpoints of the enclave that it is for"},
 	{"keys", OPTION_KEYS, .required = true, .help = "the keys it is for, or any"},
 	{"encryption_context", OPTION_CONTEXT, .help = "pairs that must be present"},
-	{"plaintext", OPTION_BOOL, AT(rule, plaintext_allow), .words = plaintext_words,
+	{"plaintext", OPTION_BOOL, AT(rule, plaintext_allow), .words = consent_words,
 	 .fallback = "refuse", .help = "replies that hold a secret in clear"},
+	{"delegation", OPTION_BOOL, AT(rule, delegation_allow), .words = consent_words,
+	 .fallback = "refuse", .help = "actions that hand authority over a key to others"},
 };
 
 static const struct option tunnel[] = {

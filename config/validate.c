@@ -178,12 +178,13 @@ static void check_endpoint_use(struct reader *r, const yaml_node_t *key,
 
 	if (users == 0 && r->findings->n_errors == 0) /* else it may be due to one of them */
 		reader_warning(r, key, "endpoints: no enclave uses \"%s\"", endpoint->name);
-	/* The pool keeps one connection for each of the other enclaves. */
+	/* The pool keeps one connection for each of the other enclaves, if it has so many. */
 	if (endpoint->connections && users > endpoint->connections)
-		reader_error(
-			r, reader_member(r, node, "connections") ?: key,
-			"connections: %u is too few for %u enclaves; expected one for each",
-			endpoint->connections, users);
+		reader_warning(r, reader_member(r, node, "connections") ?: key,
+			       "connections: %u is fewer than the %u enclaves that use \"%s\": "
+			       "each gets "
+			       "one in turn, so that one enclave can wait for another",
+			       endpoint->connections, users, endpoint->name);
 }
 
 static void check_endpoints(struct reader *r, const yaml_node_t *map)

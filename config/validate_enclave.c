@@ -5,6 +5,15 @@
 
 #include <string.h>
 
+static const struct {
+	unsigned flag;
+	const char *what;
+} warnings[] = {
+	{KMS_DESTRUCTIVE, "can destroy or disable keys or access to them"},
+	{KMS_PRIVILEGE, "changes who may use keys, or which"},
+	{KMS_LABEL, "changes aliases or tags, by which policies can decide who may use a key"},
+};
+
 static void check_action(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
 	int i = kms_action_index(node_text(node));
@@ -29,13 +38,49 @@ static void check_action(struct reader *r, const yaml_node_t *node, const struct
 			"actions: %s takes no Recipient and returns a secret in clear, which "
 			"plaintext: refuse forbids",
 			action->name);
-	if (action->flags & KMS_DESTRUCTIVE)
+	if ((action->flags & KMS_DELEGATION) && !rule->delegation_allow)
+		reader_error(r, node,
+			     "actions: %s hands authority over a key to others, whom no rule "
+			     "limits; if that is meant, add the line \"delegation: allow\" to "
+			     "rule \"%s\"",
+			     action->name, rule->name ?: "");
+	for (size_t k = 0; k < ELEMENTSOF(warnings); k++)
+		if (action->flags & warnings[k].flag)
+			reader_warning(r, node, "actions: %s %s", action->name,
+				       warnings[k].what);
+}
+
+/* Who reads the secret then is a matter of the other key, which may be anybody's. */
+static void check_rewrap(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	int i = kms_action_index(node_text(node));
+
+	if (i >= 0 && (kms_action((unsigned)i)->flags & KMS_REWRAP) && rule->any_key)
 		reader_warning(r, node,
-			       "actions: %s can destroy or disable keys or access to them",
-			       action->name);
-	if (action->flags & KMS_PRIVILEGE)
-		reader_warning(r, node, "actions: %s changes who may use keys, or which",
-			       action->name);
+			       "actions: %s with keys: any can put any secret under a key of "
+			       "somebody else, also of another account; list the keys",
+			       kms_action((unsigned)i)->name);
+}
+
+static bool lists_delegation(const struct rule *rule)
+{
+	for (unsigned i = 0; i < KMS_ACTIONS; i++)
+		if ((rule->actions >> i & 1) && (kms_action(i)->flags & KMS_DELEGATION))
+			return true;
+	return false;
+}
+
+/* Consent to nothing would stand there unseen when such an action is added. */
+static void check_delegation(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	const yaml_node_t *actions = reader_member(r, node, "actions");
+	bool all_read = actions && actions->type == YAML_SEQUENCE_NODE &&
+			node_count(actions) == (size_t)__builtin_popcountll(rule->actions);
+
+	if (rule->delegation_allow && all_read && !lists_delegation(rule))
+		reader_error(r, reader_member(r, node, "delegation"),
+			     "delegation: allow has no effect, since no action of the rule "
+			     "hands authority over a key to others; remove the line");
 }
 
 static bool is_region_of(const struct reader *r, const struct rule *rule, struct slice region)
@@ -74,15 +119,42 @@ static void check_key(struct reader *r, const yaml_node_t *node, const struct ru
 			     known->name);
 }
 
+/* KMS looks a bare id up in one account; which of these that is, neither file nor request says.
+ */
+static void check_accounts(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	int foreign = rule_foreign_key(rule);
+	struct slice first = {0};
+	struct kms_arn arn;
+	bool has_id = false;
+
+	for (size_t i = 0; i < rule->n_keys && foreign >= 0; i++)
+		if (kms_read_arn(slice_from(rule->keys[i]), &arn)) {
+			first = first.p ? first : arn.account;
+			has_id = has_id || arn.id.p;
+		}
+	if (!has_id || !kms_read_arn(slice_from(rule->keys[foreign]), &arn))
+		return;
+	reader_warning(
+		r, reader_member(r, node, "keys"),
+		"keys: rule \"%s\" (line %u) has ARNs of accounts %s and %s, so a bare key "
+		"id in a request matches none of its ARNs; the request must name the ARN",
+		rule->name ?: "", rule->line, CLIPPED(first), CLIPPED(arn.account));
+}
+
 static void check_rule(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
 	const yaml_node_t *item, *actions = reader_member(r, node, "actions");
 	const yaml_node_t *keys = reader_member(r, node, "keys");
 
-	for (size_t i = 0; (item = document_item(&r->document, actions, i)); i++)
+	for (size_t i = 0; (item = document_item(&r->document, actions, i)); i++) {
 		check_action(r, item, rule);
+		check_rewrap(r, item, rule);
+	}
 	for (size_t i = 0; (item = document_item(&r->document, keys, i)); i++)
 		check_key(r, item, rule);
+	check_accounts(r, node, rule);
+	check_delegation(r, node, rule);
 }
 
 static void check_rules(struct reader *r, const yaml_node_t *list, const struct policy *policy)

@@ -77,8 +77,8 @@ static void audit_count_lost(struct audit *a, uint64_t n)
 /* Takes what is queued, as much as one batch holds. False: there is nothing. */
 static bool audit_take(struct audit *a)
 {
-	struct audit_record r;
-	struct audit_entry e;
+	_uninitialized_ struct audit_record r;
+	_uninitialized_ struct audit_entry e;
 
 	while (log_batch_waiting(a->batch) < LOG_BATCH && queue_pop(a->queue, &r)) {
 		audit_entry_init(&e, &r);
@@ -112,7 +112,7 @@ static void audit_write(struct audit *a)
 /* Records what was lost, as soon as the journal takes something again. */
 static void audit_report_lost(struct audit *a)
 {
-	struct audit_entry e;
+	_uninitialized_ struct audit_entry e;
 	uint64_t lost;
 	usec_t now;
 

@@ -27,6 +27,7 @@ struct audit_record {
 	char request_id[REQUEST_ID_SIZE];
 	char action[LIMIT_NAME + 1];
 	char key[LIMIT_LOG_VALUE + 1];      /* escaped and clipped; two keys with a comma */
+	char grantee[LIMIT_LOG_VALUE + 1];  /* of a delegation: the principal, or "policy" */
 	char endpoint[LIMIT_LOG_VALUE + 1]; /* of a tunnel: host:port */
 	char rule[LIMIT_NAME + 1];
 	const char *reason; /* static word: refusal_info.reason or "allowed"; NULL: none */

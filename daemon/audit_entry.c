@@ -209,6 +209,7 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 	add_text(e, "REQUEST_ID=", r->request_id);
 	add_text(e, "KMS_ACTION=", r->action);
 	add_text(e, "KMS_KEY=", r->key);
+	add_text(e, "KMS_GRANTEE=", r->grantee);
 	add_text(e, "ENDPOINT=", r->endpoint);
 	add_text(e, "VERDICT=", r->allowed ? "allow" : "refuse");
 	add_text(e, "RULE=", r->rule);

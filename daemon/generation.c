@@ -2,6 +2,7 @@
 #include "generation.h"
 
 #include "compare.h"
+#include "credentials_health.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -132,7 +133,8 @@ static int load_trusts(struct generation *g, struct error *error)
 }
 
 int generation_new(struct config *config, struct enclave_table *table,
-		   struct generation **ret_generation, struct error *error)
+		   struct credentials_health_table *health, struct generation **ret_generation,
+		   struct error *error)
 {
 	_cleanup_(generation_unrefp) struct generation *g = calloc(1, sizeof(*g));
 	int r;
@@ -145,12 +147,18 @@ int generation_new(struct config *config, struct enclave_table *table,
 	g->enclaves = calloc(config->n_enclaves + 1, sizeof(*g->enclaves));
 	g->trusts = calloc(config->n_endpoints + 1, sizeof(*g->trusts));
 	g->skews = calloc(config->n_endpoints + 1, sizeof(*g->skews));
-	if (!g->enclaves || !g->trusts || !g->skews)
+	g->health = calloc(config->n_endpoints + 1, sizeof(struct credentials_health *));
+	if (!g->enclaves || !g->trusts || !g->skews || !g->health)
 		return -ENOMEM;
 
 	for (size_t i = 0; i < config->n_enclaves; i++) {
 		g->enclaves[i] = enclave_table_get(table, config->enclaves[i].name);
 		if (!g->enclaves[i])
+			return -ENOMEM;
+	}
+	for (size_t i = 0; i < config->n_endpoints; i++) {
+		g->health[i] = credentials_health_get(health, config->endpoints[i].name);
+		if (!g->health[i])
 			return -ENOMEM;
 	}
 	r = load_trusts(g, error);
@@ -176,6 +184,7 @@ struct generation *generation_unref(struct generation *g)
 		X509_STORE_free(g->trusts[i].store);
 	free(g->trusts);
 	free(g->skews);
+	free(g->health);
 	free(g->enclaves);
 	config_unref(g->config);
 	free(g);

@@ -14,6 +14,9 @@
 #include <openssl/sha.h>
 #include <openssl/x509.h>
 
+struct credentials_health;
+struct credentials_health_table;
+
 /* Who may vouch for an endpoint, as the CA file was at the reload. */
 struct trust {
 	X509_STORE *store;
@@ -27,10 +30,13 @@ struct generation {
 	struct trust *trusts;      /* by endpoint */
 	struct skew *skews;  /* by endpoint: a wrong clock of one says nothing of others */
 	size_t memory_share; /* bytes of buffers each enclave may hold */
+
+	struct credentials_health **health; /* by endpoint; owned by their table */
 };
 
 /* Reads the CA files anew. Takes its own reference of `config`. `error` names the file. */
 _must_check_ int generation_new(struct config *config, struct enclave_table *table,
+				struct credentials_health_table *health,
 				struct generation **ret_generation, struct error *error);
 
 struct generation *generation_ref(struct generation *g);

@@ -11,6 +11,7 @@
 #include <event2/event.h>
 
 struct acceptor;
+struct credentials_health;
 
 enum message_kind {
 	MESSAGE_ACCEPT,      /* to a worker: acceptor, its own from now on */
@@ -22,7 +23,9 @@ enum message_kind {
 	MESSAGE_DRAIN,     /* to a worker: close what is idle, end when nothing is left */
 	MESSAGE_EXIT,      /* to a worker: end now */
 	MESSAGE_TEST_HOOK, /* to a worker of a test build: `number`, see test_hooks.h */
-	MESSAGE_REJECTED,  /* to control: KMS rejected the credentials with serial `id` */
+	MESSAGE_REJECTED,  /* to control: KMS rejected the credentials with serial `id`, by the
+			    * error `why`; `number`: ask for others. See health */
+	MESSAGE_RECOVERED, /* to control: KMS took those with serial `id`. See health */
 	MESSAGE_DRAINED,   /* to control: worker `id` has nothing left */
 	MESSAGE_LOADED,    /* to control: worker `id` goes by generation (a reference) now */
 };
@@ -36,6 +39,8 @@ struct message {
 	struct acceptor *acceptor;
 	struct generation *generation;
 	struct credentials *credentials;
+	struct credentials_health *health; /* borrowed: never freed while threads run */
+	const char *why;                   /* static text */
 	char *addresses;
 };
 

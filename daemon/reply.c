@@ -2,8 +2,10 @@
 #include "reply.h"
 
 #include "connection.h"
+#include "credentials_health.h"
 #include "json.h"
 #include "kms.h"
+#include "kms_error.h"
 #include "log.h"
 #include "request.h"
 #include "skew.h"
@@ -12,55 +14,6 @@
 #include <stdio.h>
 
 #define PARK_TIME (3 * USEC_PER_SEC) /* for new credentials: IMDS answers within 2 s or not */
-
-/* What the endpoint's error codes say of us rather than of the request. */
-enum blame { BLAME_REQUEST, BLAME_CREDENTIALS, BLAME_SIGNATURE };
-
-static enum blame blame(struct slice code)
-{
-	static const struct {
-		const char *code;
-		enum blame blame;
-	} codes[] = {
-		{"ExpiredTokenException", BLAME_CREDENTIALS},
-		{"ExpiredToken", BLAME_CREDENTIALS},
-		{"UnrecognizedClientException", BLAME_CREDENTIALS},
-		{"InvalidClientTokenId", BLAME_CREDENTIALS},
-		{"InvalidClientTokenIdException", BLAME_CREDENTIALS},
-		{"InvalidSignatureException", BLAME_SIGNATURE},
-		{"SignatureDoesNotMatch", BLAME_SIGNATURE},
-		{"IncompleteSignature", BLAME_SIGNATURE},
-		{"IncompleteSignatureException", BLAME_SIGNATURE},
-		{"MissingAuthenticationToken", BLAME_SIGNATURE},
-		{"MissingAuthenticationTokenException", BLAME_SIGNATURE},
-		{"RequestTimeTooSkewed", BLAME_SIGNATURE},
-		{"RequestExpired", BLAME_SIGNATURE},
-		{"RequestInTheFuture", BLAME_SIGNATURE},
-		{"AuthFailure", BLAME_SIGNATURE},
-	};
-
-	for (size_t i = 0; i < ELEMENTSOF(codes); i++)
-		if (slice_eq_str(code, codes[i].code))
-			return codes[i].blame;
-	return BLAME_REQUEST;
-}
-
-/* Waits for other credentials than those that were rejected, or goes on at once if they are
- * here already. */
-static void wait_for_credentials(struct request *r, usec_t now)
-{
-	struct message m = {.kind = MESSAGE_REJECTED, .id = r->credentials->serial};
-	bool asked = r->worker->credentials == r->credentials &&
-		     mailbox_send(r->worker->env.control, &m) == 0;
-
-	if (r->call.final) {
-		request_refuse(r, REFUSAL_BAD_CREDENTIALS, NULL, now);
-		return;
-	}
-	request_park(r, now + PARK_TIME);
-	if (!asked)
-		request_unpark(r, now);
-}
 
 static int add_header(struct buf *out, enum reply_header header, struct slice value)
 {
@@ -120,11 +73,35 @@ static bool must_be_sealed(const struct request *r)
 	       (kms_action((unsigned)r->action)->flags & KMS_SECRET_REPLY);
 }
 
+static struct credentials_health *health_of(const struct request *r)
+{
+	return r->generation->health[r->endpoint];
+}
+
+/* A success that blames us is a contradiction; whatever it is, it isn't for the enclave. */
+static bool blames_us(struct request *r)
+{
+	const struct http_reply *reply = &r->call.reply;
+	const struct kms_error error = {.header = reply->headers[REPLY_ERROR_TYPE]};
+	const char *type;
+
+	if (!error.header.p || kms_error_blame(&error, &type) == KMS_BLAME_REQUEST)
+		return false;
+	snprintf(r->record.detail, sizeof(r->record.detail),
+		 "the endpoint answered %d with the error type %s", reply->status, type);
+	return true;
+}
+
 static void take_success(struct request *r, usec_t now)
 {
 	struct buf *body = &r->call.reply.body;
 	size_t n = body->n;
 
+	if (blames_us(r)) {
+		request_refuse(r, REFUSAL_UPSTREAM_MALFORMED, r->record.detail, now);
+		return;
+	}
+	credentials_health_success(health_of(r), r->credentials, r->worker->env.control);
 	if (must_be_sealed(r)) {
 		switch (kms_check_reply((unsigned)r->action, body->p, body->n, &r->worker->doc,
 					&n)) {
@@ -144,57 +121,118 @@ static void take_success(struct request *r, usec_t now)
 	relay(r, n, now);
 }
 
-/* A status that isn't 2xx. Its body must be a KMS error: what blames our credentials may hold
- * the session token (KMS echoes what was signed), and is never relayed. */
+static bool clock_explains(const struct request *r, const struct kms_error *error)
+{
+	struct slice type;
+
+	for (unsigned at = 0; kms_error_next(error, &at, &type);)
+		if (skew_explains(request_skew(r), r->correction, type))
+			return true;
+	return false;
+}
+
+/* Whether the first `n` bytes of the body, or a header that would be relayed, hold the session
+ * token. An error answer may echo what was signed, and no list of types can tell us for sure
+ * which ones do. Only errors are looked through: in no other answer does KMS echo anything, and
+ * they are the many. The access key id is no secret, and an enclave that knows it could have
+ * itself refused by naming it. */
+static bool tells_token(const struct request *r, size_t n)
+{
+	const struct http_reply *reply = &r->call.reply;
+	struct slice token = {0};
+
+	if (r->credentials->session_token)
+		token = slice_from(r->credentials->session_token);
+	for (unsigned i = 0; i < _REPLY_HEADER_MAX; i++)
+		if (kms_error_tells(reply->headers[i], token))
+			return true;
+	return kms_error_tells((struct slice){reply->body.p, n}, token);
+}
+
+static void refuse_non_error(struct request *r, usec_t now)
+{
+	int status = r->call.reply.status;
+
+	snprintf(r->record.detail, sizeof(r->record.detail),
+		 "the endpoint answered %d without a KMS error", status);
+	request_refuse(r, status >= 500 ? REFUSAL_NO_UPSTREAM : REFUSAL_UPSTREAM_MALFORMED,
+		       r->record.detail, now);
+}
+
+/* The credentials are rejected: true if the request waits for others, or was sent with those
+ * that are here by now. Only the first rejection of some credentials makes wait, and what is
+ * rejected until that is over waits along; later requests are told at once. */
+static bool try_others(struct request *r, bool told, usec_t now)
+{
+	usec_t end = credentials_wait_end(r->credentials, now, PARK_TIME);
+
+	if (r->signed_again || r->call.final)
+		return false;
+	r->signed_again = true;
+	if (r->worker->credentials != r->credentials)
+		request_submit(r, now);
+	else if (told && now < end)
+		request_park(r, end);
+	else
+		return false;
+	return true;
+}
+
+/* KMS doesn't take what we signed. Its answer may hold the session token (KMS echoes what was
+ * signed), and is never relayed. */
+static void take_blame(struct request *r, enum kms_blame blame, const char *type, usec_t now)
+{
+	bool others = blame == KMS_BLAME_CREDENTIALS;
+	bool told = r->worker->credentials == r->credentials &&
+		    credentials_health_rejection(health_of(r), r->credentials, type, others,
+						 r->worker->env.control);
+
+	if (others && try_others(r, told, now))
+		return;
+	snprintf(r->record.detail, sizeof(r->record.detail), "AWS KMS answered %s", type);
+	request_refuse(r, REFUSAL_BAD_CREDENTIALS, r->record.detail, now);
+}
+
+/* A status that isn't 2xx. Its body must be a KMS error. */
 static void take_error(struct request *r, usec_t now)
 {
 	struct http_reply *reply = &r->call.reply;
-	struct slice code;
-	size_t n, ignored;
+	struct buf *body = &reply->body;
+	struct kms_error error;
+	const char *type = NULL;
+	enum kms_blame blame;
+	size_t n = 0, ignored;
+	bool is_error = kms_error_read(body->p, body->n, reply->headers[REPLY_ERROR_TYPE],
+				       &r->worker->doc, &error, &n);
 
-	if (reply->status < 400 ||
-	    json_read(reply->body.p, reply->body.n, &r->worker->doc, &n, NULL) == JSON_BAD ||
-	    r->worker->doc.nodes[0].type != JSON_OBJECT) {
-		snprintf(r->record.detail, sizeof(r->record.detail),
-			 "the endpoint answered %d without a KMS error", reply->status);
-		request_refuse(r,
-			       reply->status >= 500 ? REFUSAL_NO_UPSTREAM
-						    : REFUSAL_UPSTREAM_MALFORMED,
-			       r->record.detail, now);
+	if (reply->status < 400) {
+		refuse_non_error(r, now);
 		return;
 	}
-	if (must_be_sealed(r) &&
-	    kms_check_reply((unsigned)r->action, reply->body.p, n, &r->worker->doc, &ignored) ==
+	if (is_error && must_be_sealed(r) &&
+	    kms_check_reply((unsigned)r->action, body->p, n, &r->worker->doc, &ignored) ==
 		    KMS_REPLY_LEAKS) {
 		request_refuse(r, REFUSAL_REPLY_LEAKS, NULL, now);
 		return;
 	}
-
-	code = kms_error_code(reply->body.p, n, &r->worker->doc);
-	if (!r->signed_again && !r->call.final &&
-	    skew_explains(request_skew(r), r->correction, code)) {
+	if (!r->signed_again && !r->call.final && clock_explains(r, &error)) {
 		r->signed_again = true;
 		request_submit(r, now);
 		return;
 	}
-	switch (blame(code)) {
-	case BLAME_REQUEST:
-		audit_copy(r->record.detail, sizeof(r->record.detail), code);
+	blame = kms_error_blame(&error, &type);
+	if (blame != KMS_BLAME_REQUEST) {
+		take_blame(r, blame, type, now);
+	} else if (!is_error) {
+		refuse_non_error(r, now);
+	} else if (tells_token(r, n)) {
+		audit_copy(r->record.detail, sizeof(r->record.detail),
+			   SLICE("an error of the endpoint holds the proxy's session token"));
+		request_refuse(r, REFUSAL_REPLY_LEAKS, NULL, now);
+	} else {
+		audit_copy(r->record.detail, sizeof(r->record.detail), kms_error_type(&error));
 		relay(r, n, now);
-		return;
-	case BLAME_CREDENTIALS:
-		if (!r->signed_again) {
-			r->signed_again = true;
-			wait_for_credentials(r, now);
-			return;
-		}
-		break;
-	case BLAME_SIGNATURE:
-		break;
 	}
-	snprintf(r->record.detail, sizeof(r->record.detail), "AWS KMS answered %.*s",
-		 (int)code.n, code.p);
-	request_refuse(r, REFUSAL_BAD_CREDENTIALS, r->record.detail, now);
 }
 
 static void take_reply(struct request *r, usec_t now)

@@ -176,19 +176,27 @@ struct slice request_room(struct request *r)
 
 /* ---- step 6: understand ---- */
 
-static void note_keys(struct request *r, const struct kms_request *kms)
+/* Two with a comma between; a grantee's second one is there by mistake only. */
+static void note_names(char *field, size_t size, const struct slice *names)
 {
-	char *field = r->record.key;
-	size_t size = sizeof(r->record.key), n;
+	size_t n;
 
-	if (kms->keys[0].p)
-		audit_copy(field, size, kms->keys[0]);
+	if (names[0].p)
+		audit_copy(field, size, names[0]);
 	n = strlen(field);
-	if (kms->keys[1].p && n + 16 < size) {
+	if (names[1].p && n + 16 < size) {
 		if (n)
 			field[n++] = ',';
-		audit_copy(field + n, size - n, kms->keys[1]);
+		audit_copy(field + n, size - n, names[1]);
 	}
+}
+
+static void note_keys(struct request *r, const struct kms_request *kms)
+{
+	note_names(r->record.key, sizeof(r->record.key), kms->keys);
+	note_names(r->record.grantee, sizeof(r->record.grantee), kms->grantees);
+	if (kms->has_policy)
+		audit_copy(r->record.grantee, sizeof(r->record.grantee), SLICE("policy"));
 }
 
 static enum refusal understand(struct request *r, struct kms_request *ret_kms)

@@ -5,10 +5,12 @@
 #include "audit.h"
 #include "compare.h"
 #include "credentials_cache.h"
+#include "credentials_health.h"
 #include "generation.h"
 #include "log.h"
 #include "notify.h"
 #include "report.h"
+#include "sandbox.h"
 #include "test_hooks.h"
 #include "worker.h"
 
@@ -47,6 +49,7 @@ struct server {
 	struct event *signals[N_SIGNALS], *tick;
 	struct mailbox *mailbox;
 	struct enclave_table *enclaves;
+	struct credentials_health_table *health;
 	struct generation *generation;
 	struct config *started_with; /* its `listen` and `workers` are in force until the end */
 	struct credentials *credentials;
@@ -106,8 +109,18 @@ static void on_credentials(struct credentials *credentials, void *userdata)
 
 /* ---- status and watchdog ---- */
 
+/* An endpoint that rejects the credentials; NULL if none does. */
+static const struct credentials_health *find_bad(const struct server *s)
+{
+	for (size_t i = 0; i < s->generation->config->n_endpoints; i++)
+		if (credentials_health_is_bad(s->generation->health[i], s->credentials))
+			return s->generation->health[i];
+	return NULL;
+}
+
 static void update_status(struct server *s)
 {
+	const struct credentials_health *bad = find_bad(s);
 	char text[sizeof(s->status)];
 	unsigned n = 0;
 
@@ -116,8 +129,9 @@ static void update_status(struct server *s)
 	if (s->draining)
 		snprintf(text, sizeof(text), "Stopping: %u connections left", n);
 	else
-		snprintf(text, sizeof(text), "Serving %zu enclaves, %u connections; %s",
-			 s->generation->config->n_enclaves, n,
+		snprintf(text, sizeof(text), "Serving %zu enclaves, %u connections; %s%s%s%s",
+			 s->generation->config->n_enclaves, n, bad ? "endpoint " : "",
+			 bad ? bad->endpoint : "", bad ? " rejects the credentials; " : "",
 			 credentials_cache_status(s->cache));
 	if (strcmp(text, s->status) == 0)
 		return;
@@ -203,7 +217,7 @@ static int reload(struct server *s)
 	report_findings(&findings, s->path, EVENT_CONFIG_REFUSED);
 	if (r < 0)
 		return r;
-	r = generation_new(config, s->enclaves, &generation, &error);
+	r = generation_new(config, s->enclaves, s->health, &generation, &error);
 	if (r == 0)
 		r = credentials_cache_configure(s->cache, &config->credentials);
 	if (r < 0) {
@@ -303,12 +317,19 @@ static void on_signal(evutil_socket_t number, short what, void *userdata)
 	}
 }
 
+static void on_health(struct server *s, const struct message *m)
+{
+	if (m->kind == MESSAGE_REJECTED && m->number)
+		credentials_cache_reject(s->cache, m->id);
+	credentials_health_take(m, s->credentials, clock_monotonic());
+}
+
 static void on_message(struct message *m, void *userdata)
 {
 	struct server *s = userdata;
 
-	if (m->kind == MESSAGE_REJECTED)
-		credentials_cache_reject(s->cache, m->id);
+	if (m->kind == MESSAGE_REJECTED || m->kind == MESSAGE_RECOVERED)
+		on_health(s, m);
 	if (m->kind == MESSAGE_DRAINED && ++s->n_drained == s->n_workers)
 		event_base_loopbreak(s->base);
 	if (m->kind == MESSAGE_LOADED) {
@@ -391,7 +412,8 @@ static int server_start(struct server *s, struct config *config, struct error *e
 	r = watch_signals(s);
 	r = r < 0 ? r : mailbox_new(s->base, on_message, s, &s->mailbox);
 	r = r < 0 ? r : enclave_table_new(&s->enclaves);
-	r = r < 0 ? r : generation_new(config, s->enclaves, &s->generation, error);
+	r = r < 0 ? r : credentials_health_table_new(&s->health);
+	r = r < 0 ? r : generation_new(config, s->enclaves, s->health, &s->generation, error);
 	r = r < 0 ? r : audit_new(&s->audit);
 	r = r < 0 ? r : resolver_new(&s->resolver);
 	r = r < 0 ? r : start_workers(s);
@@ -422,6 +444,7 @@ static void server_done(struct server *s)
 	audit_free(s->audit);
 	generation_unref(s->generation);
 	enclave_table_free(s->enclaves);
+	credentials_health_table_free(s->health);
 	config_unref(s->started_with);
 	credentials_unref(s->credentials);
 	mailbox_free(s->mailbox);
@@ -432,6 +455,20 @@ static void server_done(struct server *s)
 		event_base_free(s->base);
 	free(s->workers);
 	free(s->pulses);
+}
+
+/* What only the start needed is given up, in all threads. */
+static int give_up_calls(void)
+{
+	int r = sandbox_enter();
+
+	if (r >= 0 || r == -ENOMEM)
+		return r;
+	log_event(
+		EVENT_SANDBOX, NULL,
+		"no filter of its own system calls can be put in force (%s); going on without",
+		strerrordesc_np(-r));
+	return 0;
 }
 
 static void warn_of_loopback(void)
@@ -453,6 +490,7 @@ int server_run(const char *path, struct config *config, const struct findings *f
 	report_findings(findings, path, EVENT_CONFIG_REFUSED);
 	warn_of_loopback();
 	r = server_start(&s, config, &error);
+	r = r < 0 ? r : give_up_calls();
 	if (r < 0) {
 		log_event(EVENT_MACHINE, NULL, "cannot start: %s",
 			  error.text[0] ? error.text : strerrordesc_np(-r));

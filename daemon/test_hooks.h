@@ -5,8 +5,8 @@
  * word from the file `hook` in its runtime directory and do it on worker 0:
  *
  *   spin   never return, which the watchdog must notice
- *   probe  try what the sandbox and the connect callback must deny, and log each outcome as
- *          "probe NAME: denied (errno)" or "probe NAME: ALLOWED"
+ *   probe  try what the sandbox and the connect callback must deny, and log each outcome; see
+ *          test_probe.h
  *
  * Without the option none of it is compiled. */
 

@@ -136,7 +136,7 @@ static bool connection_take(struct upstream_connection *c, struct slice bytes, u
 /* Reads until the socket is empty: events are edge-triggered. */
 static void connection_receive(struct upstream_connection *c, usec_t now)
 {
-	char bytes[READ_SIZE];
+	_uninitialized_ char bytes[READ_SIZE];
 	bool going = true;
 	ssize_t n;
 

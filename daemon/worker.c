@@ -327,6 +327,7 @@ static void on_message(struct message *m, void *userdata)
 		return;
 #endif
 	case MESSAGE_REJECTED:
+	case MESSAGE_RECOVERED:
 	case MESSAGE_DRAINED:
 	case MESSAGE_LOADED:
 		return; /* control's, or nobody's */

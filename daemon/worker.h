@@ -27,7 +27,7 @@
 struct worker_environment {
 	struct audit *audit;
 	struct resolver *resolver;
-	struct mailbox *control; /* MESSAGE_REJECTED, _DRAINED and _LOADED go there */
+	struct mailbox *control; /* for the messages "to control" */
 };
 
 /* The upstreams of one generation. An old one lives until its last call has ended. */

@@ -7,6 +7,7 @@
 #include "../lib/policy_model.h"
 #include "../unit/policy_spec.h"
 #include "kms.h"
+#include "kms_error.h"
 #include "policy.h"
 
 #include <stdio.h>
@@ -16,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define EVERYTHING                                                                             \
 	"Decrypt Encrypt ReEncrypt GenerateDataKey GenerateDataKeyPair GenerateRandom "        \
-	"DeriveSharedSecret Encapsulate Sign ListKeys ListAliases CreateAlias CreateGrant"
+	"DeriveSharedSecret Encapsulate Sign ListKeys ListAliases CreateAlias CreateGrant "    \
+	"RetireGrant"
 #define ARN_EU "arn:aws:kms:eu-central-1:111122223333:key/1234abcd"
 #define ARN_US "arn:aws:kms:us-east-1:111122223333:key/1234abcd"
 
@@ -134,7 +136,8 @@ static void check_policy(const struct policy *policy, const struct kms_request *
 	}
 }
 
-/* A rule that lists exactly what the request names allows it, unless a key is left out. */
+/* A rule that lists exactly what the request names allows it, unless a key is left out, or it
+ * may name one unseen. */
 static void check_own_keys(const struct kms_request *request)
 {
 	const struct kms_action *action = kms_action(request->action);
@@ -153,7 +156,8 @@ static void check_own_keys(const struct kms_request *request)
 		}
 	must(policy_prepare(&policy) == 0, "no memory");
 	must(policy_decide(&policy, endpoints[0], request).stage ==
-		     (named == wanted && wanted > 0 ? POLICY_ALLOWED : POLICY_KEY),
+		     (named == wanted && wanted > 0 && !request->has_token ? POLICY_ALLOWED
+									   : POLICY_KEY),
 	     "its own keys don't decide");
 	policy_done(&policy);
 }
@@ -229,11 +233,34 @@ static bool holds_text(const struct json_doc *doc, const char *member)
 	return i >= 0 && doc->nodes[i].type == JSON_STRING && doc->nodes[i].value.n > 0;
 }
 
+/* As an error's body, and as its header. */
+static void check_error(struct json_doc *doc, struct slice text)
+{
+	const char *blamed = "";
+	struct kms_error error;
+	struct slice type;
+	size_t n = 0;
+
+	if (!kms_error_read((char *)text.p, text.n, text, doc, &error, &n))
+		must(doc->nodes[0].type != JSON_OBJECT, "an object is no error");
+	for (unsigned at = 0; kms_error_next(&error, &at, &type);)
+		must(type.n > 0 && type.p >= text.p && type.p + type.n <= text.p + text.n &&
+			     !memchr(type.p, ':', type.n) && !memchr(type.p, '#', type.n) &&
+			     !memchr(type.p, ',', type.n),
+		     "an error type with more in it");
+	type = kms_error_type(&error);
+	must((kms_error_blame(&error, &blamed) != KMS_BLAME_REQUEST) == (*blamed != 0) &&
+		     says(text, blamed) && (type.n > 0 || !*blamed),
+	     "blame without a type");
+	must(kms_error_tells(text, text) == (text.n >= 16), "a text that does not tell itself");
+	must(!kms_error_tells((struct slice){text.p, text.n / 2}, text) || text.n >= 64,
+	     "less than a piece tells");
+}
+
 /* `text` is canonical, so that reading it again changes nothing. */
 static void check_reply(unsigned action, struct json_doc *doc, struct slice text)
 {
 	enum kms_reply reply;
-	struct slice code;
 	size_t n = 0;
 
 	reply = kms_check_reply(action, (char *)text.p, text.n, doc, &n);
@@ -246,10 +273,7 @@ static void check_reply(unsigned action, struct json_doc *doc, struct slice text
 	}
 	if (kms_action(action)->secrets[0] && holds_text(doc, kms_action(action)->secrets[0]))
 		must(reply == KMS_REPLY_LEAKS || reply == KMS_REPLY_UNREADABLE, "a leak");
-	code = kms_error_code((char *)text.p, text.n, doc);
-	must(code.n == 0 || (code.p > text.p && code.p + code.n < text.p + text.n &&
-			     !memchr(code.p, ':', code.n) && !memchr(code.p, '#', code.n)),
-	     "an error code with more in it");
+	check_error(doc, text);
 }
 
 /* The bytes as what the configuration holds. */

@@ -10,6 +10,7 @@ import termios
 
 from daemon import parse_line, wait_for
 from kms_client import request
+from policy_model import DELEGATING
 
 KEY = "alias/payments"
 KEY_ID = "1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -27,7 +28,8 @@ def add_enclave(daemon, name="ledger", **changes):
 
 def allow(daemon, *actions, enclave="payments", **how):
     """One more rule."""
-    rule = {"name": "more", "actions": list(actions), "keys": "any", "plaintext": "allow", **how}
+    rule = {"name": "more", "actions": list(actions), "keys": "any", "plaintext": "allow",
+            **({"delegation": "allow"} if DELEGATING & set(actions) else {}), **how}
     daemon.config["enclaves"][enclave]["allow"].append(rule)
 
 

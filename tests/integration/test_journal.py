@@ -2,6 +2,7 @@
 """What the daemon writes, to a journal or to stderr: every field, and what a flood leaves of it."""
 
 import fcntl
+import json
 import os
 import re
 
@@ -10,7 +11,7 @@ import pytest
 from daemon import DEADLINE, ROOT, wait_for
 from journal_help import make_journal
 from kms_client import request
-from proxy_help import add_enclave, DESCRIBE, first_client, KEY, limits, NOT_ALLOWED, record_of
+from proxy_help import add_enclave, allow, DESCRIBE, first_client, KEY, KEY_ID, limits, NOT_ALLOWED, record_of
 
 BURST = 20      # refusals of one enclave that are recorded at once, common/limits.h
 
@@ -239,6 +240,34 @@ def _describe(key):
 
 
 # What an enclave can't do to the journal.
+
+HAND = "arn:aws:iam::444455556666:role/other"
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "refused"])
+@pytest.mark.parametrize("action, params, grantee", [
+    ("CreateGrant", {"KeyId": KEY_ID, "GranteePrincipal": HAND, "Operations": ["Decrypt"]}, HAND),
+    ("CreateGrant", {"KeyId": KEY_ID, "GranteeServicePrincipal": "ec2.amazonaws.com"}, "ec2.amazonaws.com"),
+    ("CreateGrant", {"GranteeServicePrincipal": "s", "GranteePrincipal": "p"}, "p,s"),
+    ("CreateGrant", {"GranteePrincipal": "\x07\u00fc VERDICT=allow"}, "\\x5cu0007\\xc3\\xbc VERDICT=allow"),
+    ("CreateGrant", {"GranteePrincipal": LONG}, LONG[:253] + "..."),
+    ("CreateGrant", {"KeyId": KEY_ID}, None),
+    ("PutKeyPolicy", {"KeyId": KEY_ID, "Policy": "{}"}, "policy"),
+    ("ReplicateKey", {"KeyId": KEY_ID, "ReplicaRegion": "us-east-1", "Policy": "{}"}, "policy"),
+    ("CreateKey", {"Policy": "{}"}, "policy"),
+    ("CreateKey", {}, None),
+    ("ListGrants", {"KeyId": KEY_ID, "GranteePrincipal": HAND}, None),      # hands nothing to it
+])
+def test_to_whom_a_key_is_handed(daemon, kms, allowed, action, params, grantee):
+    if allowed:
+        allow(daemon, action)
+    with daemon, daemon.client() as client:
+        answer = client.ask(request(action, body=json.dumps(params, ensure_ascii=False).encode()))
+        record = record_of(daemon, answer)
+        assert (record["KMS_ACTION"], record["VERDICT"]) == (action, "allow" if allowed else "refuse")
+        assert record.get("KMS_GRANTEE") == grantee
+
 
 def test_a_flood_of_refusals_is_recorded_up_to_a_rate_and_counted(daemon):
     other, quiet = add_enclave(daemon), add_enclave(daemon, "quiet")

@@ -45,6 +45,7 @@ ENCLAVES = {
         rule("derive", ["DeriveSharedSecret"], [ECDH], plaintext="allow"),
         rule("random", ["GenerateRandom"], plaintext="allow"),
         rule("aliases", ["CreateAlias", "DeleteAlias"], [KEY_ID, "alias/mine"]),
+        rule("retire", ["RetireGrant"], [KEY_ID]),
     ]},
     # Two regions.
     "two": {"endpoints": ["eu", "us"], "allow": [
@@ -196,6 +197,9 @@ REFUSED = [
                             "SourceEncryptionContext": {"app": "payments"}}, "encryption-context", "rewrap", HOST_EU),
     ("clear", "ReEncrypt", {"SourceKeyId": KEY_ID, "DestinationKeyId": KEY_ID, "CiphertextBlob": BLOB,
                             "DestinationEncryptionContext": {"app": "payments"}}, "encryption-context", "rewrap", HOST_EU),
+    ("clear", "RetireGrant", {"GrantToken": BLOB}, "key", "retire", HOST_EU),      # of whatever key's grant
+    ("clear", "RetireGrant", {"KeyId": KEY_ID, "GrantToken": BLOB}, "key", "retire", HOST_EU),
+    ("clear", "RetireGrant", {"KeyId": KEY_ID, "GrantId": "a" * 64, "GrantToken": BLOB}, "key", "retire", HOST_EU),
     ("sealed", "Decrypt", {"KeyId": KEY, "CiphertextBlob": BLOB}, "encryption-context", "unwrap", HOST_EU),
     ("sealed", "Decrypt", {"KeyId": KEY, "CiphertextBlob": BLOB, "EncryptionContext": {"app": "payments"}},
      "encryption-context", "unwrap", HOST_EU),
@@ -234,6 +238,44 @@ def test_explain_says_what_the_daemon_does(proxy, rows, status):
         found = subprocess.run([program(), "--config", proxy.config_path, "--explain", f"{name}-0", action,
                                 "--host", host, "-"], input=body, capture_output=True, check=False)
         assert found.returncode == status, (name, action, params, found)
+
+
+# host, and what comes of it: an endpoint, "host" for a name that is none, "framing" for no name.
+HOSTS = [
+    ("localhost", "eu"), ("localhost:8000", "eu"), ("LOCALHOST:1", "eu"), ("localhost:65535", "eu"),
+    ("127.0.0.1:8000", "eu"), ("[::1]", "eu"), ("[::1]:8000", "eu"), ("[FD00:EC2::254]:443", "eu"),
+    ("[::ffff:127.0.0.1]:1", "eu"), (HOST_EU + ":443", "eu"), (HOST_EU + ":8443", "eu"), (HOST_US, "us"),
+    (HOST_US.upper() + ":1", "us"),
+    ("localhost.localdomain:8000", "host"), ("kms.eu-west-1.amazonaws.com:443", "host"), ("eu", "host"),
+    ("localhost:0", "framing"), ("localhost:65536", "framing"), ("localhost:", "framing"),
+    ("localhost:+1", "framing"), ("localhost:8000x", "framing"), ("localhost:80:80", "framing"),
+    ("localhost.", "framing"), ("localhost.:8000", "framing"), (HOST_EU + ".", "framing"),
+    ("", "framing"), (":8000", "framing"), ("a@localhost", "framing"), ("a:b@localhost:8000", "framing"),
+    ("::1", "framing"), ("[::1", "framing"), ("::1]", "framing"), ("[::1]8000", "framing"),
+    ("[::1]:", "framing"), ("[127.0.0.1]", "framing"), ("[localhost]", "framing"), ("[::1%lo]", "framing"),
+    ("127.0.0.1.", "framing"), ("127.1", "framing"), ("127.0.0.01", "framing"),
+    ("http://localhost", "framing"), ("localhost/", "framing"), ("local host", "framing"),
+    ("localhost,localhost", "framing"), ("local%68ost", "framing"), ("loc\u00e4lhost", "framing"),
+]
+
+
+@pytest.mark.parametrize("host, comes", HOSTS)
+def test_explain_reads_a_host_as_the_daemon_does(proxy, kms, host, comes):
+    params = {"KeyId": ARN_US if comes == "us" else ARN, "Plaintext": b"x"}
+    sent = request("Encrypt", params, host=host)
+    found = subprocess.run([program(), "--config", proxy.config_path, "--explain", "two-0", "Encrypt",
+                            "--host", host.encode("latin-1"), "-"], input=sent.partition(b"\r\n\r\n")[2],
+                           capture_output=True, check=False)
+    proxy.turn += 1
+    with proxy.client(f"two-{proxy.turn % 6}") as client:
+        answer = client.ask(sent)
+    record = record_of(proxy, answer)
+    if comes in ("host", "framing"):
+        assert (answer.status, record["REASON"]) == (400, comes)
+        assert (found.returncode, b"\nhost:       " in found.stdout) == (1, True), found
+    else:
+        assert (answer.status, record["ENDPOINT"]) == (200, comes)
+        assert (found.returncode, b"\nendpoint:   " + comes.encode() in found.stdout) == (0, True), found
 
 
 def test_an_action_that_kms_does_not_have(proxy, kms):

@@ -2,6 +2,7 @@
 """The daemon's command line."""
 
 import json
+import platform
 import re
 import subprocess
 
@@ -44,6 +45,44 @@ def run(*arguments, stdin=""):
     """(exit status, stdout, stderr)"""
     found = subprocess.run([program(), *arguments], input=stdin, capture_output=True, text=True, timeout=60)
     return found.returncode, found.stdout, found.stderr
+
+
+# How it was built.
+
+def tool(*arguments):
+    return subprocess.run([*arguments, program()], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_program_is_one_that_is_hard_to_take_over():
+    """At any address, with nothing that is both written and run, nothing bound late."""
+    assert re.search(r"Type: +DYN", tool("readelf", "-hW"))
+    segments = tool("readelf", "-lW")
+    assert "GNU_RELRO" in segments and not re.search(r"(?m)^ .* RWE ", segments)
+    dynamic = tool("readelf", "-dW")
+    assert re.search(r"FLAGS_1\).*\bNOW\b.*\bPIE\b", dynamic)
+    assert not re.search(r"TEXTREL|RPATH|RUNPATH", dynamic)
+    assert "__stack_chk_fail" in tool("readelf", "--dyn-syms", "-W")
+
+
+def test_each_file_was_compiled_with_what_protects_it():
+    """As each says itself in its debug information; of gcc, which the flags are for."""
+    made_by = re.findall(r"DW_AT_producer.*: (GNU C\d.*)", tool("readelf", "--debug-dump=info", "--dwarf-depth=1"))
+    if not made_by or " -O" not in made_by[0]:
+        pytest.skip("not an optimized build of gcc with debug information")
+    sanitized = any("-fsanitize" in one for one in made_by)
+    wanted = ["-fstack-protector-strong", "-fstack-clash-protection"]
+    if platform.machine() == "x86_64":
+        wanted.append("-fcf-protection=full")
+    if platform.machine() == "aarch64":
+        wanted.append("-mbranch-protection=standard")
+    if not sanitized:
+        wanted.append("-ftrivial-auto-var-init=zero")
+    assert len(made_by) > 50
+    for one in made_by:
+        assert all(flag in one.split() for flag in wanted), one
+        assert sanitized == ("-ftrivial-auto-var-init=zero" not in one)
+    if not sanitized:       # _FORTIFY_SOURCE, which is no flag
+        assert "__memcpy_chk" in tool("readelf", "--dyn-syms", "-W")
 
 
 # Help, version, usage.

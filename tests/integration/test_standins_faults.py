@@ -50,7 +50,8 @@ def test_tls_1_1_is_refused(kms):
 @pytest.mark.parametrize("variant,reason", [
     ("wrong-name", "Hostname mismatch"), ("expired", "has expired"),
     ("not-yet-valid", "not yet valid"), ("self-signed", "self.signed certificate"),
-    ("other-ca", "certificate verify failed"), ("not-a-server", "unsuitable certificate purpose")])
+    ("other-ca", "certificate verify failed"), ("not-a-server", "unsuitable certificate purpose"),
+    ("name-in-subject", "Hostname mismatch"), ("name-in-subject-address", "Hostname mismatch")])
 def test_wrong_certificates(kms, variant, reason):
     kms.fault("certificate", variant=variant)
     with pytest.raises(ssl.SSLCertVerificationError, match=reason):

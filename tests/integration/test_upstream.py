@@ -3,30 +3,22 @@
 
 import base64
 import socket
+import subprocess
 import threading
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
+from daemon import ROOT
 from kms_client import request
-from proxy_help import wait_taken
+from proxy_help import add_enclave, allow, wait_taken
 from standins import VARIANTS
 
 KEY = "alias/payments"
 DESCRIBE = request("DescribeKey", {"KeyId": KEY})
 CREATE = request("CreateKey", {})
-
-
-def other_enclave(daemon, name="ledger"):
-    """Another enclave on a socket of its own, which must notice nothing."""
-    daemon.config["listen"].append({"unix": str(daemon.folder / f"{name}.sock"), "enclave": name})
-    daemon.config["enclaves"][name] = dict(daemon.config["enclaves"]["payments"])
-    return name
-
-
-def allow(daemon, *actions):
-    daemon.config["enclaves"]["payments"]["allow"].append(
-        {"name": "more", "actions": list(actions), "keys": "any", "plaintext": "allow"})
 
 
 BAD_ANSWERS = [
@@ -149,7 +141,7 @@ def test_a_client_that_wants_to_close_closes_nothing_upstream(daemon, kms):
 
 def test_a_stall_delays_only_who_waits_for_it(daemon, kms):
     daemon.config["endpoints"]["kms"]["reply_timeout"] = "2s"
-    other = other_enclave(daemon)
+    other = add_enclave(daemon)
     with daemon, daemon.client() as slow, daemon.client(other) as quick:
         assert quick.ask(DESCRIBE).status == 200
         kms.fault("stall", after="head")
@@ -202,6 +194,45 @@ def test_a_certificate_that_does_not_verify_is_refused(daemon, kms, variant):
         daemon.wait_log("cannot connect to .*(certificate|SSL|subject)")
 
 
+AMAZON_ROOTS = ROOT / "config" / "examples" / "amazon-roots"
+
+
+def amazon_roots(*arguments):
+    found = subprocess.run([AMAZON_ROOTS, *arguments], capture_output=True, check=False)
+    return found.returncode, found.stdout, found.stderr.decode()
+
+
+def test_a_ca_file_of_amazons_roots(daemon, kms):
+    """It is made out of the system's, the daemon reads it, and trusts no other CA then."""
+    status, pem, said = amazon_roots()
+    assert (status, said) == (0, "")
+    certificates = [x509.load_pem_x509_certificate(b"-----BEGIN" + one) for one in pem.split(b"-----BEGIN")[1:]]
+    assert sorted(c.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value for c in certificates) == [
+        *(f"Amazon Root CA {i}" for i in range(1, 5)), "Starfield Services Root Certificate Authority - G2"]
+    roots = daemon.folder / "amazon-roots.pem"
+    roots.write_bytes(pem)
+    daemon.config["endpoints"]["kms"]["ca_file"] = str(roots)
+    with daemon, daemon.client() as enclave:
+        assert enclave.ask(DESCRIBE).status == 503
+        daemon.wait_log("cannot connect to .*(unable to get local issuer|self-signed) certificate")
+        # The local CA beside them: that all of the file is read.
+        roots.write_bytes(pem + kms.ca_pem())
+        daemon.reload()
+        assert enclave.ask(DESCRIBE).status == 200
+
+
+def test_no_ca_file_with_some_of_amazons_roots(tmp_path):
+    """One is missing, or all; none is printed then."""
+    _, pem, _ = amazon_roots()
+    some = tmp_path / "some.pem"
+    some.write_bytes(pem.rpartition(b"-----BEGIN")[0])
+    assert amazon_roots(some) == (1, b"", f"amazon-roots: {some} has no Starfield Services Root CA - G2\n")
+    some.write_bytes(b"")
+    assert amazon_roots(some) == (1, b"", f"amazon-roots: {some} has no Amazon Root CA 1\n")
+    status, printed, said = amazon_roots(tmp_path / "none.pem")
+    assert status != 0 and not printed and "none.pem" in said
+
+
 def test_old_tls_is_refused(daemon, kms):
     kms.fault("tls_version", version="1.1", count=None)
     with daemon, daemon.client() as enclave:
@@ -244,7 +275,7 @@ def test_a_name_that_is_not_found_is_said(daemon):
 def test_one_enclave_can_not_hold_all_connections(daemon, kms):
     daemon.config["endpoints"]["kms"].update(connections=4, reply_timeout="20s")
     daemon.config["workers"] = 1        # each has connections of its own
-    other = other_enclave(daemon)
+    other = add_enclave(daemon)
     with daemon:
         kms.fault("hang", count=None, body_contains="hog")
         hogs = [daemon.client() for _ in range(10)]
@@ -263,7 +294,7 @@ def test_one_enclave_can_not_hold_all_connections(daemon, kms):
 def test_two_enclaves_together_leave_a_third_its_connection(daemon, kms):
     daemon.config["endpoints"]["kms"].update(connections=8, reply_timeout="20s")
     daemon.config["workers"] = 1        # each has connections of its own
-    names = ["payments", other_enclave(daemon, "second"), other_enclave(daemon, "third")]
+    names = ["payments", add_enclave(daemon, "second"), add_enclave(daemon, "third")]
     with daemon:
         kms.fault("hang", count=None, body_contains="hog")
         hogs = [daemon.client(name) for name in names[:2] for _ in range(8)]
@@ -282,7 +313,7 @@ def test_two_enclaves_together_leave_a_third_its_connection(daemon, kms):
 def test_with_fewer_connections_than_enclaves_each_gets_one_in_turn(daemon, kms):
     daemon.config["endpoints"]["kms"].update(connections=1, queue_timeout="20s")
     daemon.config["workers"] = 1        # each has connections of its own
-    names = ["payments", other_enclave(daemon, "second"), other_enclave(daemon, "third")]
+    names = ["payments", add_enclave(daemon, "second"), add_enclave(daemon, "third")]
     with daemon:
         hung = kms.fault("hang", count=1)
         clients = [(name, daemon.client(name)) for name in names for _ in range(3)]

@@ -44,16 +44,27 @@ def unrecognized_client(request):
                    "The security token included in the request is invalid.")
 
 
+def _echo(request):
+    """What AWS says to a wrong signature, with all that was signed: the session token too."""
+    token = request.header("X-Amz-Security-Token")
+    return ("The request signature we calculated does not match the signature you provided. Check "
+            "your AWS Secret Access Key and signing method. Consult the service documentation for "
+            "details.\n\nThe Canonical String for this request should have been\n'POST\n/\n\n"
+            f"x-amz-security-token:{token}\n'\n")
+
+
 @TABLE.kind("error")
 def invalid_signature(request):
     """InvalidSignatureException that echoes the session token, as AWS does."""
+    raise KmsError("InvalidSignatureException", _echo(request))
+
+
+@TABLE.kind("error")
+def echo(request, error_type, member="__type", status=None, start=0, end=None):
+    """The same echo under another type, or with the type in another member (None: in none); of the
+    token only [start:end]. The fault `header` can add an x-amzn-ErrorType."""
     token = request.header("X-Amz-Security-Token")
-    raise KmsError(
-        "InvalidSignatureException",
-        "The request signature we calculated does not match the signature you provided. Check "
-        "your AWS Secret Access Key and signing method. Consult the service documentation for "
-        "details.\n\nThe Canonical String for this request should have been\n'POST\n/\n\n"
-        f"x-amz-security-token:{token}\n'\n")
+    raise KmsError(error_type, _echo(request).replace(token, token[start:end]), status, member)
 
 
 @TABLE.kind("error")

@@ -47,22 +47,19 @@ def chance(rng, probability):
 
 # Configurations.
 
-def arn(rng, region, resource):
-    return f"arn:{model.partition(region)}:kms:{region}:{rng.choice(ACCOUNTS)}:{resource}"
-
-
-def random_arn(rng, region):
-    return arn(rng, region, rng.choice([f"key/{i}" for i in IDS] * 2 + ALIASES))
+def random_arn(rng, region, accounts=ACCOUNTS):
+    resource = rng.choice([f"key/{i}" for i in IDS] * 2 + ALIASES)
+    return f"arn:{model.partition(region)}:kms:{region}:{rng.choice(accounts)}:{resource}"
 
 
 def _random_keys(rng, regions):
     """regions: those of the rule's endpoints, one for each."""
-    keys = []
+    keys, accounts = [], ACCOUNTS if chance(rng, .3) else [rng.choice(ACCOUNTS)]
     for _ in range(rng.choice([1, 1, 2, 3, 6])):
         if len(regions) == 1 and chance(rng, .6):
             keys.append(rng.choice(IDS + ALIASES))
         else:
-            keys.append(random_arn(rng, rng.choice(regions)))
+            keys.append(random_arn(rng, rng.choice(regions), accounts))
     return list(dict.fromkeys(keys))
 
 
@@ -92,6 +89,10 @@ def _random_rule(rng, config, enclave, likely, name):
     actions.update(rng.sample(fit, rng.randint(0 if actions else 1, min(4, len(fit)))))
     rule["actions"] = rng.sample(sorted(actions), len(actions))
 
+    if actions & model.DELEGATING:
+        rule["delegation"] = "allow"
+    elif chance(rng, .1):
+        rule["delegation"] = "refuse"
     rule["keys"] = "any"
     if "keys" in kind:
         rule["keys"] = _random_keys(rng, [config["endpoints"][e]["region"] for e in endpoints])
@@ -238,6 +239,8 @@ def _fit_key(rng, rule, region):
     if rule["keys"] == "any":
         return rng.choice([*IDS, *ALIASES, random_arn(rng, region), "any", "*", "\u00e9", "k" * 2048])
     here = [k.rpartition("/")[2] for k in rule["keys"] if f":{region}:" in k and ":key/" in k]
+    if len(model.accounts(rule["keys"])) > 1 and chance(rng, .9):
+        here = []
     return rng.choice(rule["keys"] + here)
 
 
@@ -260,7 +263,8 @@ def _fit(rng, config, rule, action, endpoint):
             members[name] = _fit_context(rng, rule)
     if model.takes_recipient(action) and (rule.get("plaintext") != "allow" or chance(rng, .3)):
         members["Recipient"] = good_recipient(rng)
-    for name in sorted(model.ACTIONS[action] - members.keys() - set(model.LOOKED_AT)):
+    tokens = model.token_members(action) if rule["keys"] != "any" else []
+    for name in sorted(model.ACTIONS[action] - members.keys() - set(model.LOOKED_AT) - set(tokens)):
         if chance(rng, .3):
             members[name] = _random_other(rng, name)
     return members
@@ -352,9 +356,15 @@ def make_null(rng, members, rule, action):
     members[name] = None
 
 
+def add_token(rng, members, rule, action):
+    members.setdefault(rng.choice(model.token_members(action)), rng.choice(["AAAA", "", None, 1]))
+
+
 def _changes(action):
     """Those that have something to change, the more likely ones several times."""
     changes = [add_unknown, make_null]
+    if model.token_members(action):
+        changes += [add_token] * 6
     if model.key_members(action):
         changes += [change_key] * 6 + [drop_key, drop_key, swap_keys]
     if model.context_members(action):

@@ -21,6 +21,22 @@ static bool model_is_arn_of(const char *listed, const char *region, struct slice
 	       strlen(rest) == id.n && memcmp(rest, id.p, id.n) == 0;
 }
 
+/* Are there ARNs of more than one account? */
+static bool model_many_accounts(const struct rule *rule)
+{
+	char accounts[2][80];
+	unsigned n = 0;
+
+	for (size_t i = 0; i < rule->n_keys; i++) {
+		if (sscanf(rule->keys[i], "arn:%*[^:]:kms:%*[^:]:%79[^:]:", accounts[n]) != 1)
+			continue;
+		if (n == 1 && strcmp(accounts[0], accounts[1]) != 0)
+			return true;
+		n = 1;
+	}
+	return false;
+}
+
 static bool model_key(const struct rule *rule, const char *region, struct slice key)
 {
 	for (size_t i = 0; i < rule->n_keys; i++) {
@@ -28,7 +44,7 @@ static bool model_key(const struct rule *rule, const char *region, struct slice 
 
 		if (strlen(listed) == key.n && memcmp(listed, key.p, key.n) == 0)
 			return true;
-		if (model_is_arn_of(listed, region, key))
+		if (!model_many_accounts(rule) && model_is_arn_of(listed, region, key))
 			return true;
 	}
 	return false;
@@ -63,6 +79,8 @@ static enum policy_stage model_rule(const struct rule *rule, struct policy_endpo
 	if (!(rule->actions >> request->action & 1))
 		return POLICY_ACTION;
 	if (!rule->any_key && n_keys == 0)
+		return POLICY_KEY;
+	if (!rule->any_key && json_member(request->doc, 0, SLICE("GrantToken")) >= 0)
 		return POLICY_KEY;
 	for (unsigned k = 0; k < n_keys && !rule->any_key; k++)
 		if (!request->keys[k].p || !model_key(rule, endpoint.region, request->keys[k]))

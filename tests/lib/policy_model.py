@@ -35,6 +35,10 @@ SECRET = frozenset(("Decapsulate", "Decrypt", "DeriveSharedSecret", "Encapsulate
 
 
 LOOKED_AT = (*_KEY_MEMBERS, *_CONTEXT_MEMBERS, "Recipient")
+# Of CreateGrant: what the audit record tells.
+_GRANTEES = ("GranteePrincipal", "GranteeServicePrincipal")
+# A rule lists one of these if and only if it has `delegation: allow`.
+DELEGATING = frozenset(("CreateGrant", "CreateKey", "PutKeyPolicy", "ReplicateKey"))
 
 
 def key_members(action):
@@ -43,6 +47,11 @@ def key_members(action):
 
 def context_members(action):
     return [name for name in _CONTEXT_MEMBERS if name in ACTIONS[action]]
+
+
+def token_members(action):
+    """The members that name a grant, of whatever key."""
+    return [name for name in ("GrantToken",) if name in ACTIONS[action]]
 
 
 def takes_recipient(action):
@@ -139,7 +148,7 @@ def _is_texts(value):
 
 def _check(name, value):
     """One of the members that the policy looks at."""
-    if name in _KEY_MEMBERS:
+    if name in _KEY_MEMBERS + _GRANTEES:
         good = _is_text(value) and value != ""
     elif name in _CONTEXT_MEMBERS:
         good = _is_texts(value)
@@ -155,7 +164,7 @@ def read_body(action, body):
     for name, value in members.items():
         if name not in ACTIONS[action]:
             raise Refused(f"{name} is no member")
-        if name in LOOKED_AT:
+        if name in LOOKED_AT or action == "CreateGrant" and name in _GRANTEES:
             _check(name, value)
     return members
 
@@ -237,9 +246,15 @@ Judgement = collections.namedtuple("Judgement", [
 _STAGES = ("endpoint", "action", "key", "encryption-context", "recipient")
 
 
+def accounts(keys):
+    return {entry.split(":")[4] for entry in keys if entry.startswith("arn:")}
+
+
 def _key_allowed(value, keys, region):
     if value in keys:
         return True
+    if len(accounts(keys)) > 1:
+        return False
     for entry in keys:
         parts = entry.split(":")
         if len(parts) == 6 and parts[3] == region and parts[5].partition("/")[::2] == ("key", value):
@@ -251,6 +266,8 @@ def _keys_hold(rule, action, members, region):
     if rule["keys"] == "any":
         return True
     names = key_members(action)
+    if any(name in members for name in token_members(action)):
+        return False
     return bool(names) and all(
         name in members and _key_allowed(members[name], rule["keys"], region) for name in names)
 

@@ -23,6 +23,8 @@ VARIANTS = {
     "not-yet-valid": "signed by the CA, valid from tomorrow",
     "self-signed": "signed by itself",
     "other-ca": "signed by a CA of the same name that nobody trusts",
+    "name-in-subject": "signed by the CA, our name only as the subject's common name",
+    "name-in-subject-address": "the same, with an address as its only alternative name",
     "not-a-server": "signed by the CA, for client authentication only",
 }
 
@@ -73,7 +75,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(common_name)
         signer = key if self_signed else self.key
-        certificate = (
+        builder = (
             x509.CertificateBuilder().subject_name(subject)
             .issuer_name(subject if self_signed else self.name)
             .public_key(key.public_key()).serial_number(x509.random_serial_number())
@@ -81,9 +83,11 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()),
-                           critical=False)
-            .add_extension(x509.SubjectAlternativeName([_san(n) for n in names]), critical=False)
-            .sign(signer, hashes.SHA256()))
+                           critical=False))
+        if names:
+            alternative = x509.SubjectAlternativeName([_san(n) for n in names])
+            builder = builder.add_extension(alternative, critical=False)
+        certificate = builder.sign(signer, hashes.SHA256())
         return key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption()) + certificate.public_bytes(serialization.Encoding.PEM)
@@ -130,6 +134,8 @@ class ServerIdentity:
             "not-yet-valid": lambda: issue(first, self.names, now + DAY, end),
             "self-signed": lambda: issue(first, self.names, start, end, self_signed=True),
             "other-ca": lambda: Authority().issue(first, self.names, start, end),
+            "name-in-subject": lambda: issue(first, [], start, end),
+            "name-in-subject-address": lambda: issue(first, ["192.0.2.1"], start, end),
             "not-a-server": lambda: issue(first, self.names, start, end,
                                           usage=ExtendedKeyUsageOID.CLIENT_AUTH),
         }

@@ -146,8 +146,15 @@ def allocated(pid, folder):
     """Bytes that malloc has given to a process and not got back, of all its threads. gdb asks it, so
     none of them may be at work. Unlike its pages, these show a leak that fills holes."""
     out = folder / "malloc.xml"
-    subprocess.run(["gdb", "--batch", "--nx", "-p", str(pid), "-ex", f'set $f = ((void *(*)())fopen)("{out}", "w")',
-                    "-ex", "call ((int (*)())malloc_info)(0, $f)", "-ex", "call ((int (*)())fclose)($f)"],
+    commands = [        # to memory, since the daemon may open no file for writing
+        "set $p = (char **)((void *(*)(unsigned long))malloc)(16)",
+        "set $f = ((void *(*)(void *, void *))open_memstream)($p, $p + 1)",
+        "call ((int (*)(int, void *))malloc_info)(0, $f)",
+        "call ((int (*)(void *))fclose)($f)",
+        f"dump binary memory {out} $p[0] ($p[0] + ((unsigned long *)$p)[1])",
+        "call ((void (*)(void *))free)($p[0])",
+        "call ((void (*)(void *))free)($p)"]
+    subprocess.run(["gdb", "--batch", "--nx", "-p", str(pid), *(w for c in commands for w in ("-ex", c))],
                    check=True, capture_output=True, timeout=4 * DEADLINE)
     whole = ET.parse(out).getroot()
     sizes = {(e.tag, e.get("type")): int(e.get("size")) for e in whole if e.tag in ("total", "system")}

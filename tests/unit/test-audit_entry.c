@@ -17,6 +17,7 @@ static void fill(struct audit_record *r, enum event_kind event)
 		   SLICE("01234567-89ab-cdef-0123-456789abcdef"));
 	audit_copy(r->action, sizeof(r->action), SLICE("Decrypt"));
 	audit_copy(r->key, sizeof(r->key), SLICE("alias/x"));
+	audit_copy(r->grantee, sizeof(r->grantee), SLICE("arn:aws:iam::1:role/x"));
 	audit_copy(r->endpoint, sizeof(r->endpoint), SLICE("kms-eu"));
 	audit_copy(r->rule, sizeof(r->rule), SLICE("unwrap"));
 	r->reason = "allowed";
@@ -55,6 +56,7 @@ START_TEST(a_full_record_has_every_field)
 		 "REQUEST_ID=01234567-89ab-cdef-0123-456789abcdef\n"
 		 "KMS_ACTION=Decrypt\n"
 		 "KMS_KEY=alias/x\n"
+		 "KMS_GRANTEE=arn:aws:iam::1:role/x\n"
 		 "ENDPOINT=kms-eu\n"
 		 "VERDICT=allow\n"
 		 "RULE=unwrap\n"
@@ -208,6 +210,7 @@ START_TEST(the_longest_record_fits)
 	memset(r.enclave, 'e', sizeof(r.enclave) - 1);
 	memset(r.action, 'a', sizeof(r.action) - 1);
 	memset(r.key, 'k', sizeof(r.key) - 1);
+	memset(r.grantee, 'g', sizeof(r.grantee) - 1);
 	memset(r.endpoint, 'p', sizeof(r.endpoint) - 1);
 	memset(r.rule, 'r', sizeof(r.rule) - 1);
 	memset(r.detail, 'd', sizeof(r.detail) - 1);

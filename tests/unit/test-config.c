@@ -318,6 +318,7 @@ START_TEST(full_policy)
 				  UINT64_C(1) << kms_action_index(SLICE("GenerateDataKey")));
 	ck_assert_uint_eq(rules[0].endpoints, 3);
 	ck_assert(!rules[0].any_key && !rules[0].plaintext_allow);
+	ck_assert(!rules[0].delegation_allow && rules[1].delegation_allow);
 	ck_assert_uint_eq(rules[0].n_keys, 2);
 	ck_assert_str_eq(rules[0].keys[1],
 			 "arn:aws:kms:eu-central-1:111122223333:alias/a:b/c_d-e");
@@ -421,7 +422,7 @@ static const struct {
 	{"10.1.2.3", 1},
 	{"255.255.255.255", 1},
 	{"::1", 1},
-	{"[::1]", 1},
+	{"[::1]", -1}, /* authority_parse() takes the brackets off */
 	{"fd00:ec2::254", 1},
 	{"", -1},
 	{"kms.eu-central-1.amazonaws.com.", -1},

@@ -29,6 +29,11 @@ static const char text[] = "listen: [{vsock: 8000}]\n"
 			   "        endpoints: [us]\n"
 			   "        keys: any\n"
 			   "        plaintext: allow\n"
+			   "      - name: grants\n"
+			   "        actions: [CreateGrant]\n"
+			   "        keys: [alias/g]\n"
+			   "        delegation: allow\n"
+			   "        endpoints: [us]\n"
 			   "  tunnel-only:\n"
 			   "    cid: 17\n"
 			   "    tunnel: {hosts: [\"h:443\"]}\n";
@@ -93,6 +98,28 @@ static const struct {
 	  "  test.yaml:11: rule \"unwrap\" (line 11) does not allow key alias/x as KeyId\n",
 	  "  test.yaml:15: rule \"debug\" (line 15) allows Decrypt\n"}},
 	{"payments", "Decrypt", "127.0.0.1", "{}", 1, {"endpoint:   eu ("}},
+	{"payments", "Decrypt", "127.0.0.1:8000", "{}", 1, {"endpoint:   eu ("}},
+	{"payments", "Decrypt", "[::1]:8000", "{}", 1, {"endpoint:   eu ("}},
+	{"payments", "Decrypt", "KMS.us-east-1.amazonaws.com:1", "{}", 0, {"endpoint:   us ("}},
+	{"payments",
+	 "Decrypt",
+	 "::1",
+	 "{}",
+	 1,
+	 {"verdict:    refused\nenclave:    payments (test.yaml:6)\nhost:       empty host\n"}},
+	{"payments",
+	 "Decrypt",
+	 "localhost:0",
+	 "{}",
+	 1,
+	 {"verdict:    refused\n", "host:       port is not a number from 1 to 65535\n"}},
+	{"payments",
+	 "CreateGrant",
+	 "kms.us-east-1.amazonaws.com",
+	 "{\"KeyId\":\"alias/g\",\"GranteePrincipal\":\"p\"}",
+	 0,
+	 {"verdict:    allowed\n", "rule:       grants (test.yaml:20)\n",
+	  "delegation: allow: authority over a key may be handed to others\n"}},
 	{"payments",
 	 "Sign",
 	 NULL,
@@ -126,7 +153,7 @@ static const struct {
 	 NULL,
 	 "{}",
 	 1,
-	 {"verdict:    refused\nenclave:    tunnel-only (test.yaml:20)\nhost:       picks "
+	 {"verdict:    refused\nenclave:    tunnel-only (test.yaml:25)\nhost:       picks "
 	  "none"}},
 	{"payments",
 	 "Decrypt",

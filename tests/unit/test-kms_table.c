@@ -122,6 +122,17 @@ static void assert_row(const struct schema_row *row, const struct kms_action *ac
 	ck_assert_int_eq(!!(action->flags & KMS_RECIPIENT),
 			 in_parts(row->reply, row->n_reply, "CiphertextForRecipient"));
 	ck_assert_int_eq(!!(action->flags & KMS_SECRET_REPLY), length(action->secrets) > 0);
+	/* Whoever takes a policy or a grantee (not ListGrants, which looks for one) delegates.
+	 */
+	ck_assert_int_eq(action->policy != NULL,
+			 in_parts(row->members, row->n_members, "Policy"));
+	ck_assert(!action->policy || (action->flags & KMS_DELEGATION));
+	ck_assert_int_eq(action->grantees[0] != NULL,
+			 strcmp(action->name, "ListGrants") != 0 &&
+				 in_parts(row->members, row->n_members, "GranteePrincipal"));
+	ck_assert(!action->grantees[0] || (action->flags & KMS_DELEGATION));
+	ck_assert_int_eq(action->token != NULL,
+			 in_parts(row->members, row->n_members, "GrantToken"));
 }
 
 START_TEST(table_is_the_schema)
@@ -211,11 +222,14 @@ static const struct {
 						"DisconnectCustomKeyStore", "RetireGrant",
 						"RevokeGrant", "ScheduleKeyDeletion", NULL}},
 	{KMS_PRIVILEGE,
-	 (const char *const[]){"CancelKeyDeletion", "ConnectCustomKeyStore", "CreateAlias",
-			       "CreateCustomKeyStore", "CreateGrant", "CreateKey", "EnableKey",
-			       "ImportKeyMaterial", "PutKeyPolicy", "ReplicateKey",
-			       "TagResource", "UntagResource", "UpdateAlias",
+	 (const char *const[]){"CancelKeyDeletion", "ConnectCustomKeyStore",
+			       "CreateCustomKeyStore", "EnableKey", "ImportKeyMaterial",
 			       "UpdateCustomKeyStore", "UpdatePrimaryRegion", NULL}},
+	{KMS_DELEGATION, (const char *const[]){"CreateGrant", "CreateKey", "PutKeyPolicy",
+					       "ReplicateKey", NULL}},
+	{KMS_REWRAP, (const char *const[]){"ReEncrypt", NULL}},
+	{KMS_LABEL, (const char *const[]){"CreateAlias", "DeleteAlias", "TagResource",
+					  "UntagResource", "UpdateAlias", NULL}},
 };
 
 START_TEST(flag)

@@ -214,6 +214,7 @@ START_TEST(what_is_expected)
 		{SECTION_TUNNEL, "idle", "a time in ms, s, m or h from 10ms to 24h"},
 		{SECTION_ROOT, "audit", "one of all, refusals"},
 		{SECTION_RULE, "plaintext", "one of refuse, allow"},
+		{SECTION_RULE, "delegation", "one of refuse, allow"},
 		{SECTION_ENDPOINT, "fips", "one of false, true"},
 		{SECTION_ENDPOINT, "ca_file", "an absolute path"},
 	};
@@ -323,10 +324,9 @@ static void format_action(const struct kms_action *action, char *out, size_t siz
 	static const struct {
 		unsigned flag;
 		char letter;
-	} classes[] = {{KMS_RECIPIENT, 'R'},
-		       {KMS_SECRET_REPLY, 'S'},
-		       {KMS_DESTRUCTIVE, 'D'},
-		       {KMS_PRIVILEGE, 'P'}};
+	} classes[] = {{KMS_RECIPIENT, 'R'}, {KMS_SECRET_REPLY, 'S'}, {KMS_DESTRUCTIVE, 'D'},
+		       {KMS_PRIVILEGE, 'P'}, {KMS_LABEL, 'L'},        {KMS_DELEGATION, 'A'},
+		       {KMS_REWRAP, 'X'}};
 	char letters[16] = "", keys[64] = "";
 	size_t n = 0;
 

@@ -13,6 +13,7 @@ import journal
 UNIT = "kms-vsock-proxy.service"
 SOCKET = "kms-vsock-proxy.socket"
 CONFIG = pathlib.Path("/etc/nitro_enclaves/kms-vsock-proxy.yaml")
+EXAMPLES = pathlib.Path("/usr/share/doc/kms-vsock-proxy/examples/systemd")
 PROGRAM = "/usr/sbin/kms-vsock-proxyd"
 PORT = 8000
 SECONDS = 90        # an emulated service takes a while to start
@@ -39,7 +40,8 @@ class Service:
 
     def __init__(self, config):
         self.config = config
-        self.program = None         # another binary than the installed one
+        self.drop_ins = []
+        self.masked = False
 
     def write(self, text=None):
         new = CONFIG.with_suffix(".new")
@@ -58,21 +60,31 @@ class Service:
                                               encoding="ascii")
         systemctl("daemon-reload")
 
-    def use_program(self, path):
-        """Runs another build of the daemon in the same unit: a drop-in, as an operator would."""
+    def drop_in(self, name, text):
+        """Until the end of the case; as an operator would."""
         folder = pathlib.Path(f"/run/systemd/system/{UNIT}.d")
         folder.mkdir(parents=True, exist_ok=True)
+        self.drop_ins.append(folder / f"{name}.conf")
+        self.drop_ins[-1].write_text(text, encoding="utf-8")
+        systemctl("daemon-reload")
+
+    def use_program(self, path):
+        """Runs another build of the daemon in the same unit."""
         target = pathlib.Path("/usr/sbin/kms-vsock-proxyd-test")
         shutil.copy(path, target)
-        (folder / "program.conf").write_text(
-            f"[Service]\nExecStart=\nExecStart={target}\nExecPaths={target}\n", encoding="ascii")
-        self.program = folder / "program.conf"
-        systemctl("daemon-reload")
+        self.drop_in("program", f"[Service]\nExecStart=\nExecStart={target}\nExecPaths={target}\n")
+
+    def listen_itself(self):
+        """The example's drop-in, and no socket unit."""
+        self.drop_in("own-listener", (EXAMPLES / "own-listener.conf").read_text(encoding="utf-8"))
+        systemctl("mask", "--runtime", SOCKET)
+        self.masked = True
 
     def start_socket(self):
         self.write()
         self.confine_sanitizers()
-        systemctl("start", SOCKET)
+        if not self.masked:
+            systemctl("start", SOCKET)
 
     def start(self):
         self.start_socket()
@@ -81,9 +93,13 @@ class Service:
     def stop(self):
         systemctl("stop", SOCKET, UNIT, check=False)
         systemctl("reset-failed", SOCKET, UNIT, check=False)
-        if self.program:
-            self.program.unlink()
-            self.program = None
+        if self.masked:
+            systemctl("unmask", "--runtime", SOCKET)
+            self.masked = False
+        if self.drop_ins:
+            for path in self.drop_ins:
+                path.unlink()
+            self.drop_ins = []
             systemctl("daemon-reload")
 
     def reload(self):

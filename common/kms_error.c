@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kms_error.h"
+
+#include <string.h>
+
+#define PIECE 32 /* short, since an echo may write some characters of the token otherwise */
+#define SHORTEST ((size_t)16)  /* what is shorter may be in any text, and isn't AWS's */
+#define BEGINNING ((size_t)64) /* of a session token: much the same in all of them */
+
+static const struct blamed {
+	const char *type;
+	enum kms_blame blame;
+} blamed[] = {
+	{"ExpiredTokenException", KMS_BLAME_CREDENTIALS},
+	{"ExpiredToken", KMS_BLAME_CREDENTIALS},
+	{"UnrecognizedClientException", KMS_BLAME_CREDENTIALS},
+	{"InvalidClientTokenId", KMS_BLAME_CREDENTIALS},
+	{"InvalidClientTokenIdException", KMS_BLAME_CREDENTIALS},
+	{"InvalidSignatureException", KMS_BLAME_SIGNATURE},
+	{"SignatureDoesNotMatch", KMS_BLAME_SIGNATURE},
+	{"IncompleteSignature", KMS_BLAME_SIGNATURE},
+	{"IncompleteSignatureException", KMS_BLAME_SIGNATURE},
+	{"MissingAuthenticationToken", KMS_BLAME_SIGNATURE},
+	{"MissingAuthenticationTokenException", KMS_BLAME_SIGNATURE},
+	{"RequestTimeTooSkewed", KMS_BLAME_SIGNATURE},
+	{"RequestExpired", KMS_BLAME_SIGNATURE},
+	{"RequestInTheFuture", KMS_BLAME_SIGNATURE},
+	{"AuthFailure", KMS_BLAME_SIGNATURE},
+};
+
+/* Where the SDKs look for a type in the body; they agree on `code` in small letters only. */
+static const char *const members[] = {"__type", "code", "Code"};
+
+#define HEADER ELEMENTSOF(members) /* the place behind them */
+
+bool kms_error_read(char *body, size_t n, struct slice header, struct json_doc *doc,
+		    struct kms_error *ret_error, size_t *ret_n)
+{
+	size_t length;
+	bool is_object = json_read(body, n, doc, &length, NULL) == JSON_OK &&
+			 doc->nodes[0].type == JSON_OBJECT;
+
+	*ret_error = (struct kms_error){header, is_object ? doc : NULL};
+	if (is_object)
+		*ret_n = length;
+	return is_object;
+}
+
+/* AWS writes it as Name, namespace#Name or Name:URL, and a list of them has commas. */
+static struct slice bare(struct slice s)
+{
+	const char *hash;
+
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] == ':' || s.p[i] == ',')
+			s.n = i;
+	hash = s.n ? memrchr(s.p, '#', s.n) : NULL;
+	if (hash) {
+		s.n -= (size_t)(hash + 1 - s.p);
+		s.p = hash + 1;
+	}
+	return s;
+}
+
+static struct slice type_at(const struct kms_error *error, unsigned place)
+{
+	int i;
+
+	if (place == HEADER)
+		return bare(error->header);
+	i = error->doc ? json_member(error->doc, 0, slice_from(members[place])) : -1;
+	if (i < 0 || error->doc->nodes[i].type != JSON_STRING)
+		return (struct slice){0};
+	return bare(error->doc->nodes[i].value);
+}
+
+bool kms_error_next(const struct kms_error *error, unsigned *at, struct slice *ret_type)
+{
+	while (*at <= HEADER) {
+		struct slice type = type_at(error, (*at)++);
+
+		if (type.n == 0)
+			continue;
+		*ret_type = type;
+		return true;
+	}
+	return false;
+}
+
+struct slice kms_error_type(const struct kms_error *error)
+{
+	struct slice type = {0};
+	unsigned at = 0;
+
+	return kms_error_next(error, &at, &type) ? type : (struct slice){0};
+}
+
+static const struct blamed *find(struct slice type)
+{
+	for (size_t i = 0; i < ELEMENTSOF(blamed); i++)
+		if (slice_eq_str(type, blamed[i].type))
+			return &blamed[i];
+	return NULL;
+}
+
+enum kms_blame kms_error_blame(const struct kms_error *error, const char **ret_type)
+{
+	enum kms_blame worst = KMS_BLAME_REQUEST;
+	struct slice type;
+
+	for (unsigned at = 0; kms_error_next(error, &at, &type);) {
+		const struct blamed *row = find(type);
+
+		if (!row || row->blame <= worst)
+			continue;
+		worst = row->blame;
+		if (ret_type)
+			*ret_type = row->type;
+	}
+	return worst;
+}
+
+bool kms_error_tells(struct slice text, struct slice secret)
+{
+	size_t piece = MIN(secret.n, (size_t)PIECE);
+
+	if (secret.n < SHORTEST || text.n < piece)
+		return false;
+	for (size_t at = secret.n > 2 * BEGINNING ? BEGINNING : 0; at + piece <= secret.n;
+	     at += piece)
+		if (memmem(text.p, text.n, secret.p + at, piece))
+			return true;
+	return false;
+}
