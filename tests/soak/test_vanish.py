@@ -12,7 +12,7 @@ from figures import figure
 from soak_help import CountedDaemon, EchoKms, Process
 from test_fairness import BAD, GOOD, percentile, place
 from test_soak import config, SECONDS
-from vanishers import STAGES
+from vanishers import LARGE, STAGES
 
 PHASE = 2.0         # seconds with the vanishing clients, and as many without them
 ROUNDS = max(6, int(SECONDS / 3 / (2 * PHASE)))
@@ -132,6 +132,8 @@ def judge_records(daemon, seen):
     abandoned = [r for r in answered.values() if r["REASON"] == "client-gone"]
     unknown = [r for found in told.values() for r in found if r["KMS_STATUS"] == "unknown"]
     assert len(abandoned) > ROUNDS and len(unknown) > ROUNDS
+    assert any(int(r["BYTES_IN"]) > LARGE for r in abandoned), "nobody went in the middle of an answer"
+    assert any("KMS_STATUS" not in r for found in daemon.watched.values() for r in found), "nobody went before KMS"
 
 
 def judge_connections(daemon, seen, handshakes):
