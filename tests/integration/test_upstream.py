@@ -272,38 +272,21 @@ def test_a_name_that_is_not_found_is_said(daemon):
         daemon.wait_log(r"endpoint kms: cannot connect to kms.no-such-region.invalid port 443: ")
 
 
-def test_one_enclave_can_not_hold_all_connections(daemon, kms):
-    daemon.config["endpoints"]["kms"].update(connections=4, reply_timeout="20s")
+@pytest.mark.parametrize("connections, hogging", [(4, 1), (8, 2)])
+def test_enclaves_can_not_hold_all_connections(daemon, kms, connections, hogging):
+    """Neither one nor several together: the last is for one that holds none."""
+    daemon.config["endpoints"]["kms"].update(connections=connections, reply_timeout="20s")
     daemon.config["workers"] = 1        # each has connections of its own
-    other = add_enclave(daemon)
+    others = [add_enclave(daemon, name) for name in ("quick", "second")[:hogging]]
     with daemon:
         kms.fault("hang", count=None, body_contains="hog")
-        hogs = [daemon.client() for _ in range(10)]
+        hogs = [daemon.client(name) for name in ("payments", *others[1:]) for _ in range(10)]
         for hog in hogs:
             hog.send(request("DescribeKey", {"KeyId": "alias/hog"}))
-        kms.wait_for_requests(3)
-        with daemon.client(other) as quick:
+        kms.wait_for_requests(connections - 1)
+        with daemon.client("quick") as quick:
             assert quick.ask(DESCRIBE).status == 200
-        assert len([r for r in kms.requests if b"hog" in r.body]) == 3
-        kms.clear()
-        for hog in hogs:
-            assert hog.read().status == 400
-            hog.close()
-
-
-def test_two_enclaves_together_leave_a_third_its_connection(daemon, kms):
-    daemon.config["endpoints"]["kms"].update(connections=8, reply_timeout="20s")
-    daemon.config["workers"] = 1        # each has connections of its own
-    names = ["payments", add_enclave(daemon, "second"), add_enclave(daemon, "third")]
-    with daemon:
-        kms.fault("hang", count=None, body_contains="hog")
-        hogs = [daemon.client(name) for name in names[:2] for _ in range(8)]
-        for hog in hogs:
-            hog.send(request("DescribeKey", {"KeyId": "alias/hog"}))
-        kms.wait_for_requests(7)
-        with daemon.client(names[2]) as quick:
-            assert quick.ask(DESCRIBE).status == 200
-        assert len([r for r in kms.requests if b"hog" in r.body]) == 7
+        assert len([r for r in kms.requests if b"hog" in r.body]) == connections - 1
         kms.clear()
         for hog in hogs:
             assert hog.read().status == 400
