@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The suite `soak` of ./test: load, faults and abuse that go on for a while.
 
-KMS_VSOCK_PROXY_SOAK_SECONDS says for how long the soak goes (60).
+KMS_VSOCK_PROXY_SOAK_SECONDS says for how long the soak goes (60); the clients that vanish go on for a
+third of that, half a minute at least.
 """
 
 import pathlib

@@ -12,7 +12,7 @@ from figures import figure
 from soak_help import CountedDaemon, EchoKms, Process
 from test_fairness import BAD, GOOD, percentile, place
 from test_soak import config, SECONDS
-from vanishers import STAGES
+from vanishers import LARGE, STAGES
 
 PHASE = 2.0         # seconds with the vanishing clients, and as many without them
 ROUNDS = max(6, int(SECONDS / 3 / (2 * PHASE)))
@@ -24,6 +24,7 @@ AT_MOST = 2         # times the 99th percentile of the control phases
 FLOOR = 0.004
 # One hangs until the daemon's deadline and one is reset, each at the cost of a handshake.
 FATES = ["plain"] * 12 + ["hang"] + ["plain"] * 12 + ["reset_before"]
+POOL = 64           # connections that the daemon has to an endpoint, unless told otherwise
 LAGS = (0, 0.7)     # seconds, for the vanishing clients only, in turn
 
 
@@ -50,6 +51,9 @@ class Phases:
         self.went = collections.Counter()
 
     def run(self):
+        """The first round, which makes the connections to the KMS, doesn't count."""
+        self.round(max(LAGS))
+        self.calm, self.abused = [], []
         for lag in itertools.islice(itertools.cycle(LAGS), ROUNDS):
             self.round(lag)
         while min(len(self.calm), len(self.abused)) < SAMPLES:
@@ -79,7 +83,6 @@ def test_what_vanishing_clients_had_kms_do_is_recorded_and_costs_nobody(tmp_path
                 Process("vanishers.py", daemon.socket_path(BAD), RATE) as vanishers:
             place(daemon, [kms, witness])
             os.sched_setaffinity(vanishers.pid, os.sched_getaffinity(witness.pid))
-            witness.ask(seconds=0.5)        # connections to the KMS
             phases = Phases(kms, witness, vanishers)
             phases.run()
             # The daemon is told to end while KMS has requests whose clients went, and some whose didn't.
@@ -88,20 +91,22 @@ def test_what_vanishing_clients_had_kms_do_is_recorded_and_costs_nobody(tmp_path
             vanishers.tell(seconds=PHASE)
             wait_for(lambda: sum(asked for asked, _ in kms.ask(do="watched").values()) > before + RATE / 4)
         daemon.reader.join()
-        seen = kms.ask(do="watched")
-    report(phases, daemon, seen)
+        seen, handshakes = kms.ask(do="watched"), kms.ask(do="state")["accepted"]
+    report(phases, daemon, seen, handshakes)
     judge_records(daemon, seen)
+    judge_connections(daemon, seen, handshakes)
     judge_times(phases)
     assert min(phases.went[stage] for stage in STAGES) > ROUNDS, phases.went
 
 
-def report(phases, daemon, seen):
+def report(phases, daemon, seen, handshakes):
     outcomes = collections.Counter(f"{r['REASON']}, KMS {r.get('KMS_STATUS', 'not asked')}"
                                    for found in daemon.watched.values() for r in found)
     calm, abused = percentile(phases.calm, 99), percentile(phases.abused, 99)
     rows = {
         "vanishing clients": ", ".join(f"{n} {stage}" for stage, n in phases.went.items()),
-        "vanishing, KMS was asked": f"{len(seen)}, with repeats {sum(n for n, _ in seen.values())}",
+        "vanishing, KMS was asked": f"{len(seen)}, with repeats {sum(n for n, _ in seen.values())}, "
+                                    f"on {handshakes} connections",
         "vanishing, records": ", ".join(f"{what} {n}" for what, n in sorted(outcomes.items())),
         "vanishing, other enclaves": f"99th percentile {abused * 1e3:.2f} ms of {len(phases.abused)} requests, "
                                      f"{abused / calm:.2f} times the {calm * 1e3:.2f} ms of {len(phases.calm)} between; "
@@ -127,6 +132,15 @@ def judge_records(daemon, seen):
     abandoned = [r for r in answered.values() if r["REASON"] == "client-gone"]
     unknown = [r for found in told.values() for r in found if r["KMS_STATUS"] == "unknown"]
     assert len(abandoned) > ROUNDS and len(unknown) > ROUNDS
+    assert any(int(r["BYTES_IN"]) > LARGE for r in abandoned), "nobody went in the middle of an answer"
+    assert any("KMS_STATUS" not in r for found in daemon.watched.values() for r in found), "nobody went before KMS"
+
+
+def judge_connections(daemon, seen, handshakes):
+    """Nobody pays a handshake for who has gone: a connection ends only with an answer that doesn't come."""
+    unknown = sum(r.get("KMS_STATUS") == "unknown" for found in daemon.watched.values() for r in found)
+    repeats = sum(asked - 1 for asked, _ in seen.values())
+    assert handshakes <= POOL + unknown + repeats
 
 
 def judge_times(phases):

@@ -54,7 +54,7 @@ class Client:
     def request(self):
         """An action that isn't safe to repeat, or one that is; a few are large."""
         once = self.dice.random() < 0.5
-        text = "A" * (LARGE if self.stage == "answer unread" and self.dice.random() < 0.1 else 20)
+        text = "A" * (LARGE if self.stage == "answer unread" and self.dice.random() < 0.05 else 20)
         members = {"KeyId": f"{WATCHED}{next(self.numbers)}", ("Description" if once else "Plaintext"): text}
         body = json.dumps(members).encode()
         return (f"POST / HTTP/1.1\r\nHost: {HOST}\r\nX-Amz-Target: TrentService.{ONCE if once else 'Encrypt'}\r\n"

@@ -160,6 +160,8 @@ ENDS = {        # what the enclave does: the events then, and whether it has gon
     "death": (lambda enclave, stream: enclave.die(), HALF_CLOSED | select.POLLERR, True),
 }
 
+SOCKETS_OWN = ("nothing", "shutdown-of-sending", "shutdown-of-both", "close")      # no command is needed
+
 
 def events(server):
     waiting = select.poll()
@@ -176,9 +178,8 @@ def takes_nothing(server):
         return False
 
 
-@pytest.mark.sanitize
 @pytest.mark.parametrize("unread", [b"", b"a request"], ids=["all-read", "unread"])
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", [pytest.param(e, marks=pytest.mark.nitro if e in SOCKETS_OWN else ()) for e in ENDS])
 def test_only_a_send_of_no_bytes_tells_who_has_gone(listener, enclaves, end, unread):
     act, expected, has_gone = ENDS[end]
     with enclaves(16).connect(PORT) as client:
@@ -193,6 +194,7 @@ def test_only_a_send_of_no_bytes_tells_who_has_gone(listener, enclaves, end, unr
         server.close()
 
 
+@pytest.mark.nitro
 def test_a_send_of_no_bytes_tells_it_of_a_reader_that_never_reads(listener, enclaves):
     """A stream without credit takes no byte; that it is open, or has ended, is still told."""
     with enclaves(16).connect(PORT) as client:

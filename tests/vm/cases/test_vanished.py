@@ -19,6 +19,8 @@ from vanishing import (
 
 NAME = "kms.eu-central-1.amazonaws.com"
 SOON = 15           # seconds until a place is free again: a second, on a machine that isn't emulated
+MARKS = {"close": [pytest.mark.nitro, pytest.mark.sanitize], "shutdown": pytest.mark.nitro,
+         "destroyed": pytest.mark.sanitize}
 FOUR = ["one", "two", "three", "four"]
 
 
@@ -35,8 +37,7 @@ def warm(unit, enclaves):
         assert one.ask(DESCRIBE).status == 200
 
 
-@pytest.mark.sanitize
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param(way, marks=MARKS.get(way, ())) for way in WAYS])
 def test_who_has_gone_gives_the_place_in_flight_back_at_once(unit, enclaves, aws, asked, way):
     warm(unit, enclaves)
     place = journal.cursor()
@@ -65,6 +66,7 @@ def test_who_has_gone_gives_the_place_in_flight_back_at_once(unit, enclaves, aws
         stream.close()
 
 
+@pytest.mark.nitro
 @pytest.mark.sanitize
 def test_who_only_sends_no_more_gets_the_answer(unit, enclaves, aws, asked):
     """Half-closed, which poll() can't tell from closed, for some rounds of whatever looks for the gone."""
@@ -186,9 +188,8 @@ def junk(enclaves, cid=16):
 EIGHT = [f"{n} of 8" for n in range(8)]
 
 
-@pytest.mark.sanitize
-@pytest.mark.parametrize("way", ["close", "destroyed"])
-@pytest.mark.parametrize("audit", ["all", "refusals"])
+@pytest.mark.parametrize("way", [pytest.param("close", marks=pytest.mark.nitro), "destroyed"])
+@pytest.mark.parametrize("audit", [pytest.param("all", marks=pytest.mark.sanitize), "refusals"])
 def test_what_kms_has_done_is_recorded_whoever_floods_the_journal(unit, enclaves, aws, asked, way, audit):
     unit.config["enclaves"]["alpha"]["limits"]["in_flight"] = 64
     unit.config["audit"] = audit
@@ -257,6 +258,7 @@ DELETE = "ScheduleKeyDeletion"
 FIVE = range(5)
 
 
+@pytest.mark.nitro
 @pytest.mark.sanitize
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_body_that_ends_behind_a_reload_is_decided_under_its_rules(unit, enclaves, asked, workers):
