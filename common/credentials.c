@@ -98,10 +98,3 @@ bool credentials_equal(const struct credentials *a, const struct credentials *b)
 	       slice_eq_str(slice_from(a->secret_access_key), b->secret_access_key) &&
 	       slice_eq_str(slice_from(a->session_token), b->session_token);
 }
-
-usec_t credentials_wait_end(struct credentials *c, usec_t now, usec_t wait)
-{
-	int64_t first = 0, end = now + wait;
-
-	return atomic_compare_exchange_strong(&c->wait_end, &first, end) ? end : first;
-}

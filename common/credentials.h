@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* AWS credentials: a counted value that is immutable, but for the wait for its successor. Who
- * holds a reference may use it on any thread. */
+/* AWS credentials: an immutable, counted value. Who holds a reference may use it on any thread.
+ */
 
 #include "clock.h"
 #include "macro.h"
@@ -13,8 +13,6 @@
 
 struct credentials {
 	_Atomic unsigned refs;
-	_Atomic int64_t wait_end; /* see credentials_wait_end(); 0: nobody has asked yet */
-
 	uint64_t serial;     /* never two alike in one process: the key of the signer's cache */
 	usec_t expiration;   /* wall clock; 0: does not expire */
 	char *access_key_id; /* not secret, but secure heap as well */
@@ -35,8 +33,3 @@ DEFINE_CLEANUP(struct credentials *, credentials_unref)
 
 /* The same keys, token and expiration; the serial doesn't count. */
 bool credentials_equal(const struct credentials *a, const struct credentials *b);
-
-/* They were rejected: until when requests may wait for others, monotonic. It is `now` + `wait`
- * for the first that asks, and that same moment for every later one, on whatever thread: soon
- * it has passed, and they need not wait. */
-usec_t credentials_wait_end(struct credentials *c, usec_t now, usec_t wait);

@@ -46,39 +46,61 @@ bool kms_error_read(char *body, size_t n, struct slice header, struct json_doc *
 	return is_object;
 }
 
-/* AWS writes it as Name, namespace#Name or Name:URL, and a list of them has commas. */
+/* AWS writes it as Name, namespace#Name or Name:URL. */
 static struct slice bare(struct slice s)
 {
+	const char *colon = s.n ? memchr(s.p, ':', s.n) : NULL;
 	const char *hash;
 
-	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] == ':' || s.p[i] == ',')
-			s.n = i;
+	if (colon)
+		s.n = (size_t)(colon - s.p);
 	hash = s.n ? memrchr(s.p, '#', s.n) : NULL;
 	if (hash) {
 		s.n -= (size_t)(hash + 1 - s.p);
 		s.p = hash + 1;
 	}
+	while (s.n && s.p[0] == ' ')
+		s.p++, s.n--;
+	while (s.n && s.p[s.n - 1] == ' ')
+		s.n--;
 	return s;
 }
 
-static struct slice type_at(const struct kms_error *error, unsigned place)
+static struct slice text_at(const struct kms_error *error, unsigned place)
 {
 	int i;
 
 	if (place == HEADER)
-		return bare(error->header);
+		return error->header;
 	i = error->doc ? json_member(error->doc, 0, slice_from(members[place])) : -1;
 	if (i < 0 || error->doc->nodes[i].type != JSON_STRING)
 		return (struct slice){0};
-	return bare(error->doc->nodes[i].value);
+	return error->doc->nodes[i].value;
 }
 
-bool kms_error_next(const struct kms_error *error, unsigned *at, struct slice *ret_type)
+/* The part of a list with commas that begins at `from`. */
+static struct slice part(struct slice list, size_t from)
 {
-	while (*at <= HEADER) {
-		struct slice type = type_at(error, (*at)++);
+	const char *end = list.p + list.n, *begin = list.p + from;
+	const char *comma = memchr(begin, ',', (size_t)(end - begin));
 
+	return (struct slice){begin, (size_t)((comma ?: end) - begin)};
+}
+
+bool kms_error_next(const struct kms_error *error, struct kms_error_place *at,
+		    struct slice *ret_type)
+{
+	while (at->place <= HEADER) {
+		struct slice text = text_at(error, at->place), type;
+
+		if (at->offset >= text.n) {
+			at->place++;
+			at->offset = 0;
+			continue;
+		}
+		type = part(text, at->offset);
+		at->offset += type.n + 1;
+		type = bare(type);
 		if (type.n == 0)
 			continue;
 		*ret_type = type;
@@ -89,8 +111,8 @@ bool kms_error_next(const struct kms_error *error, unsigned *at, struct slice *r
 
 struct slice kms_error_type(const struct kms_error *error)
 {
+	struct kms_error_place at = {0};
 	struct slice type = {0};
-	unsigned at = 0;
 
 	return kms_error_next(error, &at, &type) ? type : (struct slice){0};
 }
@@ -106,9 +128,10 @@ static const struct blamed *find(struct slice type)
 enum kms_blame kms_error_blame(const struct kms_error *error, const char **ret_type)
 {
 	enum kms_blame worst = KMS_BLAME_REQUEST;
+	struct kms_error_place at = {0};
 	struct slice type;
 
-	for (unsigned at = 0; kms_error_next(error, &at, &type);) {
+	while (kms_error_next(error, &at, &type)) {
 		const struct blamed *row = find(type);
 
 		if (!row || row->blame <= worst)

@@ -24,9 +24,16 @@ _must_check_ bool kms_error_read(char *body, size_t n, struct slice header,
 				 struct json_doc *doc, struct kms_error *ret_error,
 				 size_t *ret_n);
 
-/* One type after the other, those of the body first; *at is 0 before the first. A type is the
- * text before the first ':' or ',' and behind the last '#', never empty. False: no more. */
-_must_check_ bool kms_error_next(const struct kms_error *error, unsigned *at,
+/* Where the last type stood; zero before the first. */
+struct kms_error_place {
+	unsigned place;
+	size_t offset;
+};
+
+/* One type after the other, those of the body first. A text may list several with commas; each
+ * is what stands before the first ':' and behind the last '#', without spaces around it, and
+ * never empty. False: no more. */
+_must_check_ bool kms_error_next(const struct kms_error *error, struct kms_error_place *at,
 				 struct slice *ret_type);
 
 /* The first of them; empty where there is none. */

@@ -94,6 +94,16 @@ int config_find_cid(const struct config *config, unsigned cid)
 	return -1;
 }
 
+unsigned config_endpoint_users(const struct config *config, unsigned endpoint)
+{
+	unsigned users = 0;
+
+	for (size_t i = 0; i < config->n_enclaves; i++)
+		for (size_t j = 0; j < config->enclaves[i].n_endpoints; j++)
+			users += config->enclaves[i].endpoints[j] == endpoint;
+	return users;
+}
+
 /* What a client sends that was given the address of its bridge. */
 static bool is_nameless(struct slice host)
 {

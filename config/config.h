@@ -149,6 +149,9 @@ void config_print(const struct config *config, FILE *f);
 int config_find_enclave(const struct config *config, const char *name);
 int config_find_cid(const struct config *config, unsigned cid);
 
+/* How many enclaves list this endpoint. */
+unsigned config_endpoint_users(const struct config *config, unsigned endpoint);
+
 /* The endpoint that a request's Host picks for an enclave: an index, or -1 for a name that is
  * not one of the enclave's. `host` is as authority_parse() read it, without port and brackets.
  */

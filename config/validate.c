@@ -160,31 +160,36 @@ static void make_host_header(struct reader *r, struct endpoint_config *endpoint)
 	endpoint->host_header = reader_text(r, slice_from(text));
 }
 
-static unsigned count_users(const struct config *c, unsigned endpoint)
+/* The pool keeps one connection for each enclave that holds none, if it has so many. */
+static void check_connections(struct reader *r, const yaml_node_t *node,
+			      const struct endpoint_config *endpoint, unsigned users)
 {
-	unsigned n = 0;
-
-	for (size_t i = 0; i < c->n_enclaves; i++)
-		for (size_t k = 0; k < c->enclaves[i].n_endpoints; k++)
-			n += c->enclaves[i].endpoints[k] == endpoint;
-	return n;
+	if (endpoint->connections == 0 || users < 2)
+		return;
+	if (users > endpoint->connections)
+		reader_warning(
+			r, node,
+			"connections: %u is fewer than the %u enclaves that use \"%s\": "
+			"each gets one in turn, so that one enclave can wait for another",
+			endpoint->connections, users, endpoint->name);
+	else if (users == endpoint->connections)
+		reader_warning(
+			r, node,
+			"connections: one for each of the %u enclaves that use \"%s\": "
+			"each has one request at a time there, also while the others have "
+			"none",
+			users, endpoint->name);
 }
 
 static void check_endpoint_use(struct reader *r, const yaml_node_t *key,
 			       const yaml_node_t *node, unsigned i)
 {
 	const struct endpoint_config *endpoint = &r->config->endpoints[i];
-	unsigned users = count_users(r->config, i);
+	unsigned users = config_endpoint_users(r->config, i);
 
 	if (users == 0 && r->findings->n_errors == 0) /* else it may be due to one of them */
 		reader_warning(r, key, "endpoints: no enclave uses \"%s\"", endpoint->name);
-	/* The pool keeps one connection for each of the other enclaves, if it has so many. */
-	if (endpoint->connections && users > endpoint->connections)
-		reader_warning(r, reader_member(r, node, "connections") ?: key,
-			       "connections: %u is fewer than the %u enclaves that use \"%s\": "
-			       "each gets "
-			       "one in turn, so that one enclave can wait for another",
-			       endpoint->connections, users, endpoint->name);
+	check_connections(r, reader_member(r, node, "connections") ?: key, endpoint, users);
 }
 
 static void check_endpoints(struct reader *r, const yaml_node_t *map)

@@ -279,7 +279,7 @@ void connection_reload(struct connection *c, struct generation *generation, usec
 			connection_refuse_unread(c, refusal, NULL, now);
 		return;
 	case CONNECTION_WAIT:
-		if (!request_outlives(c->request, generation))
+		if (request_revoke(c->request, generation))
 			request_refuse(c->request, REFUSAL_RELOADED, NULL, now);
 		return;
 	case CONNECTION_WRITE:

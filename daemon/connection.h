@@ -97,8 +97,8 @@ bool connection_peer_is_gone(const struct connection *c);
 /* Applies the deadline. May free the connection. */
 void connection_sweep(struct connection *c, usec_t now);
 
-/* A new generation: moves on to it, or retires; no request is decided or sent by withdrawn
- * rules afterwards. May free the connection. */
+/* A new generation: moves on to it, or retires. No request is decided by withdrawn rules
+ * afterwards, nor sent but for what has left as a whole. May free the connection. */
 void connection_reload(struct connection *c, struct generation *generation, usec_t now);
 
 /* The worker drains: closes if idle. May free the connection. */

@@ -102,6 +102,17 @@ bool credentials_health_rejection(struct credentials_health *h,
 	return mailbox_send(control, &m) == 0;
 }
 
+/* The end is there before the serial that it is the end for. */
+usec_t credentials_health_wait_end(struct credentials_health *h,
+				   const struct credentials *credentials, usec_t end)
+{
+	if (atomic_load(&h->waited) < credentials->serial) {
+		atomic_store(&h->wait_end, end);
+		atomic_store(&h->waited, credentials->serial);
+	}
+	return atomic_load(&h->wait_end);
+}
+
 /* ---- the control thread ---- */
 
 /* The only function that changes the state, and says so. `current` may be NULL. */

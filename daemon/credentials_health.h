@@ -23,6 +23,8 @@ struct message;
 struct credentials_health {
 	char endpoint[LIMIT_NAME + 1];
 	_Atomic uint64_t rejected; /* serial of the credentials it rejects; 0: it takes them */
+	_Atomic uint64_t waited;   /* serial of the last for whose successor requests waited */
+	_Atomic usec_t wait_end;   /* of that wait, monotonic */
 	/* the control thread's own */
 	const char *why; /* the error type; static text */
 	struct rate_limit changes;
@@ -42,7 +44,7 @@ struct credentials_health *credentials_health_get(struct credentials_health_tabl
 
 /* ---- for the workers, with the credentials that signed what was answered ---- */
 
-/* A 2xx came. Costs a look at one word while nothing is wrong. */
+/* An answer came that doesn't blame them. Costs a look at one word while nothing is wrong. */
 void credentials_health_success(struct credentials_health *health,
 				const struct credentials *credentials, struct mailbox *control);
 
@@ -52,6 +54,12 @@ _must_check_ bool credentials_health_rejection(struct credentials_health *health
 					       const struct credentials *credentials,
 					       const char *why, bool refresh,
 					       struct mailbox *control);
+
+/* They were rejected: until when requests may wait for others, monotonic. It is `end` for the
+ * first that asks, and that same moment for every later one, on whatever thread: soon it has
+ * passed, and they need not wait. Of two that ask at once either may be the first. */
+usec_t credentials_health_wait_end(struct credentials_health *health,
+				   const struct credentials *credentials, usec_t end);
 
 /* ---- for the control thread ---- */
 

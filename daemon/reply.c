@@ -123,9 +123,10 @@ static void take_success(struct request *r, usec_t now)
 
 static bool clock_explains(const struct request *r, const struct kms_error *error)
 {
+	struct kms_error_place at = {0};
 	struct slice type;
 
-	for (unsigned at = 0; kms_error_next(error, &at, &type);)
+	while (kms_error_next(error, &at, &type))
 		if (skew_explains(request_skew(r), r->correction, type))
 			return true;
 	return false;
@@ -159,23 +160,50 @@ static void refuse_non_error(struct request *r, usec_t now)
 		       r->record.detail, now);
 }
 
+static bool may_sign_again(const struct request *r)
+{
+	return !r->signed_again && !r->call.final;
+}
+
 /* The credentials are rejected: true if the request waits for others, or was sent with those
  * that are here by now. Only the first rejection of some credentials makes wait, and what is
  * rejected until that is over waits along; later requests are told at once. */
 static bool try_others(struct request *r, bool told, usec_t now)
 {
-	usec_t end = credentials_wait_end(r->credentials, now, PARK_TIME);
+	usec_t end;
 
-	if (r->signed_again || r->call.final)
+	if (!may_sign_again(r))
 		return false;
 	r->signed_again = true;
-	if (r->worker->credentials != r->credentials)
+	if (r->worker->credentials != r->credentials) {
 		request_submit(r, now);
-	else if (told && now < end)
-		request_park(r, end);
-	else
+		return true;
+	}
+	end = credentials_health_wait_end(health_of(r), r->credentials, now + PARK_TIME);
+	if (!told || now >= end)
 		return false;
+	request_park(r, end);
 	return true;
+}
+
+static void refuse_blamed(struct request *r, struct slice type, usec_t now)
+{
+	char text[128];
+
+	snprintf(r->record.detail, sizeof(r->record.detail), "AWS KMS answered %s",
+		 slice_escape(type, text, sizeof(text)));
+	request_refuse(r, REFUSAL_BAD_CREDENTIALS, r->record.detail, now);
+}
+
+/* Our clock was wrong, which is known now. It says nothing of the credentials. */
+static void take_wrong_clock(struct request *r, const struct kms_error *error, usec_t now)
+{
+	if (!may_sign_again(r)) {
+		refuse_blamed(r, kms_error_type(error), now);
+		return;
+	}
+	r->signed_again = true;
+	request_submit(r, now);
 }
 
 /* KMS doesn't take what we signed. Its answer may hold the session token (KMS echoes what was
@@ -189,8 +217,7 @@ static void take_blame(struct request *r, enum kms_blame blame, const char *type
 
 	if (others && try_others(r, told, now))
 		return;
-	snprintf(r->record.detail, sizeof(r->record.detail), "AWS KMS answered %s", type);
-	request_refuse(r, REFUSAL_BAD_CREDENTIALS, r->record.detail, now);
+	refuse_blamed(r, slice_from(type), now);
 }
 
 /* A status that isn't 2xx. Its body must be a KMS error. */
@@ -215,9 +242,8 @@ static void take_error(struct request *r, usec_t now)
 		request_refuse(r, REFUSAL_REPLY_LEAKS, NULL, now);
 		return;
 	}
-	if (!r->signed_again && !r->call.final && clock_explains(r, &error)) {
-		r->signed_again = true;
-		request_submit(r, now);
+	if (clock_explains(r, &error)) {
+		take_wrong_clock(r, &error, now);
 		return;
 	}
 	blame = kms_error_blame(&error, &type);
@@ -230,6 +256,12 @@ static void take_error(struct request *r, usec_t now)
 			   SLICE("an error of the endpoint holds the proxy's session token"));
 		request_refuse(r, REFUSAL_REPLY_LEAKS, NULL, now);
 	} else {
+		/* It looked at the request, so it took the signature; a 5xx may come from
+		 * before.
+		 */
+		if (reply->status < 500)
+			credentials_health_success(health_of(r), r->credentials,
+						   r->worker->env.control);
 		audit_copy(r->record.detail, sizeof(r->record.detail), kms_error_type(&error));
 		relay(r, n, now);
 	}
@@ -284,5 +316,5 @@ void reply_take(struct upstream_call *call, enum upstream_result result, const c
 		snprintf(r->record.detail, sizeof(r->record.detail), "endpoint %s: %s",
 			 request_endpoint(r)->name, why);
 	/* The enclave is told what happened, but nothing of the parent's network. */
-	request_refuse(r, refusals[result], NULL, now);
+	request_refuse(r, r->refusal ?: refusals[result], NULL, now);
 }

@@ -388,14 +388,14 @@ static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_
 		r->gone = "client-gone";
 		return -EPIPE;
 	}
-	r->record.kms_status = 0; /* of an earlier try */
-	r->record.aws_request_id[0] = '\0';
 	memcpy(target + strlen(TARGET_PREFIX), action.p, action.n);
 	credentials_unref(r->credentials);
 	r->credentials = credentials_ref(r->worker->credentials);
 	e = make_room(r, head_room(r, r->credentials));
-	if (e < 0)
+	if (e < 0) {
+		r->refusal = REFUSAL_MEMORY;
 		return e;
+	}
 	request.body.p = r->out.p + r->body_at;
 
 	r->correction = skew_correction(request_skew(r));
@@ -405,6 +405,8 @@ static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_
 	if (e < 0)
 		return e;
 	*ret_bytes = write_head(r, &signature);
+	r->record.kms_status = 0; /* what was said of an earlier try */
+	r->record.aws_request_id[0] = '\0';
 	return 0;
 }
 
@@ -531,9 +533,16 @@ void request_lose_client(struct request *r, const char *why, size_t written, use
 
 /* ---- a reload ---- */
 
+/* Whose it is; its connection may be gone. */
+static struct identity identity_of(const struct request *r)
+{
+	return (struct identity){r->record.has_cid, r->record.cid, r->enclave};
+}
+
 enum refusal request_renew(struct request *r, struct generation *generation)
 {
-	int enclave = generation_find(generation, &r->connection->identity);
+	struct identity identity = identity_of(r);
+	int enclave = generation_find(generation, &identity);
 
 	if (r->refusal)
 		return REFUSAL_NONE; /* for that it needs no rules */
@@ -549,11 +558,13 @@ enum refusal request_renew(struct request *r, struct generation *generation)
 							     : REFUSAL_NONE;
 }
 
-bool request_outlives(struct request *r, const struct generation *generation)
+bool request_revoke(struct request *r, const struct generation *generation)
 {
-	if (generation_same_trust(r->generation, generation, &r->connection->identity) ||
+	struct identity identity = identity_of(r);
+
+	if (generation_same_trust(r->generation, generation, &identity) ||
 	    upstream_revoke(&r->call))
-		return true;
+		return false;
 	request_withdraw(r);
-	return false;
+	return true;
 }

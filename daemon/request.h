@@ -25,7 +25,7 @@ struct request {
 	LIST_ENTRY(request) abandoned; /* of the worker, while `connection` is NULL */
 	bool is_parked;
 	struct connection *connection; /* NULL: the client went while KMS had the request */
-	const char *gone;              /* why it went ("client-gone"); NULL: it is there */
+	const char *gone; /* why it went ("client-gone"); NULL: not known to have */
 	struct worker *worker;
 	struct generation *generation;
 	struct enclave *enclave;
@@ -100,11 +100,11 @@ void request_lose_client(struct request *r, const char *why, size_t written, use
  * charged. What it must be refused with now, or REFUSAL_NONE. */
 _must_check_ enum refusal request_renew(struct request *r, struct generation *generation);
 
-/* A reload, while the request waits or is at KMS. False: its enclave or endpoint has changed
- * and KMS hasn't the whole of it, so that it must be refused; nothing of it is in flight any
- * more. What KMS has goes on, but is neither repeated nor signed again if there was a change.
- */
-_must_check_ bool request_outlives(struct request *r, const struct generation *generation);
+/* A reload, while the request waits or is at KMS, also without its client. True: its enclave or
+ * endpoint has changed, and the whole of it had not left for KMS: no more of it goes out, and
+ * the caller refuses or ends it. False: it goes on; if there was a change it has left as a
+ * whole, and is neither repeated nor signed again. */
+_must_check_ bool request_revoke(struct request *r, const struct generation *generation);
 
 /* Takes it from wherever it waits or is in flight, to be refused. */
 void request_withdraw(struct request *r);

@@ -85,8 +85,6 @@ static const int calls[] = {
 	SCMP_SYS(epoll_pwait2),
 	SCMP_SYS(epoll_wait),
 	SCMP_SYS(eventfd2),
-	SCMP_SYS(fcntl),
-	SCMP_SYS(fcntl64),
 	SCMP_SYS(lseek),
 	SCMP_SYS(pipe2),
 	SCMP_SYS(poll),
@@ -169,6 +167,21 @@ static const struct rule {
 	{SCMP_SYS(prctl), 1, {{0, INT, PR_GET_NAME}}},
 	{SCMP_SYS(prctl), 1, {{0, INT, PR_SET_VMA}}},
 	{SCMP_SYS(prlimit64), 1, {{2, UINT64_MAX, 0}}}, /* to be told, not to set */
+
+	/* not F_SETOWN and F_SETSIG, which have the kernel send any signal to any process of
+	 * this user */
+	{SCMP_SYS(fcntl), 1, {{1, INT, F_DUPFD}}},
+	{SCMP_SYS(fcntl), 1, {{1, INT, F_DUPFD_CLOEXEC}}},
+	{SCMP_SYS(fcntl), 1, {{1, INT, F_GETFD}}},
+	{SCMP_SYS(fcntl), 1, {{1, INT, F_SETFD}}},
+	{SCMP_SYS(fcntl), 1, {{1, INT, F_GETFL}}},
+	{SCMP_SYS(fcntl), 1, {{1, INT, F_SETFL}}},
+	{SCMP_SYS(fcntl64), 1, {{1, INT, F_DUPFD}}},
+	{SCMP_SYS(fcntl64), 1, {{1, INT, F_DUPFD_CLOEXEC}}},
+	{SCMP_SYS(fcntl64), 1, {{1, INT, F_GETFD}}},
+	{SCMP_SYS(fcntl64), 1, {{1, INT, F_SETFD}}},
+	{SCMP_SYS(fcntl64), 1, {{1, INT, F_GETFL}}},
+	{SCMP_SYS(fcntl64), 1, {{1, INT, F_SETFL}}},
 
 	{SCMP_SYS(ioctl), 1, {{1, INT, FIONREAD}}},
 	{SCMP_SYS(ioctl), 1, {{1, INT, FIONBIO}}},

@@ -58,6 +58,7 @@ struct server {
 	struct resolver *resolver;
 	struct flood unknown; /* records of peers that are no enclave */
 	struct worker **workers;
+	struct acceptor *acceptor; /* until the first worker has it */
 	struct pulse *pulses;
 	unsigned n_workers, n_drained;
 	bool draining;
@@ -382,18 +383,14 @@ static int start_workers(struct server *s)
 	return 0;
 }
 
-/* Listens, and has the first worker accept. */
-static int start_accepting(struct server *s, struct handed_sockets *handed, struct error *error)
+/* Has the first worker accept. */
+static int start_accepting(struct server *s)
 {
-	struct message m = {.kind = MESSAGE_ACCEPT};
-	int r;
+	struct message m = {.kind = MESSAGE_ACCEPT, .acceptor = s->acceptor};
+	int r = mailbox_send(s->workers[0]->mailbox, &m);
 
-	r = acceptor_new(s->generation->config, handed, s->audit, &s->unknown, s->workers,
-			 s->n_workers, &m.acceptor, error);
 	if (r == 0)
-		r = mailbox_send(s->workers[0]->mailbox, &m);
-	if (r < 0)
-		acceptor_free(m.acceptor);
+		s->acceptor = NULL;
 	return r;
 }
 
@@ -420,7 +417,9 @@ static int server_start(struct server *s, struct config *config, struct error *e
 	r = r < 0 ? r
 		  : credentials_cache_new(s->base, &config->credentials, on_credentials, s,
 					  &s->cache);
-	r = r < 0 ? r : start_accepting(s, &handed, error);
+	r = r < 0 ? r
+		  : acceptor_new(config, &handed, s->audit, &s->unknown, s->workers,
+				 s->n_workers, &s->acceptor, error);
 	if (r < 0)
 		return r;
 	s->tick = event_new(s->base, -1, EV_PERSIST, on_tick, s);
@@ -433,6 +432,7 @@ static int server_start(struct server *s, struct config *config, struct error *e
 static void server_done(struct server *s)
 {
 	credentials_cache_free(s->cache);
+	acceptor_free(s->acceptor);
 	/* A worker asks the resolver until it stops, and the resolver writes to its mailbox. */
 	for (unsigned i = 0; i < s->n_workers; i++)
 		worker_stop(s->workers[i]);
@@ -491,6 +491,7 @@ int server_run(const char *path, struct config *config, const struct findings *f
 	warn_of_loopback();
 	r = server_start(&s, config, &error);
 	r = r < 0 ? r : give_up_calls();
+	r = r < 0 ? r : start_accepting(&s); /* no byte of an enclave is read before */
 	if (r < 0) {
 		log_event(EVENT_MACHINE, NULL, "cannot start: %s",
 			  error.text[0] ? error.text : strerrordesc_np(-r));

@@ -337,12 +337,12 @@ void upstream_cancel(struct upstream_call *call)
 
 		upstream_connection_release(c);
 		upstream_connection_close(c);
-		dispatch_soon(u);
 	} else {
 		upstream_call_unqueue(u, call);
 	}
 	call->upstream = NULL;
 	u->n_calls--;
+	dispatch_soon(u); /* its place, or its turn, is another's */
 }
 
 /* Lets the call go on to its end, or cancels it. */
@@ -448,16 +448,6 @@ unsigned upstream_calls(const struct upstream *u)
 
 /* ---- the whole ---- */
 
-static unsigned count_users(const struct config *config, unsigned endpoint)
-{
-	unsigned users = 0;
-
-	for (size_t i = 0; i < config->n_enclaves; i++)
-		for (size_t j = 0; j < config->enclaves[i].n_endpoints; j++)
-			users += config->enclaves[i].endpoints[j] == endpoint;
-	return users;
-}
-
 int upstream_new(const struct upstream_environment *environment,
 		 const struct generation *generation, unsigned endpoint,
 		 struct upstream **ret_upstream)
@@ -470,7 +460,7 @@ int upstream_new(const struct upstream_environment *environment,
 	u->env = *environment;
 	u->config = &config->endpoints[endpoint];
 	u->literal = address_is_literal(connect_host(u));
-	u->n_users = count_users(config, endpoint);
+	u->n_users = config_endpoint_users(config, endpoint);
 	event_assign(&u->kick, u->env.base, -1, 0, on_kick, u);
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		TAILQ_INIT(&u->connections[i]);

@@ -93,9 +93,9 @@ void upstream_cancel(struct upstream_call *call);
  * nothing to wait for, and it is cancelled. */
 _must_check_ bool upstream_abandon(struct upstream_call *call);
 
-/* The rules that allowed the call are no longer in force. True: the whole of it has gone out,
- * so it goes on to its end without a repeat, and done() comes. False: it is cancelled before
- * the endpoint has the whole of it. */
+/* The rules that allowed the call are no longer in force. True: TLS has passed the whole of it
+ * to the socket, which nothing can take back, so it goes on to its end without a repeat, and
+ * done() comes. False: it is cancelled, and the endpoint never has the whole of it. */
 _must_check_ bool upstream_revoke(struct upstream_call *call);
 
 /* Applies all deadlines; called by the worker's sweep. */

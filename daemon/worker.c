@@ -220,6 +220,7 @@ void worker_connection_gone(struct worker *w)
 static void take_generation(struct worker *w, struct generation *generation)
 {
 	struct connection *c, *next;
+	struct request *r, *next_request;
 	usec_t now = clock_monotonic();
 
 	generation_unref(w->generation);
@@ -227,6 +228,11 @@ static void take_generation(struct worker *w, struct generation *generation)
 	for (c = LIST_FIRST(&w->connections); c; c = next) {
 		next = LIST_NEXT(c, link);
 		connection_reload(c, generation, now);
+	}
+	for (r = LIST_FIRST(&w->abandoned); r; r = next_request) {
+		next_request = LIST_NEXT(r, abandoned);
+		if (request_revoke(r, generation))
+			request_end(r, r->gone, 0, now);
 	}
 	w->told_loaded = false;
 	tell_loaded(w);

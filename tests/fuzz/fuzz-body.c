@@ -243,7 +243,7 @@ static void check_error(struct json_doc *doc, struct slice text)
 
 	if (!kms_error_read((char *)text.p, text.n, text, doc, &error, &n))
 		must(doc->nodes[0].type != JSON_OBJECT, "an object is no error");
-	for (unsigned at = 0; kms_error_next(&error, &at, &type);)
+	for (struct kms_error_place at = {0}; kms_error_next(&error, &at, &type);)
 		must(type.n > 0 && type.p >= text.p && type.p + type.n <= text.p + text.n &&
 			     !memchr(type.p, ':', type.n) && !memchr(type.p, '#', type.n) &&
 			     !memchr(type.p, ',', type.n),

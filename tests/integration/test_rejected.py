@@ -9,7 +9,7 @@ import pytest
 
 from daemon import wait_for
 from kms_client import request
-from proxy_help import DESCRIBE, KEY
+from proxy_help import DESCRIBE, KEY, wait_taken
 
 EXPIRED, WRONG = "ExpiredTokenException", "InvalidSignatureException"
 
@@ -369,3 +369,48 @@ def test_the_status_line_says_so(daemon, kms, tmp_path):
             kms.clear(fault.number)
             assert enclave.ask(DESCRIBE).status == 200
             await_status(lambda s: "rejects" not in s and "; credentials valid until" in s)
+
+
+def test_a_clock_that_was_wrong_is_no_rejection(daemon, kms):
+    """Nor where nothing can be signed again, since the client has gone."""
+    kms.clock_offset = 3600
+    with daemon:
+        kms.fault("delay", seconds=0.8)
+        client = daemon.client()
+        client.send(DESCRIBE)
+        kms.wait_for_requests(1)
+        client.close()
+        daemon.record(REASON="client-gone", KMS_STATUS=400)
+        with daemon.client() as other:
+            assert other.ask(DESCRIBE).status == 200
+    assert not said(daemon, "rejects the credentials")
+
+
+def test_an_error_of_the_request_s_own_shows_that_they_are_accepted(daemon, kms):
+    with daemon, daemon.client() as client:
+        kms.fault("invalid_signature")
+        assert client.ask(DESCRIBE).status == 503
+        wait_for(lambda: said(daemon, "rejects the credentials"))
+        answer = client.ask(request("DescribeKey", {"KeyId": "alias/none"}))
+        assert (answer.status, answer.error) == (400, "NotFoundException")
+        wait_for(lambda: said(daemon, "accepts the credentials again"))
+
+
+def test_a_second_try_that_sends_nothing_keeps_what_kms_said(daemon, kms, imds):
+    """The new token is longer, and the memory for it is in use."""
+    daemon.config.update(memory="4MiB", workers=1)
+    with daemon:
+        holders = []
+        for size in [500 << 10] * 8 + [29000]:
+            holders.append(daemon.client())
+            holders[-1].send(request("Encrypt", body=b"x" * size)[:-1])
+            wait_taken(holders[-1])
+        imds.rotate(token_length=15000, revoke_old=True)
+        with daemon.client() as client:
+            answer = client.ask(DESCRIBE)
+            assert (answer.status, answer.error) == (400, "ThrottlingException")
+        record = daemon.record(KMS_ACTION="DescribeKey")
+        assert (record["KMS_STATUS"], record["REASON"]) == ("400", "memory")
+        assert "AWS_REQUEST_ID" in record
+        for holder in holders:
+            holder.close()

@@ -3,6 +3,9 @@
 tests/vm/cases/test_vanished.py.)"""
 
 import copy
+import select
+import socket
+import threading
 import time
 
 import pytest
@@ -250,6 +253,84 @@ def test_who_was_rejected_and_waits_for_new_credentials_is_told(daemon, kms, imd
         imds.clear()
         kms.clear()
     assert len(kms.requests) == 1
+
+
+# Partly at KMS.
+
+class Stalling:
+    """A way to KMS that takes no more than so many bytes of a connection, until it goes on."""
+
+    def __init__(self, kms, limit):
+        self.kms, self.limit, self.taken = kms, limit, 0
+        self.goes_on = threading.Event()
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen()
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self._accept)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.goes_on.set()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+
+    def _accept(self):
+        ways = []
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                break
+            ways.append(threading.Thread(target=self._relay, args=(client,)))
+            ways[-1].start()
+        for way in ways:
+            way.join()
+
+    def _relay(self, client):
+        with client, socket.create_connection(("127.0.0.1", self.kms.port)) as server:
+            while True:
+                if self.taken > self.limit:
+                    self.goes_on.wait()
+                for end in select.select([client, server], [], [])[0]:
+                    data = end.recv(2048)
+                    if not data:
+                        return
+                    (server if end is client else client).sendall(data)
+                    self.taken += len(data) if end is client else 0
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["client-stays", "client-gone"])
+def test_what_is_partly_on_its_way_to_kms_is_not_sent_whole(daemon, kms, stays):
+    """Its record says that bytes went out; KMS has but the beginning, which it can't take."""
+    allow(daemon, "UpdateKeyDescription")
+    daemon.config["enclaves"]["payments"]["limits"]["body"] = "1MiB"
+    with Stalling(kms, 20000) as way:
+        daemon.config["endpoints"]["kms"].update(connect_to=way.address, reply_timeout="1m")
+        with daemon:
+            client = daemon.client()
+            client.send(request("UpdateKeyDescription", {"KeyId": KEY_ID, "Description": "x" * 1000000}))
+            wait_for(lambda: way.taken > 20000)
+            if not stays:
+                client.close()
+                time.sleep(0.6)     # not for an event: the daemon notices, and says nothing of it yet
+            revoke(daemon, "UpdateKeyDescription")
+            daemon.reload()
+            way.goes_on.set()
+            record = daemon.record(KMS_ACTION="UpdateKeyDescription")
+            assert record["KMS_STATUS"] == "unknown"
+            assert record["REASON"] == ("reloaded" if stays else "client-gone")
+            if stays:
+                assert client.read().status == 503
+            client.close()
+            kms.wait_closed()
+    assert not kms.asked("UpdateKeyDescription")
 
 
 # At KMS.

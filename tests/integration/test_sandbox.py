@@ -11,9 +11,10 @@ import sys
 
 import pytest
 
-from daemon import wait_for
+from daemon import program, wait_for
 from fake_dns import FakeDns
 from journal_help import can_unshare
+from kms_client import Client
 from proxy_help import DESCRIBE
 from tls_certs import Authority
 from tunnel_help import needs_root
@@ -43,6 +44,13 @@ call = seccomp.seccomp_syscall_resolve_name(b"seccomp")
 assert seccomp.seccomp_rule_add(context, 0x00050001, call, 0) == 0
 assert seccomp.seccomp_load(context) == 0
 os.execv(sys.argv[1], sys.argv[1:])
+"""
+# Runs a program as systemd does that hands a socket over.
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="payments", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -145,6 +153,27 @@ def test_all_that_it_can_still_do(daemon, tmp_path):
     assert {name for name, outcome in found.items() if outcome == "ALLOWED"} == {"unix-abstract"}
     others = {name for name, outcome in found.items() if not outcome.startswith(("denied (EPERM", "nothing"))}
     assert others == {name for name in found if name.startswith(("unix-", "connect-", "dial-"))}
+
+
+def test_no_enclave_is_heard_before_the_filter_is_in_force(daemon, tmp_path):
+    """Clients that wait in the backlog of a socket that was handed over, at a start that takes its time."""
+    path = tmp_path / "handed.sock"
+    daemon.config["listen"] = [{"systemd": "payments", "enclave": "payments"}]
+    daemon.environment["LD_PRELOAD"] = str(program().parents[1] / "tests" / "faults" / "libstartorder.so")
+    with socket.socket(socket.AF_UNIX) as handed:
+        handed.bind(str(path))
+        handed.listen()
+        daemon.wrapper = [sys.executable, "-c", HAND_OVER, str(handed.fileno())]
+        clients = [Client(f"unix:{path}") for _ in range(5)]
+        for client in clients:
+            client.send(DESCRIBE)
+        daemon.start(pass_fds=[handed.fileno()])
+        with daemon:
+            assert [client.read().status for client in clients] == [200] * 5
+            for client in clients:
+                client.close()
+    order = re.findall(r"^order: (\w+)", daemon.log(), re.M)
+    assert order == ["filter"] + ["accepted"] * 5
 
 
 def test_without_filters_it_says_so_once_and_goes_on(daemon):

@@ -153,20 +153,6 @@ START_TEST(test_secure_heap)
 }
 END_TEST
 
-/* The first to be rejected sets the end; who comes later doesn't move it. */
-START_TEST(test_wait_end)
-{
-	struct credentials *c = make(SECRET, "t", 0), *other = make(SECRET, "t", 0);
-
-	ck_assert_int_eq(credentials_wait_end(c, 1000, 300), 1300);
-	ck_assert_int_eq(credentials_wait_end(c, 1299, 300), 1300);
-	ck_assert_int_eq(credentials_wait_end(c, 5000, 300), 1300);
-	ck_assert_int_eq(credentials_wait_end(other, 5000, 300), 5300);
-	credentials_unref(c);
-	credentials_unref(other);
-}
-END_TEST
-
 static void teardown(void)
 {
 	ck_assert_int_eq(prctl(PR_SET_DUMPABLE, 1), 0);
@@ -188,7 +174,6 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, test_equal_and_serial);
 	tcase_add_test(tcase, test_references);
 	tcase_add_test(tcase, test_secure_heap);
-	tcase_add_test(tcase, test_wait_end);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

@@ -187,6 +187,19 @@ START_TEST(one_endpoint_says_nothing_of_another)
 }
 END_TEST
 
+/* The first to be rejected sets the end; who comes later doesn't move it. */
+START_TEST(each_endpoint_has_a_wait_of_its_own)
+{
+	ck_assert_int_eq(credentials_health_wait_end(us, a, 1300), 1300);
+	ck_assert_int_eq(credentials_health_wait_end(us, a, 1599), 1300);
+	ck_assert_int_eq(credentials_health_wait_end(us, a, 9000), 1300);
+	ck_assert_int_eq(credentials_health_wait_end(eu, a, 9000), 9000);
+	ck_assert_int_eq(credentials_health_wait_end(us, b, 5300), 5300);
+	ck_assert_int_eq(credentials_health_wait_end(us, b, 6000), 5300);
+	ck_assert_int_eq(credentials_health_wait_end(us, a, 7000), 5300); /* late: older ones */
+}
+END_TEST
+
 START_TEST(new_ones_begin_anew)
 {
 	reject(eu, a, a, NOW);
@@ -246,6 +259,7 @@ int main(void)
 	tcase_add_test(tcase, a_change_is_recorded_once);
 	tcase_add_test(tcase, who_comes_late_changes_nothing);
 	tcase_add_test(tcase, one_endpoint_says_nothing_of_another);
+	tcase_add_test(tcase, each_endpoint_has_a_wait_of_its_own);
 	tcase_add_test(tcase, new_ones_begin_anew);
 	tcase_add_test(tcase, a_success_of_new_ones_ends_it);
 	tcase_add_test(tcase, wavering);

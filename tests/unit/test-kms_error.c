@@ -20,7 +20,7 @@ static const struct {
 	{"{\"__type\":\"NotFoundException:http://a/b#c\"}", NULL, "NotFoundException ", true},
 	{"{\"__type\":\"a#b#ThrottlingException:http:\"}", NULL, "ThrottlingException ", true},
 	{"{\"code\":\"a#Throttling\"}", NULL, "Throttling ", true},
-	{"{\"Code\":\"A,B\",\"code\":\"C:D,E\"}", NULL, "C A ", true},
+	{"{\"Code\":\"A,B\",\"code\":\"C:D,E\"}", NULL, "C E A B ", true},
 	{"{\"code\":\"A\",\"__type\":\"B\"}", NULL, "B A ", true},
 	{"{\"code\":\"A\",\"__type\":\"\"}", NULL, "A ", true},
 	{"{\"code\":\"A\",\"__type\":null}", NULL, "A ", true},
@@ -40,7 +40,10 @@ static const struct {
 	/* the header, decorated in the same ways */
 	{"{}", "A", "A ", true},
 	{"{}", "com.amazonaws.kms#A:http://b/#c", "A ", true},
-	{"{}", "A,B", "A ", true},
+	{"{}", "A,B", "A B ", true},
+	{"{}", "a#A:http://b/, b#B:c,", "A B ", true},
+	{"{}", ",,A", "A ", true},
+	{"{\"__type\":\"a#A,B:c\"}", "C", "A B C ", true},
 	{"{}", "", "", true},
 	{"{}", "#", "", true},
 	{"{}", ":", "", true},
@@ -66,7 +69,7 @@ START_TEST(read_types)
 		ck_assert_uint_eq(n, doc.nodes[0].value.n);
 	else
 		ck_assert_uint_eq(n, 4711);
-	for (unsigned at = 0; kms_error_next(&error, &at, &type);) {
+	for (struct kms_error_place at = {0}; kms_error_next(&error, &at, &type);) {
 		ck_assert_uint_lt(length + type.n + 1, sizeof(got));
 		length += (size_t)snprintf(got + length, sizeof(got) - length, "%.*s ",
 					   (int)type.n, type.p);
@@ -102,6 +105,8 @@ static const struct {
 	{"{\"message\":\"x\"}", "com.amazonaws#ExpiredToken:http://x/", KMS_BLAME_CREDENTIALS,
 	 "ExpiredToken"},
 	{"<html>", "RequestTimeTooSkewed", KMS_BLAME_SIGNATURE, "RequestTimeTooSkewed"},
+	{"{}", "ValidationException,InvalidSignatureException", KMS_BLAME_SIGNATURE,
+	 "InvalidSignatureException"},
 	/* of two, the one that new credentials may mend */
 	{"{\"__type\":\"IncompleteSignature\"}", "InvalidClientTokenId", KMS_BLAME_CREDENTIALS,
 	 "InvalidClientTokenId"},
