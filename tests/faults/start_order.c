@@ -16,7 +16,7 @@ static void say(const char *text, size_t n)
 	(void)!write(STDERR_FILENO, text, n);
 }
 
-EXPORT int seccomp_load(const scmp_filter_ctx context)
+EXPORT int seccomp_load(scmp_filter_ctx context)
 {
 	int (*real)(scmp_filter_ctx) = dlsym(RTLD_NEXT, "seccomp_load");
 	int r;
