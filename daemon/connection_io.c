@@ -9,7 +9,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define TLS_HANDSHAKE 0x16 /* the first byte of a TLS client */
+#define TLS_HANDSHAKE 0x16  /* the first byte of a TLS client */
+#define ONE_PIECE (4 * KIB) /* of an answer; less than the worker's scratch */
 
 /* ---- what was read and not yet used ---- */
 
@@ -167,13 +168,31 @@ static void advance(struct connection *c, size_t n)
 	}
 }
 
+/* Sends what it can of the answer. A small one goes as one piece: to have the kernel gather two
+ * costs more than the copy. */
+static ssize_t send_answer(struct connection *c)
+{
+	struct slice head = c->out[0], body = c->out[1];
+	char *whole = c->worker->scratch;
+	struct iovec iov[] = {{(void *)head.p, head.n}, {(void *)body.p, body.n}};
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = ELEMENTSOF(iov)};
+	ssize_t n;
+
+	if (body.n == 0)
+		return send(c->fd, head.p, head.n, MSG_NOSIGNAL);
+	if (head.n + body.n > ONE_PIECE)
+		return sendmsg(c->fd, &m, MSG_NOSIGNAL);
+	memcpy(whole, head.p, head.n);
+	memcpy(whole + head.n, body.p, body.n);
+	n = send(c->fd, whole, head.n + body.n, MSG_NOSIGNAL);
+	explicit_bzero(whole, head.n + body.n);
+	return n;
+}
+
 void connection_write(struct connection *c, usec_t now)
 {
 	while (c->out[0].n || c->out[1].n) {
-		struct iovec iov[] = {{(void *)c->out[0].p, c->out[0].n},
-				      {(void *)c->out[1].p, c->out[1].n}};
-		struct msghdr m = {.msg_iov = iov, .msg_iovlen = ELEMENTSOF(iov)};
-		ssize_t n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+		ssize_t n = send_answer(c);
 
 		if (n < 0 && errno == EINTR)
 			continue;

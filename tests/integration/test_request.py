@@ -32,6 +32,16 @@ def test_what_was_encrypted_is_decrypted(daemon):
     assert opened.json["Plaintext"] == secret
 
 
+def test_answers_of_every_length_are_whole(daemon):
+    """Up to 4 KiB an answer is sent as one piece, above as two; the next one follows on the connection."""
+    with daemon, daemon.client() as enclave:
+        for length in (1, *range(2600, 3000, 3), 4096):
+            secret = base64.b64encode(bytes(i % 251 for i in range(length))).decode()
+            sealed = enclave.ask(request("Encrypt", {"KeyId": KEY, "Plaintext": secret}))
+            opened = enclave.ask(request("Decrypt", {"KeyId": KEY, "CiphertextBlob": sealed.json["CiphertextBlob"]}))
+            assert opened.json["Plaintext"] == secret, length
+
+
 def test_what_no_rule_allows_never_leaves(daemon, kms):
     with daemon, daemon.client() as enclave:
         answer = enclave.ask(request("ScheduleKeyDeletion", {"KeyId": KEY}))
