@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -41,10 +42,11 @@ struct skew *request_skew(const struct request *r)
 
 static struct request *request_alloc(struct connection *c, usec_t now)
 {
-	struct request *r = calloc(1, sizeof(*r));
+	struct request *r = malloc(sizeof(*r));
 
 	if (!r)
 		return NULL;
+	memset(r, 0, offsetof(struct request, record)); /* which is most of it */
 	r->connection = c;
 	r->worker = c->worker;
 	r->generation = generation_ref(c->generation);

@@ -54,7 +54,7 @@ struct request {
 	/* steps 10 and 11 */
 	struct buf answer;
 	usec_t started;
-	struct audit_record record;
+	struct audit_record record; /* the last: see request_alloc() */
 };
 
 /* Step 4, with a whole head. NULL when memory ran out. If request->refusal is set, the body
