@@ -171,7 +171,8 @@ static void on_dialled(int fd, const char *why, void *userdata)
 	c->fd = fd;
 	event_assign(&c->io, c->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
 		     on_io, c);
-	if (event_add(&c->io, NULL) < 0 || SSL_set_fd(c->ssl, fd) != 1) {
+	if (event_add(&c->io, NULL) < 0 || SSL_set_fd(c->ssl, fd) != 1 ||
+	    dial_keep_alive(fd) < 0) {
 		connected(c, "out of memory");
 		return;
 	}

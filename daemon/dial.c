@@ -14,8 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define KEEPALIVE_SECONDS                                                                      \
-	60 /* idle, and between probes: NAT on the way forgets after minutes */
+#define KEEPALIVE_SECONDS 60 /* idle, and between probes: NAT forgets after minutes */
 
 /* One address. */
 struct attempt {
@@ -109,22 +108,9 @@ static struct attempt *next_attempt(struct dial *d)
 
 /* ---- one attempt ---- */
 
-static int set_options(int fd)
+static int set_option(int fd, int level, int name, int value)
 {
-	static const struct {
-		int level, name, value;
-	} options[] = {
-		{IPPROTO_TCP, TCP_NODELAY, 1},
-		{SOL_SOCKET, SO_KEEPALIVE, 1},
-		{IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_SECONDS},
-		{IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_SECONDS},
-	};
-
-	for (size_t i = 0; i < ELEMENTSOF(options); i++)
-		if (setsockopt(fd, options[i].level, options[i].name, &options[i].value,
-			       sizeof(options[i].value)) < 0)
-			return -errno;
-	return 0;
+	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
 static void note_failure(struct attempt *a, int e)
@@ -162,7 +148,7 @@ static int attempt_connect(struct attempt *a)
 		return -errno;
 	event_assign(&a->event, a->dial->base, a->fd,
 		     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_attempt, a);
-	r = set_options(a->fd);
+	r = set_option(a->fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	if (r == 0 && connect(a->fd, &a->address.sa, address_size(a)) < 0)
 		r = -errno;
 	if (r < 0 && r != -EINPROGRESS)
@@ -282,4 +268,11 @@ struct dial *dial_free(struct dial *d)
 	}
 	free(d);
 	return NULL;
+}
+
+int dial_keep_alive(int fd)
+{
+	return set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)
+		       ?: set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+		       ?: set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_SECONDS);
 }

@@ -34,3 +34,7 @@ _must_check_ int dial_new(struct event_base *base, const struct dial_options *op
 /* Closes what isn't connected yet; accepts NULL; returns NULL. */
 struct dial *dial_free(struct dial *d);
 DEFINE_CLEANUP(struct dial *, dial_free)
+
+/* Has the kernel send probes on a connected socket that is idle, so that NAT on the way doesn't
+ * forget it. Three system calls, which a short connection is spared. Negative errno. */
+_must_check_ int dial_keep_alive(int fd);

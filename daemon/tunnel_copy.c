@@ -10,6 +10,8 @@
 #define EVENT_BYTES (16 * KIB)
 #define TURN_BYTES (256 * KIB)
 
+#define KEEP_ALIVE_FROM USEC_PER_SEC /* most tunnels are over by then, and need no probes */
+
 static struct rate bandwidth_rate(uint64_t bandwidth)
 {
 	/* A token is 1 KiB; a quarter of a second may come at once, but a whole read at least.
@@ -143,6 +145,8 @@ void tunnel_sweep_open(struct tunnel *t, usec_t now)
 {
 	bool draining = t->worker->draining;
 
+	if (!t->kept_alive && now - t->started > KEEP_ALIVE_FROM)
+		t->kept_alive = dial_keep_alive(t->host_fd) == 0;
 	for (unsigned i = 0; i < ELEMENTSOF(t->pump.ways); i++) {
 		usec_t since = t->pump.ways[i].held_since;
 

@@ -34,6 +34,7 @@ struct tunnel {
 	struct dial *dial; /* while it connects */
 	int host_fd;       /* connected, and watched by host_event; -1: not yet */
 	struct event host_event;
+	bool kept_alive; /* by probes, which one that lasts gets */
 	struct pump pump;
 	struct event refill; /* waits for the bandwidth */
 	usec_t deadline, started, moved;

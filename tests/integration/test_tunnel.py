@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import pathlib
 import random
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 
 import pytest
 
+from daemon import wait_for
 from proxy_help import add_enclave, DESCRIBE
 from standins import Bridge
 from tls_echo import TlsEcho
@@ -207,6 +209,18 @@ def test_the_enclaves_on_one_daemon_have_their_own_hosts(daemon, host):
             open_tunnel(daemon, other, "ledger.example", ledger)
             assert ask(daemon, client_hello("ledger.example")).alert() == UNRECOGNIZED_NAME
             assert ask(daemon, HELLO, ledger).alert() == UNRECOGNIZED_NAME
+
+
+def keepalive_timers(port):
+    """How many connections to that port wait for the time of a keepalive probe."""
+    lines = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]]
+    return sum(fields[2].endswith(f":{port:04X}") and fields[5].startswith("02:") for fields in lines)
+
+
+def test_a_tunnel_that_lasts_is_kept_alive(daemon, host):
+    with running(daemon):
+        open_tunnel(daemon, host)
+        wait_for(lambda: keepalive_timers(host.port) == 1)
 
 
 def test_a_first_byte_that_comes_late(daemon, host):

@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <check.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -111,8 +112,21 @@ START_TEST(connects)
 	ck_assert(fcntl(connected, F_GETFL) & O_NONBLOCK);
 	ck_assert(fcntl(connected, F_GETFD) & FD_CLOEXEC);
 	ck_assert_int_ne(option(IPPROTO_TCP, TCP_NODELAY), 0);
+	close(fd);
+}
+END_TEST
+
+START_TEST(keeps_alive)
+{
+	int fd = listen_on(1, 5);
+
+	run("127.0.0.1", true);
+	ck_assert_int_eq(option(SOL_SOCKET, SO_KEEPALIVE), 0);
+	ck_assert_int_eq(dial_keep_alive(connected), 0);
 	ck_assert_int_ne(option(SOL_SOCKET, SO_KEEPALIVE), 0);
 	ck_assert_int_eq(option(IPPROTO_TCP, TCP_KEEPIDLE), 60);
+	ck_assert_int_eq(option(IPPROTO_TCP, TCP_KEEPINTVL), 60);
+	ck_assert_int_eq(dial_keep_alive(-1), -EBADF);
 	close(fd);
 }
 END_TEST
@@ -233,6 +247,7 @@ int main(void)
 
 	tcase_add_checked_fixture(test, setup, teardown);
 	tcase_add_test(test, connects);
+	tcase_add_test(test, keeps_alive);
 	tcase_add_test(test, takes_the_first_that_answers);
 	tcase_add_test(test, does_not_wait_for_one_that_is_silent);
 	tcase_add_test(test, tries_no_more_than_its_number);
