@@ -226,10 +226,19 @@ static enum refusal understand(struct request *r, struct kms_request *ret_kms)
 
 /* ---- step 7: decide ---- */
 
+static enum refusal refused_by_policy(struct request *r, const struct kms_request *kms)
+{
+	char why[512];
+
+	r->record.reason = policy_stage_name(r->verdict.stage);
+	snprintf(r->record.detail, sizeof(r->record.detail), "%.*s", LIMIT_LOG_VALUE,
+		 verdict_explain(&r->verdict, kms, why, sizeof(why)));
+	return REFUSAL_POLICY;
+}
+
 static enum refusal decide(struct request *r, const struct kms_request *kms)
 {
 	struct policy_endpoint endpoint;
-	char why[512];
 
 	if (r->endpoint < 0) {
 		snprintf(r->record.detail, sizeof(r->record.detail),
@@ -241,14 +250,10 @@ static enum refusal decide(struct request *r, const struct kms_request *kms)
 	if (r->verdict.rule)
 		audit_copy(r->record.rule, sizeof(r->record.rule),
 			   slice_from(r->verdict.rule->name));
-	if (r->verdict.stage == POLICY_ALLOWED) {
-		r->record.allowed = true;
-		return REFUSAL_NONE;
-	}
-	r->record.reason = policy_stage_name(r->verdict.stage);
-	snprintf(r->record.detail, sizeof(r->record.detail), "%.*s", LIMIT_LOG_VALUE,
-		 verdict_explain(&r->verdict, kms, why, sizeof(why)));
-	return REFUSAL_POLICY;
+	if (r->verdict.stage != POLICY_ALLOWED)
+		return refused_by_policy(r, kms);
+	r->record.allowed = true;
+	return REFUSAL_NONE;
 }
 
 void request_park(struct request *r, usec_t deadline)
@@ -382,7 +387,7 @@ static int on_prepare(struct upstream_call *call, usec_t now, struct slice *ret_
 		.target = {target, strlen(TARGET_PREFIX) + action.n},
 		.body = {r->out.p + r->body_at, r->body_n},
 	};
-	struct sigv4_signature signature;
+	_uninitialized_ struct sigv4_signature signature;
 	int e;
 
 	/* It has waited, perhaps for longer than its client. */
