@@ -58,13 +58,10 @@ bool slice_to_u64(struct slice s, unsigned long long max, unsigned long long *re
 	for (size_t i = 0; i < s.n; i++) {
 		unsigned digit = (unsigned char)s.p[i] - '0';
 
-		if (digit > 9 || v > (max - MIN((unsigned long long)digit, max)) / 10)
+		if (digit > 9 || v > max / 10 || digit > max - v * 10)
 			return false;
 		v = v * 10 + digit;
 	}
-
-	if (v > max)
-		return false;
 	*ret_value = v;
 	return true;
 }

@@ -156,6 +156,21 @@ START_TEST(numbers_refused)
 }
 END_TEST
 
+START_TEST(numbers_around_every_maximum)
+{
+	for (unsigned long long max = 0; max < 1100; max++)
+		for (unsigned long long n = 0; n < 1200; n++) {
+			unsigned long long v = 4711;
+			char text[8];
+
+			snprintf(text, sizeof(text), "%llu", n);
+			if (slice_to_u64(slice_from(text), max, &v) != (n <= max) ||
+			    v != (n <= max ? n : 4711))
+				ck_abort_msg("%llu with a maximum of %llu", n, max);
+		}
+}
+END_TEST
+
 START_TEST(numbers_written)
 {
 	static const struct {
@@ -265,6 +280,7 @@ int main(void)
 	tcase_add_test(tc, prefixes);
 	tcase_add_test(tc, numbers_accepted);
 	tcase_add_test(tc, numbers_refused);
+	tcase_add_test(tc, numbers_around_every_maximum);
 	tcase_add_test(tc, numbers_written);
 	tcase_add_test(tc, escapes);
 	tcase_add_test(tc, escapes_at_every_size);
