@@ -83,7 +83,7 @@ void sha256_to_hex(const unsigned char *digest, char *out)
 
 	for (size_t i = 0; i < SHA256_SIZE; i++) {
 		digits[2 * i] = (char)(digest[i] >> 4);
-		digits[2 * i + 1] = digest[i] & 15;
+		digits[2 * i + 1] = (char)(digest[i] & 15);
 	}
 	for (size_t i = 0; i < sizeof(digits); i++)
 		out[i] = (char)(digits[i] + (digits[i] < 10 ? '0' : 'a' - 10));

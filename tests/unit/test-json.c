@@ -791,9 +791,9 @@ static int canonical_by_bytes(struct slice s, char *out)
 		if (c >= 0x80)
 			return -EINVAL;
 		if (c < 0x20 && !short_form)
-			n += sprintf(out + n, "\\u%04x", c);
+			n += snprintf(out + n, 7, "\\u%04x", c);
 		else if (c < 0x20 || c == '"' || c == '\\')
-			n += sprintf(out + n, "\\%c", short_form[1]);
+			n += snprintf(out + n, 3, "\\%c", short_form[1]);
 		else
 			out[n++] = (char)c;
 	}
