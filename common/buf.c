@@ -35,16 +35,13 @@ static int buf_move(struct buf *b, size_t cap)
 	return 0;
 }
 
-int buf_reserve(struct buf *b, size_t more)
+int buf_grow(struct buf *b, size_t more)
 {
 	size_t want, cap;
 
 	if (more > b->max || b->n > b->max - more)
 		return -EMSGSIZE;
 	want = b->n + more;
-	if (want <= b->cap)
-		return 0;
-
 	cap = MAX(b->cap, (size_t)BUF_FIRST);
 	while (cap < want)
 		cap *= 2;
@@ -60,27 +57,16 @@ int buf_reserve_exact(struct buf *b, size_t cap)
 	return buf_move(b, cap);
 }
 
-int buf_append(struct buf *b, struct slice s)
-{
-	int r = buf_reserve(b, s.n);
-
-	if (r < 0)
-		return r;
-	if (s.n)
-		memcpy(b->p + b->n, s.p, s.n);
-	b->n += s.n;
-	return 0;
-}
-
 int buf_append_all(struct buf *b, const struct slice *parts, size_t n)
 {
-	size_t before = b->n;
-	int r = 0;
+	size_t more = 0;
+	int r;
 
+	for (size_t i = 0; i < n; i++)
+		more += parts[i].n;
+	r = buf_reserve(b, more);
 	for (size_t i = 0; i < n && r >= 0; i++)
 		r = buf_append(b, parts[i]);
-	if (r < 0)
-		b->n = before;
 	return r;
 }
 

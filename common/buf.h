@@ -8,6 +8,7 @@
 #include "slice.h"
 
 #include <stddef.h>
+#include <string.h>
 
 struct buf {
 	char *p;
@@ -21,14 +22,30 @@ struct buf {
 /* Wipes and frees the bytes; the buffer is empty and usable afterwards. */
 void buf_done(struct buf *b);
 
+/* What buf_reserve() does when the room is not there yet. */
+_must_check_ int buf_grow(struct buf *b, size_t more);
+
 /* Makes room for `more` bytes behind the ones in use, growing by doubling.
- * -EMSGSIZE: would pass the maximum. -ENOMEM. The buffer is unchanged on failure. */
-_must_check_ int buf_reserve(struct buf *b, size_t more);
+ * -EMSGSIZE: would pass the maximum. -ENOMEM. The buffer is unchanged on failure. Here and not
+ * in buf.c, as buf_append() is, because the room is nearly always there. */
+_must_check_ static inline int buf_reserve(struct buf *b, size_t more)
+{
+	return more <= b->cap - b->n ? 0 : buf_grow(b, more);
+}
 
 /* Grows to exactly `cap` bytes, for a length known beforehand. Errors as above. */
 _must_check_ int buf_reserve_exact(struct buf *b, size_t cap);
 
-_must_check_ int buf_append(struct buf *b, struct slice s);
+_must_check_ static inline int buf_append(struct buf *b, struct slice s)
+{
+	int r = buf_reserve(b, s.n);
+
+	if (r < 0 || s.n == 0) /* memcpy() takes no NULL */
+		return r;
+	memcpy(b->p + b->n, s.p, s.n);
+	b->n += s.n;
+	return 0;
+}
 
 /* All of the parts, or none. */
 _must_check_ int buf_append_all(struct buf *b, const struct slice *parts, size_t n);

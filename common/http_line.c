@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "http_line.h"
 
+#include "block.h"
+
 #include <assert.h>
 
 /* HTAB, SP and VCHAR: no control byte, nothing outside ASCII (obs-text, RFC 9110 5.5, is out).
@@ -32,6 +34,24 @@ const char *http_byte_fault(char c)
 	return (unsigned char)c >= 0x80 ? "byte outside ASCII" : "control byte";
 }
 
+/* How many bytes at `p` are text. */
+static size_t text_run(const char *p, size_t n)
+{
+	size_t i = 0;
+
+	while (n - i >= sizeof(block)) {
+		block b = block_load(p + i);
+		size_t run = block_first(((b < 0x20) & (b != '\t')) | (b == 0x7f));
+
+		i += run;
+		if (run < sizeof(block))
+			return i;
+	}
+	while (i < n && is_text[(unsigned char)p[i]])
+		i++;
+	return i;
+}
+
 enum line_result http_line_scan(struct slice bytes, size_t start, size_t *scanned,
 				const char **ret_fault)
 {
@@ -43,8 +63,7 @@ enum line_result http_line_scan(struct slice bytes, size_t start, size_t *scanne
 		return LINE_BAD;
 	}
 
-	while (i < bytes.n && is_text[(unsigned char)bytes.p[i]])
-		i++;
+	i += text_run(bytes.p + i, bytes.n - i);
 	*scanned = i;
 	if (i == bytes.n)
 		return LINE_NEED_MORE;
@@ -60,6 +79,26 @@ enum line_result http_line_scan(struct slice bytes, size_t start, size_t *scanne
 	return LINE_BAD;
 }
 
+/* How many bytes at `p` make a token. */
+static size_t token_run(const char *p, size_t n)
+{
+	size_t i = 0;
+
+	/* Nearly all names are letters, digits and hyphens. */
+	while (n - i >= sizeof(block)) {
+		block b = block_load(p + i), small = b | 0x20;
+		size_t run = block_first(~(((small >= 'a') & (small <= 'z')) |
+					   ((b >= '0') & (b <= '9')) | (b == '-')));
+
+		i += run;
+		if (run < sizeof(block))
+			break;
+	}
+	while (i < n && is_token[(unsigned char)p[i]])
+		i++;
+	return i;
+}
+
 static struct slice trim(struct slice s)
 {
 	while (s.n && is_blank(s.p[0])) {
@@ -73,10 +112,8 @@ static struct slice trim(struct slice s)
 
 const char *http_field_split(struct slice line, struct http_field *ret_field)
 {
-	size_t n = 0;
+	size_t n = token_run(line.p, line.n);
 
-	while (n < line.n && is_token[(unsigned char)line.p[n]])
-		n++;
 	if (n == line.n)
 		return "field line without a colon";
 	if (line.p[n] != ':')

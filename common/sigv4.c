@@ -1,62 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sigv4.h"
 
+#include "canonical.h"
 #include "secret.h"
+#include "sha256.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <string.h>
 
-#define HASH_SIZE 32  /* SHA-256 */
-#define BLOCK_SIZE 64 /* what it works on at once */
-#define DATE_SIZE 8   /* YYYYMMDD, the head of an X-Amz-Date */
+#define DATE_SIZE 8 /* YYYYMMDD, the head of an X-Amz-Date */
 #define REGION_MAX 64
 #define SERVICE_MAX 32
 #define SECRET_MAX 256
 #define SCOPE_MAX (DATE_SIZE + 1 + REGION_MAX + 1 + SERVICE_MAX + sizeof("/aws4_request"))
-#define TEXT_MAX ((size_t)24 * 1024) /* a canonical request: the token alone may be 16 KiB */
-#define STRING_MAX ((size_t)512)     /* a string to sign */
+#define STRING_MAX ((size_t)512) /* a string to sign */
 #define KEYS 4 /* derived keys that are kept: enclaves may use endpoints in a few regions */
 
 #define ALGORITHM "AWS4-HMAC-SHA256"
 #define SCOPE_END "aws4_request"
 
 struct derived_key {
-	unsigned char *key; /* HASH_SIZE bytes, a secret; NULL: the slot is empty */
+	unsigned char *key; /* SHA256_SIZE bytes, a secret; NULL: the slot is empty */
 	uint64_t serial;
 	char scope[SCOPE_MAX];
 	size_t scope_n;
 };
 
 struct signer {
-	EVP_MD *sha256;
-	EVP_MD_CTX *hash;
+	struct sha256 sha256;
+	struct canonical canonical;
 	struct derived_key keys[KEYS];
 	unsigned next;     /* the slot that is given away next */
 	struct buf scope;  /* of the signature being made */
-	struct buf text;   /* its canonical request; wiped behind each signature */
 	struct buf string; /* its string to sign */
-	usec_t second;     /* of amz_date: most signatures share their second */
-	char amz_date[CLOCK_AMZ_DATE_SIZE];
 };
 
 int signer_new(struct signer **ret_signer)
 {
 	_cleanup_(signer_freep) struct signer *s = calloc(1, sizeof(*s));
+	int r;
 
 	if (!s)
 		return -ENOMEM;
 	s->scope = BUF_INIT(SCOPE_MAX);
-	s->text = BUF_INIT(TEXT_MAX);
 	s->string = BUF_INIT(STRING_MAX);
-	s->second = -1;
-	/* Fetched once: EVP_sha256() takes a lock and looks for a provider at each use, which
-	 * costs more than the hash of a short body. */
-	s->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-	s->hash = EVP_MD_CTX_new();
-	if (!s->sha256 || !s->hash)
-		return -EIO;
+	r = sha256_init(&s->sha256);
+	if (r >= 0)
+		r = canonical_init(&s->canonical, &s->sha256);
+	if (r < 0)
+		return r;
 	*ret_signer = TAKE_PTR(s);
 	return 0;
 }
@@ -71,6 +63,7 @@ void signer_forget(struct signer *s)
 {
 	for (size_t i = 0; i < KEYS; i++)
 		derived_key_drop(&s->keys[i]);
+	canonical_forget(&s->canonical);
 }
 
 struct signer *signer_free(struct signer *s)
@@ -78,57 +71,12 @@ struct signer *signer_free(struct signer *s)
 	if (!s)
 		return NULL;
 	signer_forget(s);
-	EVP_MD_CTX_free(s->hash);
-	EVP_MD_free(s->sha256);
+	canonical_done(&s->canonical);
+	sha256_done(&s->sha256);
 	buf_done(&s->scope);
-	buf_done(&s->text);
 	buf_done(&s->string);
 	free(s);
 	return NULL;
-}
-
-static void to_hex(const unsigned char *bytes, char *out)
-{
-	static const char hex[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < HASH_SIZE; i++) {
-		out[2 * i] = hex[bytes[i] >> 4];
-		out[2 * i + 1] = hex[bytes[i] & 15];
-	}
-}
-
-/* The SHA-256 of two texts, one behind the other. */
-static int hash(struct signer *s, struct slice first, struct slice second,
-		unsigned char *ret_digest)
-{
-	if (!EVP_DigestInit_ex2(s->hash, s->sha256, NULL) ||
-	    !EVP_DigestUpdate(s->hash, first.p, first.n) ||
-	    !EVP_DigestUpdate(s->hash, second.p, second.n) ||
-	    !EVP_DigestFinal_ex(s->hash, ret_digest, NULL))
-		return -EIO;
-	return 0;
-}
-
-/* Appends the SHA-256 of `text` in hex. */
-static int append_hash(struct signer *s, struct slice text, struct buf *out)
-{
-	unsigned char digest[HASH_SIZE];
-	char hex[2 * HASH_SIZE];
-	int r = hash(s, text, (struct slice){0}, digest);
-
-	if (r < 0)
-		return r;
-	to_hex(digest, hex);
-	return buf_append(out, (struct slice){hex, sizeof(hex)});
-}
-
-static struct slice amz_date(struct signer *s, usec_t wall)
-{
-	if (wall / USEC_PER_SEC != s->second) {
-		clock_format_amz_date(wall, s->amz_date);
-		s->second = wall / USEC_PER_SEC;
-	}
-	return (struct slice){s->amz_date, sizeof(s->amz_date) - 1};
 }
 
 /* A slash would let two (region, service) pairs share a scope, by which keys are kept. */
@@ -143,7 +91,7 @@ static int check_scope_part(struct slice part, size_t max)
 static int write_scope(struct signer *s, const struct sigv4_request *request, usec_t wall)
 {
 	const struct slice parts[] = {
-		{amz_date(s, wall).p, DATE_SIZE},
+		{canonical_amz_date(&s->canonical, wall).p, DATE_SIZE},
 		SLICE("/"),
 		request->region,
 		SLICE("/"),
@@ -160,92 +108,29 @@ static int write_scope(struct signer *s, const struct sigv4_request *request, us
 	return buf_append_all(&s->scope, parts, ELEMENTSOF(parts));
 }
 
-static struct slice signed_headers(const struct credentials *credentials,
-				   const struct sigv4_request *request)
-{
-	static const char *const names[2][2] = {
-		{"content-type;host;x-amz-date", "content-type;host;x-amz-date;x-amz-target"},
-		{"content-type;host;x-amz-date;x-amz-security-token",
-		 "content-type;host;x-amz-date;x-amz-security-token;x-amz-target"},
-	};
-
-	return slice_from(names[credentials->session_token != NULL][request->target.n > 0]);
-}
-
 int sigv4_canonical_request(struct signer *s, const struct credentials *credentials,
 			    const struct sigv4_request *request, usec_t wall, struct buf *out)
 {
-	const struct slice none = {NULL, 0};
-	bool token = credentials->session_token, target = request->target.n > 0;
-	const struct slice parts[] = {
-		SLICE("POST\n/\n\ncontent-type:"),
-		request->content_type,
-		SLICE("\nhost:"),
-		request->host,
-		SLICE("\nx-amz-date:"),
-		amz_date(s, wall),
-		token ? SLICE("\nx-amz-security-token:") : none,
-		slice_from(credentials->session_token),
-		target ? SLICE("\nx-amz-target:") : none,
-		request->target,
-		SLICE("\n\n"),
-		signed_headers(credentials, request),
-		SLICE("\n"),
-	};
-	int r = buf_append_all(out, parts, ELEMENTSOF(parts));
-
-	return r < 0 ? r : append_hash(s, request->body, out);
+	return canonical_write(&s->canonical, credentials, request, wall, out);
 }
 
 int sigv4_string_to_sign(struct signer *s, const struct credentials *credentials,
 			 const struct sigv4_request *request, usec_t wall, struct buf *out)
 {
+	unsigned char digest[SHA256_SIZE];
 	int r = write_scope(s, request, wall);
 	const struct slice parts[] = {
-		SLICE(ALGORITHM "\n"), amz_date(s, wall), SLICE("\n"),
-		buf_slice(&s->scope),  SLICE("\n"),
+		SLICE(ALGORITHM "\n"), canonical_amz_date(&s->canonical, wall),
+		SLICE("\n"),           buf_slice(&s->scope),
+		SLICE("\n"),
 	};
 
 	if (r < 0)
 		return r;
-	r = sigv4_canonical_request(s, credentials, request, wall, &s->text);
+	r = canonical_hash(&s->canonical, credentials, request, wall, digest);
 	if (r >= 0)
 		r = buf_append_all(out, parts, ELEMENTSOF(parts));
-	if (r >= 0)
-		r = append_hash(s, buf_slice(&s->text), out);
-	if (s->text.p)
-		explicit_bzero(s->text.p, s->text.n); /* the session token */
-	s->text.n = 0;
-	return r;
-}
-
-/* HMAC (RFC 2104) from the hash that is at hand. OpenSSL's own keeps the key in the ordinary
- * heap until another is set, and costs three times as much for a text this short. Here nothing
- * stays of the key: the hash of the outer pad writes over the state of the inner one, and
- * OpenSSL wipes the block it ended with. The result stays until the next hash, and the last one
- * is public. */
-static int mac(struct signer *s, struct slice key, struct slice text, unsigned char *ret_mac)
-{
-	unsigned char inner[BLOCK_SIZE] = {0}, outer[BLOCK_SIZE], digest[HASH_SIZE];
-	int r = 0;
-
-	if (key.n > BLOCK_SIZE)
-		r = hash(s, key, (struct slice){0}, inner);
-	else
-		memcpy(inner, key.p, key.n);
-	for (size_t i = 0; i < BLOCK_SIZE; i++) {
-		outer[i] = inner[i] ^ 0x5c;
-		inner[i] ^= 0x36;
-	}
-	if (r >= 0)
-		r = hash(s, (struct slice){(char *)inner, BLOCK_SIZE}, text, digest);
-	if (r >= 0)
-		r = hash(s, (struct slice){(char *)outer, BLOCK_SIZE},
-			 (struct slice){(char *)digest, HASH_SIZE}, ret_mac);
-	explicit_bzero(inner, sizeof(inner));
-	explicit_bzero(outer, sizeof(outer));
-	explicit_bzero(digest, sizeof(digest));
-	return r;
+	return r < 0 ? r : sha256_append_hex(digest, out);
 }
 
 /* HMAC(HMAC(HMAC(HMAC("AWS4" secret, date), region), service), "aws4_request"): each step's
@@ -265,11 +150,11 @@ static int derive(struct signer *s, const struct credentials *credentials,
 		return -EMSGSIZE;
 	memcpy(key + 4, secret.p, secret.n);
 	for (size_t i = 0; i < ELEMENTSOF(steps) && r >= 0; i++) {
-		r = mac(s, (struct slice){(char *)key, n}, steps[i], key);
-		n = HASH_SIZE;
+		r = sha256_mac(&s->sha256, (struct slice){(char *)key, n}, steps[i], key);
+		n = SHA256_SIZE;
 	}
 	if (r >= 0)
-		memcpy(ret_key, key, HASH_SIZE);
+		memcpy(ret_key, key, SHA256_SIZE);
 	explicit_bzero(key, sizeof(key));
 	return r;
 }
@@ -281,10 +166,11 @@ static int derived_key_make(struct signer *s, struct derived_key *key,
 	int r;
 
 	derived_key_drop(key);
-	key->key = secret_alloc(HASH_SIZE);
+	key->key = secret_alloc(SHA256_SIZE);
 	if (!key->key)
 		return -EIO;
-	r = derive(s, credentials, request, (struct slice){amz_date(s, wall).p, DATE_SIZE},
+	r = derive(s, credentials, request,
+		   (struct slice){canonical_amz_date(&s->canonical, wall).p, DATE_SIZE},
 		   key->key);
 	if (r < 0) {
 		derived_key_drop(key);
@@ -336,8 +222,8 @@ static int make_signature(struct signer *s, const struct credentials *credential
 		r = derived_key_make(s, key, credentials, request, wall);
 	}
 	if (r >= 0)
-		r = mac(s, (struct slice){(char *)key->key, HASH_SIZE}, buf_slice(&s->string),
-			ret_mac);
+		r = sha256_mac(&s->sha256, (struct slice){(char *)key->key, SHA256_SIZE},
+			       buf_slice(&s->string), ret_mac);
 	wipe_stack();
 	return r;
 }
@@ -348,9 +234,12 @@ static bool write_authorization(struct sigv4_signature *signature, const struct 
 {
 	size_t at = 0;
 
+	for (size_t i = 0; i < n; i++)
+		at += parts[i].n;
+	if (at >= sizeof(signature->authorization))
+		return false;
+	at = 0;
 	for (size_t i = 0; i < n; i++) {
-		if (parts[i].n >= sizeof(signature->authorization) - at)
-			return false;
 		memcpy(signature->authorization + at, parts[i].p, parts[i].n);
 		at += parts[i].n;
 	}
@@ -363,9 +252,8 @@ int sigv4_sign(struct signer *s, const struct credentials *credentials,
 	       const struct sigv4_request *request, usec_t wall,
 	       struct sigv4_signature *ret_signature)
 {
-	struct sigv4_signature signature;
-	unsigned char digest[HASH_SIZE];
-	char hex[2 * HASH_SIZE];
+	unsigned char digest[SHA256_SIZE];
+	char hex[2 * SHA256_SIZE];
 	int r;
 
 	s->string.n = 0;
@@ -374,7 +262,7 @@ int sigv4_sign(struct signer *s, const struct credentials *credentials,
 		r = make_signature(s, credentials, request, wall, digest);
 	if (r < 0)
 		return r;
-	to_hex(digest, hex);
+	sha256_to_hex(digest, hex);
 
 	const struct slice parts[] = {
 		SLICE(ALGORITHM " Credential="),
@@ -382,14 +270,14 @@ int sigv4_sign(struct signer *s, const struct credentials *credentials,
 		SLICE("/"),
 		buf_slice(&s->scope),
 		SLICE(", SignedHeaders="),
-		signed_headers(credentials, request),
+		canonical_signed_headers(credentials, request),
 		SLICE(", Signature="),
 		{hex, sizeof(hex)},
 	};
 
-	if (!write_authorization(&signature, parts, ELEMENTSOF(parts)))
+	if (!write_authorization(ret_signature, parts, ELEMENTSOF(parts)))
 		return -EMSGSIZE;
-	memcpy(signature.amz_date, amz_date(s, wall).p, sizeof(signature.amz_date));
-	*ret_signature = signature;
+	memcpy(ret_signature->amz_date, canonical_amz_date(&s->canonical, wall).p,
+	       sizeof(ret_signature->amz_date));
 	return 0;
 }

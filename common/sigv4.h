@@ -12,16 +12,17 @@
 
 #define SIGV4_AUTHORIZATION_MAX 640
 
-/* A signer keeps the digests fetched once and the derived keys of the last few (date, region,
- * service) of one set of credentials. One a worker; not shared by threads. */
+/* A signer keeps the digests fetched once, and of one set of credentials the derived keys of
+ * the last few (date, region, service) and hashes that depend on the session token
+ * (canonical.h). One a worker; not shared by threads. */
 struct signer;
 
 _must_check_ int signer_new(struct signer **ret_signer);
 struct signer *
-signer_free(struct signer *s); /* wipes the derived key; accepts and returns NULL */
+signer_free(struct signer *s); /* wipes what it keeps; accepts and returns NULL */
 DEFINE_CLEANUP(struct signer *, signer_free)
 
-/* Drops the derived keys, as when credentials rotate. */
+/* Wipes what is kept of the credentials, as when they rotate. */
 void signer_forget(struct signer *s);
 
 /* What is signed. The signed headers are content-type, host, x-amz-date, x-amz-security-token

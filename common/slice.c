@@ -1,11 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "slice.h"
 
+#include "block.h"
+
 #include <assert.h>
+#include <stdint.h>
 
 static unsigned char fold(char c)
 {
 	return (unsigned char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
+/* The same for eight bytes at once. In each byte the highest bit is made, by sums that can't
+ * carry into the next, to say "from A up" and "above Z"; where they differ is a letter. */
+static uint64_t fold_eight(const char *p)
+{
+	const uint64_t each = 0x0101010101010101, high = 0x80 * each;
+	uint64_t x, low, letter;
+
+	memcpy(&x, p, sizeof(x));
+	low = x & ~high;
+	letter = (low + (0x80 - 'A') * each) ^ (low + (0x7f - 'Z') * each);
+	letter &= ~x & high; /* no byte from 0x80 up is one */
+	return x | letter >> 2;
 }
 
 /* Not strncasecmp(): it stops at a NUL, and it asks the locale. */
@@ -13,10 +30,17 @@ bool slice_eq_nocase(struct slice a, struct slice b)
 {
 	if (a.n != b.n)
 		return false;
-	for (size_t i = 0; i < a.n; i++)
-		if (fold(a.p[i]) != fold(b.p[i]))
+	if (a.n < 8) {
+		for (size_t i = 0; i < a.n; i++)
+			if (fold(a.p[i]) != fold(b.p[i]))
+				return false;
+		return true;
+	}
+	for (size_t i = 0; i < a.n - 8; i += 8)
+		if (fold_eight(a.p + i) != fold_eight(b.p + i))
 			return false;
-	return true;
+	/* The last eight, some of them for the second time. */
+	return fold_eight(a.p + a.n - 8) == fold_eight(b.p + a.n - 8);
 }
 
 bool slice_starts(struct slice a, struct slice prefix)
@@ -34,13 +58,10 @@ bool slice_to_u64(struct slice s, unsigned long long max, unsigned long long *re
 	for (size_t i = 0; i < s.n; i++) {
 		unsigned digit = (unsigned char)s.p[i] - '0';
 
-		if (digit > 9 || v > (max - MIN((unsigned long long)digit, max)) / 10)
+		if (digit > 9 || v > max / 10 || digit > max - v * 10)
 			return false;
 		v = v * 10 + digit;
 	}
-
-	if (v > max)
-		return false;
 	*ret_value = v;
 	return true;
 }
@@ -77,9 +98,17 @@ static size_t escape_byte(char c, char *out)
 /* Whether all of it is plain and fits, as nearly all values are. */
 static bool is_plain_text(struct slice s, size_t size)
 {
+	size_t i = 0;
+
 	if (s.n >= size)
 		return false;
-	for (size_t i = 0; i < s.n; i++)
+	for (; s.n - i >= sizeof(block); i += sizeof(block)) {
+		block b = block_load(s.p + i);
+
+		if (block_any((b < 0x20) | (b == 0x7f) | (b == '\\')))
+			return false;
+	}
+	for (; i < s.n; i++)
 		if (!is_plain(s.p[i]))
 			return false;
 	return true;

@@ -5,7 +5,7 @@
     sigv4_requests.py PROGRAM [--seed N] [--count N]
 
 PROGRAM is sigv4-sign. One signer signs them all, in runs that share credentials, date and region,
-so that the keys it keeps are used, taken anew and forgotten.
+so that the keys and hashes it keeps are used, taken anew and forgotten.
 """
 import argparse
 import collections
@@ -67,7 +67,7 @@ def random_seconds(rng):
 
 def random_requests(rng, count):
     """What a run shares is changed a part at a time."""
-    shared = {}
+    shared, hosts = {}, []
     for _ in range(count):
         if not shared or rng.random() < .1:
             shared.update(random_credentials(rng))
@@ -75,7 +75,9 @@ def random_requests(rng, count):
             shared.update(random_place(rng))
         if "seconds" not in shared or rng.random() < .2:
             shared["seconds"] = random_seconds(rng)
-        yield Request(host=random_host(rng), content_type=rng.choice(CONTENT_TYPES),
+        if not hosts or rng.random() < .1:
+            hosts = [random_host(rng) for _ in range(rng.randint(1, 6))]
+        yield Request(host=rng.choice(hosts), content_type=rng.choice(CONTENT_TYPES[:rng.randint(1, 3)]),
                       target=f"TrentService.{text(rng, string.ascii_letters, 1, 64)}"
                              if rng.random() < .9 else "",
                       body=random_body(rng), **shared)
@@ -121,7 +123,10 @@ def main():
         if ours != theirs:
             sys.exit(f"request {i} of seed {options.seed}: {request}\nours     {ours}\n"
                      f"botocore {theirs}")
-    print(f"{len(requests)} requests signed alike, "
+    begun_alike = len(requests) - len({(r[:3], r.seconds, r.host, r.content_type) for r in requests})
+    if begun_alike < len(requests) / 5:
+        sys.exit(f"only {begun_alike} requests begin as another does")
+    print(f"{len(requests)} requests signed alike, {begun_alike} of them begin as another does, "
           f"{len({r[:3] for r in requests})} credentials, "
           f"{len({r.region for r in requests})} regions")
 

@@ -104,8 +104,15 @@ _K = [_cube_root(p << 96) & _WORD for p in _primes(64)]
 _H = [math.isqrt(p << 64) & _WORD for p in _primes(8)]
 
 
-def sha256_state(block):
-    """The eight words after the first block."""
+def sha256_state(text):
+    """The eight words after a text of whole blocks."""
+    state = _H
+    for at in range(0, len(text), 64):
+        state = _after(state, text[at:at + 64])
+    return state
+
+
+def _after(state, block):
     def turn(x, n):
         return (x >> n | x << (32 - n)) & _WORD
     w = list(struct.unpack(">16I", block))
@@ -113,12 +120,12 @@ def sha256_state(block):
         s0 = turn(w[i - 15], 7) ^ turn(w[i - 15], 18) ^ w[i - 15] >> 3
         s1 = turn(w[i - 2], 17) ^ turn(w[i - 2], 19) ^ w[i - 2] >> 10
         w.append((w[i - 16] + s0 + w[i - 7] + s1) & _WORD)
-    a, b, c, d, e, f, g, h = _H
+    a, b, c, d, e, f, g, h = state
     for k, word in zip(_K, w):
         t1 = h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + (e & f ^ ~e & g) + k + word
         t2 = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + (a & b ^ a & c ^ b & c)
         a, b, c, d, e, f, g, h = (t1 + t2) & _WORD, a, b, c, (d + t1) & _WORD, e, f, g
-    return [(x + y) & _WORD for x, y in zip(_H, (a, b, c, d, e, f, g, h))]
+    return [(x + y) & _WORD for x, y in zip(state, (a, b, c, d, e, f, g, h))]
 
 
 def hmac_states(key):
@@ -130,6 +137,14 @@ def hmac_states(key):
         found[f"{name} block"] = block[:32]
         found[f"{name} state"] = struct.pack("8I", *sha256_state(block))
     return found
+
+
+def prefix_state(request):
+    """The hash of what the canonical request begins with, up to the last whole block of its token: the daemon
+    keeps it, as this machine holds it."""
+    text = "POST\n/\n" + "".join(f"\n{name}:{request.header(name)}" for name in (
+        "content-type", "host", "x-amz-date", "x-amz-security-token"))
+    return struct.pack("8I", *sha256_state(text.encode()[:len(text) // 64 * 64]))
 
 
 def derived_keys(credentials, when):

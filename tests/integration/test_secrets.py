@@ -14,7 +14,7 @@ import pytest
 
 from daemon import wait_for
 from kms_client import request
-from memory_help import derived_keys, mappings, pieces, plaintext, secrets_of, where
+from memory_help import derived_keys, mappings, pieces, plaintext, prefix_state, secrets_of, where
 from proxy_help import DESCRIBE, KEY, NOT_ALLOWED, add_enclave, allow, record_of, sanitized, wait_taken
 from standins import LocalContainer
 from tls_hello import client_hello
@@ -90,6 +90,8 @@ def test_nothing_is_left_of_credentials_that_were_replaced(daemon, kms, imds):
     with daemon:
         use_it(daemon)
         old = kms.credentials.current
+        found = mappings(daemon.pid)
+        assert any(where(found, prefix_state(r), secure=False) for r in kms.requests)    # it is kept there
         fresh = imds.rotate()
         kms.credentials.revoke(old.access_key_id)
         with daemon.client() as client:
@@ -97,8 +99,10 @@ def test_nothing_is_left_of_credentials_that_were_replaced(daemon, kms, imds):
         assert kms.requests[-1].access_key_id == fresh.access_key_id
         found = wait_for(lambda: (m := mappings(daemon.pid)) and not any(
             where(m, old.secret_access_key, secure=s) for s in (True, False)) and m)
+        states = {f"hash of request {r.number}": prefix_state(r) for r in kms.requests
+                  if r.access_key_id == old.access_key_id}
         for name, text in {"secret": old.secret_access_key, "token": old.token[:64],
-                           "token's end": old.token[-64:], **derived_keys(old, time.time())}.items():
+                           "token's end": old.token[-64:], **derived_keys(old, time.time()), **states}.items():
             for secure in (True, False):
                 assert not where(found, text, secure), (name, secure)
         assert where(found, fresh.secret_access_key, secure=True)

@@ -94,6 +94,8 @@ START_TEST(appends_all_or_none)
 	struct buf b = BUF_INIT(9);
 
 	ck_assert_int_eq(buf_append_all(&b, parts, 0), 0);
+	ck_assert_int_eq(buf_append_all(&b, parts + 1, 1), 0);
+	ck_assert_ptr_null(b.p);
 	ck_assert_int_eq(buf_append_all(&b, parts, ELEMENTSOF(parts)), 0);
 	ck_assert(slice_eq(buf_slice(&b), SLICE("abcde")));
 	ck_assert_int_eq(buf_append_all(&b, parts, ELEMENTSOF(parts)), -EMSGSIZE);
@@ -101,6 +103,31 @@ START_TEST(appends_all_or_none)
 	ck_assert_int_eq(buf_append_all(&b, parts, 2), 0);
 	ck_assert(slice_eq(buf_slice(&b), SLICE("abcdeab")));
 	buf_done(&b);
+}
+END_TEST
+
+/* Where there is room, where there is none yet, and past the maximum: three ways. */
+START_TEST(appends_at_every_room)
+{
+	static const struct slice text = SLICE("0123456789");
+
+	for (size_t cap = 1; cap <= text.n; cap++)
+		for (size_t max = cap; max <= text.n + 2; max++)
+			for (size_t n = 0; n <= text.n; n++) {
+				struct buf b = BUF_INIT(max);
+				bool fits = n + 1 <= max;
+				char *before;
+
+				ck_assert_int_eq(buf_reserve_exact(&b, cap), 0);
+				ck_assert_int_eq(buf_append(&b, SLICE("x")), 0);
+				before = b.p;
+				ck_assert_int_eq(buf_append(&b, (struct slice){text.p, n}),
+						 fits ? 0 : -EMSGSIZE);
+				ck_assert_uint_eq(b.n, fits ? 1 + n : 1);
+				ck_assert_mem_eq(b.p + 1, text.p, b.n - 1);
+				ck_assert(b.p == before || (fits && n + 1 > cap));
+				buf_done(&b);
+			}
 }
 END_TEST
 
@@ -174,6 +201,7 @@ int main(void)
 	tcase_add_test(tc, reserves);
 	tcase_add_test(tc, reserves_exactly);
 	tcase_add_test(tc, appends_all_or_none);
+	tcase_add_test(tc, appends_at_every_room);
 	tcase_add_test(tc, prints);
 	tcase_add_test(tc, consumes);
 	tcase_add_test_raise_signal(tc, consumes_no_more_than_it_holds, SIGABRT);

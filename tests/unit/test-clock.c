@@ -2,6 +2,7 @@
 #include "clock.h"
 
 #include <check.h>
+#include <time.h>
 
 START_TEST(formats)
 {
@@ -26,6 +27,78 @@ START_TEST(formats)
 		ck_assert(clock_parse_http_date(slice_from(http), &back));
 		ck_assert_int_eq(back, rows[i].wall * USEC_PER_SEC);
 	}
+}
+END_TEST
+
+/* Beside the C library's calendar, every day of the years in which this may run, then further
+ * apart to the last year that can be written. */
+START_TEST(every_day)
+{
+	const usec_t day = 86400, until = 253402300799;
+
+	for (usec_t at = 0; at <= until;
+	     at += at < 200 * 365 * day ? day + 1 : 53 * day + 3599) {
+		char http[CLOCK_HTTP_DATE_SIZE], rfc3339[40];
+		time_t t = (time_t)at;
+		usec_t back = -1;
+		struct tm tm;
+
+		clock_format_http_date(at * USEC_PER_SEC, http);
+		ck_assert(clock_parse_http_date(slice_from(http), &back));
+		ck_assert_int_eq(back, at * USEC_PER_SEC);
+		ck_assert_ptr_nonnull(gmtime_r(&t, &tm));
+		strftime(rfc3339, sizeof(rfc3339), "%Y-%m-%dT%H:%M:%SZ", &tm);
+		back = -1;
+		ck_assert(clock_parse_rfc3339(slice_from(rfc3339), &back));
+		ck_assert_int_eq(back, at * USEC_PER_SEC);
+	}
+}
+END_TEST
+
+/* A date with another weekday is none, on whatever day. */
+START_TEST(every_weekday)
+{
+	static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+
+	for (usec_t at = 0; at < 800; at++) {
+		char http[CLOCK_HTTP_DATE_SIZE];
+		unsigned right = 0;
+
+		clock_format_http_date((951782400 + at * 86400) * USEC_PER_SEC, http);
+		for (size_t i = 0; i < ELEMENTSOF(days); i++) {
+			memcpy(http, days[i], 3);
+			right += clock_parse_http_date(slice_from(http), &(usec_t){0});
+		}
+		ck_assert_uint_eq(right, 1);
+	}
+}
+END_TEST
+
+/* Every byte in every place of a date: what is taken is what would be written. */
+START_TEST(every_byte)
+{
+	static const char date[] = "Tue, 29 Feb 2000 12:34:56 GMT";
+	unsigned taken = 0;
+
+	for (size_t i = 0; i < sizeof(date) - 1; i++)
+		for (int c = 0; c < 256; c++) {
+			char other[sizeof(date)], again[CLOCK_HTTP_DATE_SIZE];
+			usec_t wall = 77;
+
+			memcpy(other, date, sizeof(date));
+			other[i] = (char)c;
+			if (clock_parse_http_date((struct slice){other, sizeof(date) - 1},
+						  &wall)) {
+				clock_format_http_date(wall, again);
+				ck_assert_mem_eq(again, other, sizeof(date));
+				taken++;
+			} else {
+				ck_assert_int_eq(wall, 77);
+			}
+		}
+	/* As it is, 29 times; the 22nd, a Tuesday too; five years like this one, since the
+	 * calendar repeats after 400; hours, minutes, seconds. */
+	ck_assert_uint_eq(taken, 29 + 1 + 5 + (2 + 9) + (5 + 9) + (5 + 9));
 }
 END_TEST
 
@@ -57,6 +130,8 @@ START_TEST(http_dates_refused)
 		"Sun, 01 Mar 2026 24:00:00 GMT",
 		"Sun, 01 Mar 2026 00:60:00 GMT",
 		"Sun, 01 Mar 2026 00:00:61 GMT",
+		"Sat, 31 Dec 2016 23:59:60 GMT", /* a leap second, by neither day's name */
+		"Sun, 31 Dec 2016 23:59:60 GMT",
 		"Sunday, 06-Nov-94 08:49:37 GMT", /* the two obsolete forms */
 		"Sun Nov  6 08:49:37 1994",
 		"Sun Nov  6 08:49:37 1994     ",
@@ -164,6 +239,9 @@ int main(void)
 
 	suite_add_tcase(s, tc);
 	tcase_add_test(tc, formats);
+	tcase_add_test(tc, every_day);
+	tcase_add_test(tc, every_weekday);
+	tcase_add_test(tc, every_byte);
 	tcase_add_test(tc, http_dates_refused);
 	tcase_add_test(tc, rfc3339_accepted);
 	tcase_add_test(tc, rfc3339_refused);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "http_line.h"
 
+#include "page_end.h"
+
 #include <check.h>
 
 static bool tchar(int c)
@@ -41,6 +43,55 @@ START_TEST(every_byte_in_a_name)
 		ck_assert_msg(!fault == tchar(c), "%d", c);
 		ck_assert(slice_eq_str(f.value, fault ? "untouched" : "v"));
 	}
+}
+END_TEST
+
+/* The end of a run of text is found by blocks: of lines that end where memory ends. */
+START_TEST(every_byte_at_every_place_of_a_line)
+{
+	for (size_t n = 1; n <= 100; n++)
+		for (size_t at = 0; at < n; at++)
+			for (int c = 0; c < 256; c++) {
+				struct slice s = page_end_text(n, at, (char)c);
+				bool text = c == '\t' || (c >= 0x20 && c < 0x7f);
+				bool blank = at == 0 && (c == '\t' || c == ' ');
+				bool more = !blank && (text || (c == '\r' && at == n - 1));
+				size_t scanned = 0, want = blank ? 0 : text ? n : at;
+				const char *fault = NULL;
+
+				if (http_line_scan(s, 0, &scanned, &fault) !=
+					    (more ? LINE_NEED_MORE : LINE_BAD) ||
+				    scanned != want || (!fault && !more))
+					ck_abort_msg("byte %d at %zu of %zu", c, at, n);
+			}
+}
+END_TEST
+
+/* The name too. */
+START_TEST(every_byte_at_every_place_of_a_name)
+{
+	for (size_t n = 1; n <= 100; n++)
+		for (size_t at = 0; at < n; at++)
+			for (int c = 0; c < 256; c++) {
+				struct slice s = page_end_text(n, at, (char)c);
+				struct http_field f;
+				const char *fault = http_field_split(s, &f);
+				const char *want = NULL;
+
+				if (tchar(c))
+					want = "field line without a colon";
+				else if (c == ' ' || c == '\t')
+					want = "blank in a field name";
+				else if (c != ':')
+					want = "bad byte in a field name";
+				else if (at == 0)
+					want = "empty field name";
+				if (want ? !fault || strcmp(fault, want) != 0
+					 : fault || f.name.p != s.p || f.name.n != at ||
+						    f.value.n != n - at - 1)
+					ck_abort_msg("byte %d at %zu of %zu: %s", c, at, n,
+						     fault);
+			}
 }
 END_TEST
 
@@ -138,6 +189,8 @@ int main(void)
 	suite_add_tcase(s, tc);
 	tcase_add_test(tc, every_byte_in_a_line);
 	tcase_add_test(tc, every_byte_in_a_name);
+	tcase_add_test(tc, every_byte_at_every_place_of_a_line);
+	tcase_add_test(tc, every_byte_at_every_place_of_a_name);
 	tcase_add_test(tc, lines_in_pieces);
 	tcase_add_test(tc, fields);
 	tcase_add_test(tc, lists);

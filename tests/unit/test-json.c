@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "json.h"
 
+#include "page_end.h"
+
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
@@ -777,6 +779,63 @@ START_TEST(every_mutation_is_refused_or_stable)
 }
 END_TEST
 
+/* Where a run of plain bytes ends is found by blocks; this is byte after byte. */
+static int canonical_by_bytes(struct slice s, char *out)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+		const char *short_form = c ? strchr("\bb\ff\nn\rr\tt\"\"\\\\", c) : NULL;
+
+		if (c >= 0x80)
+			return -EINVAL;
+		if (c < 0x20 && !short_form)
+			n += snprintf(out + n, 7, "\\u%04x", c);
+		else if (c < 0x20 || c == '"' || c == '\\')
+			n += snprintf(out + n, 3, "\\%c", short_form[1]);
+		else
+			out[n++] = (char)c;
+	}
+	return n;
+}
+
+/* Whether json_read() takes what stands between two quotes, and how it leaves it. */
+static void read_it(struct slice content, int want_n, const char *want)
+{
+	char text[200] = "\"";
+	size_t n = content.n + 2, got_n = 0;
+	char *p;
+
+	memcpy(text + 1, content.p, content.n);
+	text[n - 1] = '"';
+	p = page_end_copy((struct slice){text, n});
+	if (json_read(p, n, &doc, &got_n, &error) == JSON_OK &&
+	    (got_n != n || want_n != (int)content.n || memcmp(p + 1, want, content.n) != 0))
+		ck_abort_msg("%zu bytes are read as another text", content.n);
+	if (want_n == (int)content.n && got_n != n)
+		ck_abort_msg("%zu bytes are refused: %s", content.n, error.text);
+}
+
+/* Of text that ends where memory ends. */
+START_TEST(every_byte_at_every_place_of_every_length)
+{
+	for (size_t n = 0; n <= 100; n++)
+		for (size_t at = 0; at < MAX(n, (size_t)1); at++)
+			for (int c = 0; c < 256; c++) {
+				struct slice s = page_end_text(n, at, (char)c);
+				char got[200], want[200];
+				int want_n = canonical_by_bytes(s, want);
+				int got_n = json_canonical(s, got, sizeof(got));
+
+				if (got_n != want_n ||
+				    (got_n > 0 && memcmp(got, want, (size_t)got_n) != 0))
+					ck_abort_msg("byte %d at %zu of %zu", c, at, n);
+				read_it(s, want_n, want);
+			}
+}
+END_TEST
+
 int main(void)
 {
 	TCase *texts = tcase_create("texts"), *limits = tcase_create("limits");
@@ -802,6 +861,7 @@ int main(void)
 	tcase_add_test(nodes, member_of_an_inner_object);
 	tcase_add_loop_test(rest, canonical, 0, ELEMENTSOF(strings));
 	tcase_add_test(rest, canonical_is_what_the_reader_writes);
+	tcase_add_test(rest, every_byte_at_every_place_of_every_length);
 	tcase_add_loop_test(rest, canonical_of_no_utf8, 0, ELEMENTSOF(not_utf8));
 	tcase_add_loop_test(rest, every_truncation_is_refused, 0, ELEMENTSOF(whole));
 	tcase_add_loop_test(rest, every_mutation_is_refused_or_stable, 0, ELEMENTSOF(whole));

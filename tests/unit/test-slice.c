@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "slice.h"
 
+#include "page_end.h"
+
 #include <check.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 START_TEST(equality)
@@ -26,6 +29,10 @@ START_TEST(equality)
 		{SLICE("a\0b"), SLICE("a\0c"), false, false}, /* a NUL ends nothing */
 		{SLICE("a\0b"), SLICE("A\0B"), false, true},
 		{SLICE("\xc4"), SLICE("\xe4"), false, false}, /* letters of Latin-1 */
+		/* no byte counts for its neighbours */
+		{SLICE("\xff@\xff@\xff@\xff@"), SLICE("\xff`\xff`\xff`\xff`"), false, false},
+		{SLICE("@\xff@\xff@\xff@\xff"), SLICE("`\xff`\xff`\xff`\xff"), false, false},
+		{SLICE("\xffZ\xffZ\xffZ\xffZ"), SLICE("\xffz\xffz\xffz\xffz"), false, true},
 	};
 
 	for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -36,6 +43,37 @@ START_TEST(equality)
 	ck_assert(slice_eq_str(SLICE("ab"), "ab"));
 	ck_assert(!slice_eq_str(SLICE("a\0"), "a"));
 	ck_assert_uint_eq(slice_from(NULL).n, 0);
+}
+END_TEST
+
+static int lower(int c)
+{
+	return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
+}
+
+/* It is compared by eights, the last of which may overlap the one before. */
+START_TEST(every_two_bytes_at_every_place)
+{
+	char other[24];
+
+	for (size_t n = 1; n <= sizeof(other); n++)
+		for (size_t at = 0; at < n; at++)
+			for (int c = 0; c < 256; c++) {
+				struct slice a = page_end_text(n, at, (char)c);
+
+				memset(other, 'A', n);
+				for (int d = 0; d < 256; d++) {
+					bool want = lower(c) == lower(d);
+
+					other[at] = (char)d;
+					if (slice_eq_nocase(a, (struct slice){other, n}) !=
+						    want ||
+					    slice_eq_nocase((struct slice){other, n}, a) !=
+						    want)
+						ck_abort_msg("bytes %d and %d at %zu of %zu", c,
+							     d, at, n);
+				}
+			}
 }
 END_TEST
 
@@ -118,6 +156,21 @@ START_TEST(numbers_refused)
 }
 END_TEST
 
+START_TEST(numbers_around_every_maximum)
+{
+	for (unsigned long long max = 0; max < 1100; max++)
+		for (unsigned long long n = 0; n < 1200; n++) {
+			unsigned long long v = 4711;
+			char text[8];
+
+			snprintf(text, sizeof(text), "%llu", n);
+			if (slice_to_u64(slice_from(text), max, &v) != (n <= max) ||
+			    v != (n <= max ? n : 4711))
+				ck_abort_msg("%llu with a maximum of %llu", n, max);
+		}
+}
+END_TEST
+
 START_TEST(numbers_written)
 {
 	static const struct {
@@ -194,6 +247,27 @@ START_TEST(escapes_at_every_size)
 }
 END_TEST
 
+/* Text that can stay as it is is told by blocks. */
+START_TEST(escapes_of_every_byte_at_every_place)
+{
+	for (size_t n = 1; n <= 100; n++)
+		for (size_t at = 0; at < n; at++)
+			for (int c = 0; c < 256; c++) {
+				bool plain = c >= 0x20 && c < 0x7f && c != '\\';
+				char got[200], want[200], one[8];
+
+				snprintf(one, sizeof(one), plain ? "%c" : "\\x%02x", c);
+				memset(want, 'a', sizeof(want));
+				memcpy(want + at, one, strlen(one));
+				want[n - 1 + strlen(one)] = '\0';
+				slice_escape(page_end_text(n, at, (char)c), got, sizeof(got));
+				if (strcmp(got, want) != 0)
+					ck_abort_msg("byte %d at %zu of %zu: %s", c, at, n,
+						     got);
+			}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("slice");
@@ -202,12 +276,15 @@ int main(void)
 
 	suite_add_tcase(s, tc);
 	tcase_add_test(tc, equality);
+	tcase_add_test(tc, every_two_bytes_at_every_place);
 	tcase_add_test(tc, prefixes);
 	tcase_add_test(tc, numbers_accepted);
 	tcase_add_test(tc, numbers_refused);
+	tcase_add_test(tc, numbers_around_every_maximum);
 	tcase_add_test(tc, numbers_written);
 	tcase_add_test(tc, escapes);
 	tcase_add_test(tc, escapes_at_every_size);
+	tcase_add_test(tc, escapes_of_every_byte_at_every_place);
 	srunner_run_all(runner, CK_ENV);
 	int failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
