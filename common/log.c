@@ -2,7 +2,6 @@
 #include "log.h"
 
 #include "macro.h"
-#include "slice.h"
 
 #include <assert.h>
 #include <endian.h>
@@ -171,14 +170,20 @@ static void put_journal_field(struct entry *e, const char *field)
 	put(e, "\n", 1);
 }
 
+/* What every entry begins with. */
+static void put_journal_head(struct entry *e, int priority)
+{
+	char head[] = "PRIORITY=0\n"
+		      "SYSLOG_IDENTIFIER=kms-vsock-proxyd\n";
+
+	head[strlen("PRIORITY=")] = (char)('0' + priority);
+	put(e, head, sizeof(head) - 1);
+}
+
 static void put_journal(struct entry *e, int priority, const char *const *fields,
 			size_t n_fields)
 {
-	char text[] = "PRIORITY=0";
-
-	text[sizeof(text) - 2] = (char)('0' + priority);
-	put_journal_field(e, text);
-	put_journal_field(e, "SYSLOG_IDENTIFIER=kms-vsock-proxyd");
+	put_journal_head(e, priority);
 	for (size_t i = 0; i < n_fields; i++)
 		put_journal_field(e, fields[i]);
 }
@@ -376,6 +381,28 @@ int log_batch_add(struct log_batch *b, int priority, const char *const *fields, 
 	if (r == 0)
 		batch_take(b, entry);
 	return r;
+}
+
+int log_batch_add_text(struct log_batch *b, int priority, struct slice text,
+		       const char *const *fields, size_t n_fields)
+{
+	struct entry e = {.p = batch_room(b)};
+	char *own;
+
+	assert(text.n > 0 && fields[0] == text.p && text.p[text.n - 1] == '\0');
+	/* A newline would end its field too early: then each needs to be looked at. */
+	if (!log_to_journal() || memchr(text.p, '\n', text.n))
+		return log_batch_add(b, priority, fields, n_fields);
+	put_journal_head(&e, priority);
+	own = e.p + e.n;
+	put(&e, text.p, text.n);
+	if (e.cut)
+		return -EMSGSIZE;
+	for (size_t i = 1; i < n_fields; i++)
+		own[fields[i] - text.p - 1] = '\n';
+	own[text.n - 1] = '\n';
+	batch_take(b, (struct slice){e.p, e.n});
+	return 0;
 }
 
 /* What a reader of lines got a part of, it gets the rest of. */

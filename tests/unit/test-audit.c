@@ -71,6 +71,26 @@ START_TEST(a_record_reaches_the_journal)
 }
 END_TEST
 
+/* Fields are escaped where they are made; should one not be, it is no other field's. */
+START_TEST(a_newline_makes_no_new_field)
+{
+	struct audit_record r;
+	struct fake_entry e;
+
+	fake_journal_appear(&journal);
+	audit_record_init(&r, EVENT_REFUSED);
+	snprintf(r.detail, sizeof(r.detail), "x\nVERDICT=allow\nKMS_STATUS=200");
+	snprintf(r.rule, sizeof(r.rule), "\nRULE=other");
+	audit_submit(audit, &r);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_str_eq(fake_entry_get(&e, "VERDICT"), "refuse");
+	ck_assert_ptr_null(fake_entry_get(&e, "KMS_STATUS"));
+	ck_assert_str_eq(fake_entry_get(&e, "RULE"), "\nRULE=other");
+	ck_assert_str_eq(fake_entry_get(&e, "MESSAGE"),
+			 "unknown peer: request refused: x\nVERDICT=allow\nKMS_STATUS=200");
+}
+END_TEST
+
 /* One record at a time, so that the writer sleeps in between. Were a wake-up lost, each would
  * wait for the writer's next look, a second later. */
 START_TEST(a_sleeping_writer_is_woken)
@@ -319,6 +339,7 @@ int main(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, a_record_reaches_the_journal);
+	tcase_add_test(tcase, a_newline_makes_no_new_field);
 	tcase_add_test(tcase, a_sleeping_writer_is_woken);
 	tcase_add_test(tcase, a_journal_that_comes_late_loses_nothing);
 	tcase_add_test(tcase, a_journal_started_anew_loses_nothing);

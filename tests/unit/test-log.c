@@ -268,6 +268,98 @@ START_TEST(a_batch_leaves_out_what_is_too_large_or_dropped)
 }
 END_TEST
 
+/* Fields one behind the other in a text. */
+static const struct {
+	const char *text;
+	size_t n;
+	const char *line;
+} texts[] = {
+#define TEXT(text, line)                                                                       \
+	{                                                                                      \
+		text, sizeof(text), line                                                       \
+	}
+	TEXT("MESSAGE=x", "info: x\n"),
+	TEXT("MESSAGE=x\0A=1\0B=two words\0C=", "info: x A=1 B=\"two words\" C=\"\"\n"),
+	TEXT("A=1\0MESSAGE=x\0MESSAGE_ID=00", "info: x A=1\n"),
+	TEXT("MESSAGE=x\0A=1\nVERDICT=allow\0B=2", "info: x A=1\\x0aVERDICT=allow B=2\n"),
+	TEXT("MESSAGE=x\nPRIORITY=0\0B=2", "info: x\\x0aPRIORITY=0 B=2\n"),
+	TEXT("MESSAGE=x\0A=\n\0B=\n", "info: x A=\\x0a B=\\x0a\n"),
+#undef TEXT
+};
+
+static size_t split(const char *text, size_t n, const char **fields)
+{
+	size_t n_fields = 0;
+
+	for (const char *p = text; p < text + n; p += strlen(p) + 1)
+		fields[n_fields++] = p;
+	return n_fields;
+}
+
+/* Both ways to add them say the same, whatever is in them. */
+START_TEST(fields_in_a_text_are_fields)
+{
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+	struct slice text = {texts[_i].text, texts[_i].n};
+	const char *fields[8];
+	size_t n = split(text.p, text.n, fields);
+	struct fake_entry e[2];
+
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	use_journal();
+	ck_assert_int_eq(log_batch_add(batch, LOG_INFO, fields, n), 0);
+	ck_assert_int_eq(log_batch_add_text(batch, LOG_INFO, text, fields, n), 0);
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	for (size_t i = 0; i < ELEMENTSOF(e); i++) {
+		ck_assert(fake_journal_next(&journal, &e[i], SOON));
+		ck_assert_uint_eq(e[i].n, n + 2);
+	}
+	for (size_t i = 0; i < e[0].n; i++) {
+		ck_assert_str_eq(e[0].fields[i].name, e[1].fields[i].name);
+		ck_assert_str_eq(e[0].fields[i].value, e[1].fields[i].value);
+	}
+	ck_assert_str_eq(fake_entry_get(&e[1], "PRIORITY"), "6");
+	ck_assert_ptr_null(fake_entry_get(&e[1], "VERDICT"));
+
+	use_pipe();
+	ck_assert_int_eq(log_open_journal(NULL), 0);
+	ck_assert_int_eq(log_batch_add_text(batch, LOG_INFO, text, fields, n), 0);
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	ck_assert_str_eq(read_pipe(), texts[_i].line);
+}
+END_TEST
+
+/* The longest, and one byte more; behind another, so that it doesn't begin the batch. */
+START_TEST(a_text_too_large_is_refused)
+{
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+	static char message[PIPE_BUF + 1] = "MESSAGE=";
+	size_t n = PIPE_BUF - strlen("PRIORITY=6\nSYSLOG_IDENTIFIER=kms-vsock-proxyd\n");
+	const char *const fields[] = {message};
+	struct fake_entry e;
+
+	use_journal();
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	memset(message + 8, 'x', n - 8 - 1);
+	ck_assert_int_eq(add_number(batch, 1), 0);
+	ck_assert_int_eq(
+		log_batch_add_text(batch, LOG_INFO, (struct slice){message, n}, fields, 1), 0);
+	message[n - 1] = 'x';
+	ck_assert_int_eq(
+		log_batch_add_text(batch, LOG_INFO, (struct slice){message, n + 1}, fields, 1),
+		-EMSGSIZE);
+	ck_assert_int_eq(add_number(batch, 2), 0);
+	ck_assert_uint_eq(log_batch_waiting(batch), 3);
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_uint_eq(strlen(fake_entry_get(&e, "MESSAGE")), n - 8 - 1);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_str_eq(fake_entry_get(&e, "MESSAGE"), "2");
+	ck_assert(!fake_journal_next(&journal, &e, 0));
+}
+END_TEST
+
 START_TEST(a_batch_is_lines_of_text_too)
 {
 	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
@@ -573,6 +665,8 @@ int main(void)
 	tcase_add_test(tcase, an_entry_too_large_is_refused);
 	tcase_add_test(tcase, a_batch_goes_out_in_order);
 	tcase_add_test(tcase, a_batch_leaves_out_what_is_too_large_or_dropped);
+	tcase_add_loop_test(tcase, fields_in_a_text_are_fields, 0, ELEMENTSOF(texts));
+	tcase_add_test(tcase, a_text_too_large_is_refused);
 	tcase_add_test(tcase, a_batch_is_lines_of_text_too);
 	tcase_add_loop_test(tcase, lines_go_out_together, 0, ELEMENTSOF(writes));
 	tcase_add_test(tcase, a_full_pipe_takes_the_rest_of_a_batch_later);
