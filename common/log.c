@@ -253,7 +253,8 @@ static void put_text_field(struct entry *e, const char *field)
 
 static bool is_field(const char *field, const char *name)
 {
-	return strncmp(field, name, strlen(name)) == 0;
+	/* The first byte alone tells most apart, without a call. */
+	return *field == *name && strncmp(field, name, strlen(name)) == 0;
 }
 
 /* Writes as many lines as a pipe takes whole, and returns the bytes that were written: a file
