@@ -63,22 +63,29 @@ static struct {
 	_Atomic uint64_t lost;
 } target = {.journal = -1};
 
-/* One entry as it goes out. A line of PIPE_BUF bytes reaches a pipe whole or not at all. */
+/* A line of so many bytes reaches a pipe whole or not at all. */
+#define ENTRY_MAX PIPE_BUF
+
+/* One entry while it is made: in p[ENTRY_MAX], somebody else's. */
 struct entry {
-	char p[PIPE_BUF];
+	char *p;
 	size_t n;
 	bool cut;
 };
 
+/* The entries stand one behind the other in `text`, so that lines go out together, and what is
+ * written over and over is as small as it can be: it stays in the processor's cache. */
 struct log_batch {
 	size_t n, written;
-	struct entry entries[LOG_BATCH];
+	struct slice entries[LOG_BATCH]; /* of the first not written: what is left of it */
+	size_t used;
+	char text[LOG_BATCH * ENTRY_MAX];
 };
 
 static void put(struct entry *e, const void *p, size_t n)
 {
-	if (n > sizeof(e->p) - e->n) {
-		n = sizeof(e->p) - e->n;
+	if (n > ENTRY_MAX - e->n) {
+		n = ENTRY_MAX - e->n;
 		e->cut = true;
 	}
 	memcpy(e->p + e->n, p, n);
@@ -163,27 +170,35 @@ static void put_journal_field(struct entry *e, const char *field)
 	put(e, "\n", 1);
 }
 
+/* What every entry begins with. */
+static void put_journal_head(struct entry *e, int priority)
+{
+	char head[] = "PRIORITY=0\n"
+		      "SYSLOG_IDENTIFIER=kms-vsock-proxyd\n";
+
+	head[strlen("PRIORITY=")] = (char)('0' + priority);
+	put(e, head, sizeof(head) - 1);
+}
+
 static void put_journal(struct entry *e, int priority, const char *const *fields,
 			size_t n_fields)
 {
-	char text[] = "PRIORITY=0";
-
-	text[sizeof(text) - 2] = (char)('0' + priority);
-	put_journal_field(e, text);
-	put_journal_field(e, "SYSLOG_IDENTIFIER=kms-vsock-proxyd");
+	put_journal_head(e, priority);
 	for (size_t i = 0; i < n_fields; i++)
 		put_journal_field(e, fields[i]);
 }
 
-/* Returns how many of the entries, at least one, were written; at most LOG_BATCH. */
-static int write_journal(struct entry *entries, size_t n)
+/* Writes as many of the entries, LOG_BATCH or fewer, as the journal takes now: the bytes of
+ * those, never a part of one. */
+static ssize_t write_journal(const struct slice *entries, size_t n)
 {
 	struct mmsghdr messages[LOG_BATCH] = {0};
 	struct iovec bytes[LOG_BATCH];
+	ssize_t sum = 0;
 	int written;
 
 	for (size_t i = 0; i < n; i++) {
-		bytes[i] = (struct iovec){entries[i].p, entries[i].n};
+		bytes[i] = (struct iovec){(char *)entries[i].p, entries[i].n};
 		messages[i].msg_hdr.msg_iov = &bytes[i];
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
@@ -196,7 +211,11 @@ static int write_journal(struct entry *entries, size_t n)
 		written = sendmmsg(target.journal, messages, (unsigned)n,
 				   MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
-	return written < 0 ? -errno : written;
+	if (written < 0)
+		return -errno;
+	for (size_t i = 0; i < MIN((size_t)written, n); i++)
+		sum += (ssize_t)entries[i].n;
+	return sum;
 }
 
 /* Values from a wire were escaped when they were copied; what is escaped here is what a
@@ -205,12 +224,15 @@ static void put_text(struct entry *e, const char *s, char also)
 {
 	char hex[5];
 
-	for (; *s; s++) {
-		if (*s >= 0x20 && *s < 0x7f && *s != also) {
-			put(e, s, 1);
-			continue;
-		}
-		snprintf(hex, sizeof(hex), "\\x%02x", (unsigned char)*s);
+	for (;;) {
+		const char *start = s;
+
+		while (*s >= 0x20 && *s < 0x7f && *s != also)
+			s++;
+		put(e, start, (size_t)(s - start));
+		if (*s == '\0')
+			return;
+		snprintf(hex, sizeof(hex), "\\x%02x", (unsigned char)*s++);
 		put_string(e, hex);
 	}
 }
@@ -231,12 +253,16 @@ static void put_text_field(struct entry *e, const char *field)
 
 static bool is_field(const char *field, const char *name)
 {
-	return strncmp(field, name, strlen(name)) == 0;
+	/* The first byte alone tells most apart, without a call. */
+	return *field == *name && strncmp(field, name, strlen(name)) == 0;
 }
 
-static int write_stderr(const struct entry *e)
+/* Writes as many lines as a pipe takes whole, and returns the bytes that were written: a file
+ * or a socket may take a part. */
+static ssize_t write_stderr(const struct slice *lines, size_t n_lines)
 {
 	struct pollfd poller = {.fd = STDERR_FILENO, .events = POLLOUT};
+	size_t size = 0;
 	ssize_t n;
 
 	/* A pipe is writable while PIPE_BUF bytes fit, so the write below doesn't block (unless
@@ -246,10 +272,12 @@ static int write_stderr(const struct entry *e)
 		return n < 0 ? -errno : -EAGAIN;
 	if (poller.revents & (POLLERR | POLLHUP | POLLNVAL))
 		return -EPIPE;
-	n = write(STDERR_FILENO, e->p, e->n);
+	for (size_t i = 0; i < n_lines && lines[i].n <= PIPE_BUF - size; i++)
+		size += lines[i].n;
+	n = write(STDERR_FILENO, lines[0].p, size);
 	if (n < 0)
 		return -errno;
-	return (size_t)n == e->n ? 0 : -EIO;
+	return n > 0 ? n : -EIO; /* never says "nothing", so that a loop ends */
 }
 
 /* `level: sentence NAME=value ...`, without the id: it is of no use to a reader. */
@@ -268,42 +296,46 @@ static void put_line(struct entry *e, int priority, const char *const *fields, s
 			put_text_field(e, fields[i]);
 	put(e, "\n", 1);
 	if (e->cut)
-		memcpy(e->p + sizeof(e->p) - 4, "...\n", 4);
+		memcpy(e->p + ENTRY_MAX - 4, "...\n", 4);
 }
 
-/* -EMSGSIZE: the journal would get a part of it. */
-static int entry_make(struct entry *e, int priority, const char *const *fields, size_t n_fields)
+/* Makes the entry in p[ENTRY_MAX]. -EMSGSIZE: the journal would get a part of it. */
+static int entry_make(char *p, int priority, const char *const *fields, size_t n_fields,
+		      struct slice *ret_entry)
 {
+	struct entry e = {.p = p};
+
 	assert(priority >= LOG_EMERG && priority <= LOG_DEBUG);
-	e->n = 0;
-	e->cut = false;
 	if (log_to_journal()) {
-		put_journal(e, priority, fields, n_fields);
-		return e->cut ? -EMSGSIZE : 0;
+		put_journal(&e, priority, fields, n_fields);
+		if (e.cut)
+			return -EMSGSIZE;
+	} else {
+		put_line(&e, priority, fields, n_fields);
 	}
-	put_line(e, priority, fields, n_fields);
+	*ret_entry = (struct slice){e.p, e.n};
 	return 0;
 }
 
-/* Returns how many of the entries were written: not none. */
-static int entries_write(struct entry *entries, size_t n)
+/* Entries that stand one behind the other. Returns how many bytes of them were written. */
+static ssize_t entries_write(const struct slice *entries, size_t n)
 {
-	int r;
-
-	if (log_to_journal())
-		return write_journal(entries, n);
-	r = write_stderr(entries);
-	return r < 0 ? r : 1;
+	return log_to_journal() ? write_journal(entries, n) : write_stderr(entries, n);
 }
 
 int log_write(int priority, const char *const *fields, size_t n_fields)
 {
-	struct entry e;
-	int r = entry_make(&e, priority, fields, n_fields);
+	_uninitialized_ char p[ENTRY_MAX];
+	struct slice entry;
+	int r = entry_make(p, priority, fields, n_fields, &entry);
+	ssize_t n;
 
-	if (r >= 0)
-		r = entries_write(&e, 1);
-	return MIN(r, 0);
+	if (r < 0)
+		return r;
+	n = entries_write(&entry, 1);
+	if (n < 0)
+		return (int)n;
+	return (size_t)n == entry.n ? 0 : -EIO;
 }
 
 int log_batch_new(struct log_batch **ret_batch)
@@ -327,27 +359,72 @@ size_t log_batch_waiting(const struct log_batch *b)
 	return b->n - b->written;
 }
 
+/* Where the next entry is made. */
+static char *batch_room(struct log_batch *b)
+{
+	if (b->written == b->n)
+		b->n = b->written = b->used = 0;
+	assert(b->n < LOG_BATCH); /* each has used ENTRY_MAX bytes or fewer */
+	return b->text + b->used;
+}
+
+static void batch_take(struct log_batch *b, struct slice entry)
+{
+	b->entries[b->n++] = entry;
+	b->used += entry.n;
+}
+
 int log_batch_add(struct log_batch *b, int priority, const char *const *fields, size_t n_fields)
 {
-	int r;
+	struct slice entry;
+	int r = entry_make(batch_room(b), priority, fields, n_fields, &entry);
 
-	if (b->written == b->n)
-		b->n = b->written = 0;
-	assert(b->n < LOG_BATCH);
-	r = entry_make(&b->entries[b->n], priority, fields, n_fields);
-	if (r >= 0)
-		b->n++;
+	if (r == 0)
+		batch_take(b, entry);
 	return r;
+}
+
+int log_batch_add_text(struct log_batch *b, int priority, struct slice text,
+		       const char *const *fields, size_t n_fields)
+{
+	struct entry e = {.p = batch_room(b)};
+	char *own;
+
+	assert(text.n > 0 && fields[0] == text.p && text.p[text.n - 1] == '\0');
+	/* A newline would end its field too early: then each needs to be looked at. */
+	if (!log_to_journal() || memchr(text.p, '\n', text.n))
+		return log_batch_add(b, priority, fields, n_fields);
+	put_journal_head(&e, priority);
+	own = e.p + e.n;
+	put(&e, text.p, text.n);
+	if (e.cut)
+		return -EMSGSIZE;
+	for (size_t i = 1; i < n_fields; i++)
+		own[fields[i] - text.p - 1] = '\n';
+	own[text.n - 1] = '\n';
+	batch_take(b, (struct slice){e.p, e.n});
+	return 0;
+}
+
+/* What a reader of lines got a part of, it gets the rest of. */
+static void batch_written(struct log_batch *b, size_t n)
+{
+	for (; n > 0 && n >= b->entries[b->written].n; b->written++)
+		n -= b->entries[b->written].n;
+	if (n > 0) {
+		b->entries[b->written].p += n;
+		b->entries[b->written].n -= n;
+	}
 }
 
 int log_batch_write(struct log_batch *b)
 {
 	while (b->written < b->n) {
-		int r = entries_write(b->entries + b->written, b->n - b->written);
+		ssize_t n = entries_write(b->entries + b->written, b->n - b->written);
 
-		if (r < 0)
-			return r;
-		b->written += (size_t)r;
+		if (n < 0)
+			return (int)n;
+		batch_written(b, (size_t)n);
 	}
 	return 0;
 }

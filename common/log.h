@@ -6,6 +6,7 @@
  * on stderr. May be called from any thread. */
 
 #include "macro.h"
+#include "slice.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -92,6 +93,11 @@ size_t log_batch_waiting(const struct log_batch *batch);
  * -EMSGSIZE: too large, it was not added. */
 _must_check_ int log_batch_add(struct log_batch *batch, int priority, const char *const *fields,
 			       size_t n_fields);
+
+/* The same for fields that stand one behind the other in `text`, each with its NUL: what they
+ * are in an audit record, and soonest copied. */
+_must_check_ int log_batch_add_text(struct log_batch *batch, int priority, struct slice text,
+				    const char *const *fields, size_t n_fields);
 
 /* Writes what waits. 0, or the error of log_write() for the first that waits still: those
  * before it were written. Never blocks. */

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define DURATION_SIZE (SLICE_NUMBER_SIZE + sizeof(".0 ms"))
+
 /* All values are clipped by the record's fields, so that they fit. */
 _printf_(2, 3) static void add(struct audit_entry *e, const char *format, ...)
 {
@@ -24,34 +26,52 @@ _printf_(2, 3) static void add(struct audit_entry *e, const char *format, ...)
 
 /* The same from its parts: of a request that passes, printf() would be half of the writer's
  * work. */
-static void add_parts(struct audit_entry *e, const struct slice *parts, size_t n)
+static void begin(struct audit_entry *e)
 {
 	assert(e->n < ELEMENTSOF(e->fields));
 	e->fields[e->n++] = e->text + e->used;
-	for (size_t i = 0; i < n; i++) {
-		assert(parts[i].n < sizeof(e->text) - e->used);
-		if (parts[i].n)
-			memcpy(e->text + e->used, parts[i].p, parts[i].n);
-		e->used += parts[i].n;
-	}
+}
+
+static inline void put(struct audit_entry *e, struct slice part)
+{
+	assert(part.n < sizeof(e->text) - e->used);
+	if (part.n)
+		memcpy(e->text + e->used, part.p, part.n);
+	e->used += part.n;
+}
+
+static void end(struct audit_entry *e)
+{
 	e->text[e->used++] = '\0';
 }
 
+static void add_parts(struct audit_entry *e, const struct slice *parts, size_t n)
+{
+	begin(e);
+	for (size_t i = 0; i < n; i++)
+		put(e, parts[i]);
+	end(e);
+}
+
 /* Fields that are not known are left out. */
-static void add_slice(struct audit_entry *e, const char *name_equals, struct slice value)
+static inline void add_slice(struct audit_entry *e, struct slice name_equals,
+			     struct slice value)
 {
-	const struct slice parts[] = {slice_from(name_equals), value};
-
-	if (value.n)
-		add_parts(e, parts, ELEMENTSOF(parts));
+	if (value.n == 0)
+		return;
+	begin(e);
+	put(e, name_equals);
+	put(e, value);
+	end(e);
 }
 
-static void add_text(struct audit_entry *e, const char *name_equals, const char *value)
+static void add_text(struct audit_entry *e, struct slice name_equals, const char *value)
 {
-	add_slice(e, name_equals, slice_from(value));
+	if (value && *value)
+		add_slice(e, name_equals, slice_from(value));
 }
 
-static void add_number(struct audit_entry *e, const char *name_equals, int64_t value)
+static void add_number(struct audit_entry *e, struct slice name_equals, int64_t value)
 {
 	char room[SLICE_NUMBER_SIZE];
 
@@ -76,18 +96,24 @@ static const char *action_text(const struct audit_record *r)
 	return r->action[0] ? r->action : "request";
 }
 
-static const char *duration_text(const struct audit_record *r, char *out, size_t size)
+/* "4.1 ms", in room[DURATION_SIZE]. */
+static struct slice duration_text(const struct audit_record *r, char *room)
 {
 	bool is_long = r->duration >= USEC_PER_SEC;
 	usec_t tenth = (is_long ? USEC_PER_SEC : USEC_PER_MSEC) / 10;
 	usec_t tenths = r->duration / tenth + (r->duration % tenth >= tenth / 2);
+	const struct slice unit = is_long ? SLICE(".0 s") : SLICE(".0 ms");
+	struct slice number;
+	size_t whole;
 
 	if (r->duration < 0)
-		snprintf(out, size, "unknown time");
-	else
-		snprintf(out, size, "%" PRId64 ".%d %s", tenths / 10, (int)(tenths % 10),
-			 is_long ? "s" : "ms");
-	return out;
+		return SLICE("unknown time");
+	number = slice_from_number((uint64_t)tenths / 10, room);
+	whole = number.n;
+	memmove(room, number.p, whole);
+	memcpy(room + whole, unit.p, unit.n);
+	room[whole + 1] = (char)('0' + tenths % 10);
+	return (struct slice){room, whole + unit.n};
 }
 
 /* " (reason): detail", as much of it as there is. */
@@ -101,7 +127,7 @@ static const char *why_text(const struct audit_record *r, char *out, size_t size
 /* `detail` is the error code with which KMS itself refused. */
 static void say_request(struct audit_entry *e, const struct audit_record *r, const char *peer)
 {
-	char took[32], status[SLICE_NUMBER_SIZE];
+	char took[DURATION_SIZE], status[SLICE_NUMBER_SIZE];
 	const struct slice parts[] = {
 		SLICE("MESSAGE="),
 		slice_from(peer),
@@ -114,7 +140,7 @@ static void say_request(struct audit_entry *e, const struct audit_record *r, con
 		slice_from(r->detail[0] ? " " : ""),
 		slice_from(r->detail),
 		SLICE(" in "),
-		slice_from(duration_text(r, took, sizeof(took))),
+		duration_text(r, took),
 	};
 
 	add_parts(e, parts, ELEMENTSOF(parts));
@@ -177,10 +203,11 @@ static void say_tunnel_refused(struct audit_entry *e, const struct audit_record 
 static void say_tunnel_end(struct audit_entry *e, const struct audit_record *r,
 			   const char *peer)
 {
-	char took[32], why[512];
+	char took[DURATION_SIZE], why[512];
+	struct slice duration = duration_text(r, took);
 
-	add(e, "MESSAGE=%s: tunnel to %s ended after %s%s", peer, r->endpoint,
-	    duration_text(r, took, sizeof(took)), why_text(r, why, sizeof(why)));
+	add(e, "MESSAGE=%s: tunnel to %s ended after %.*s%s", peer, r->endpoint,
+	    (int)duration.n, duration.p, why_text(r, why, sizeof(why)));
 }
 
 typedef void (*say_fn)(struct audit_entry *e, const struct audit_record *r, const char *peer);
@@ -203,34 +230,34 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 	assert(sentences[r->event]);
 	e->used = e->n = 0;
 	sentences[r->event](e, r, peer_text(r, peer, sizeof(peer)));
-	add_text(e, "MESSAGE_ID=", event_info(r->event)->message_id);
-	add_text(e, "ENCLAVE=", r->enclave);
-	add_number(e, "ENCLAVE_CID=", r->has_cid ? (int64_t)r->cid : -1);
-	add_text(e, "REQUEST_ID=", r->request_id);
-	add_text(e, "KMS_ACTION=", r->action);
-	add_text(e, "KMS_KEY=", r->key);
-	add_text(e, "KMS_GRANTEE=", r->grantee);
-	add_text(e, "ENDPOINT=", r->endpoint);
-	add_text(e, "VERDICT=", r->allowed ? "allow" : "refuse");
-	add_text(e, "RULE=", r->rule);
-	add_text(e, "REASON=", r->reason);
-	add_number(e, "HTTP_STATUS=", r->status ?: -1);
+	add_text(e, SLICE("MESSAGE_ID="), event_info(r->event)->message_id);
+	add_text(e, SLICE("ENCLAVE="), r->enclave);
+	add_number(e, SLICE("ENCLAVE_CID="), r->has_cid ? (int64_t)r->cid : -1);
+	add_text(e, SLICE("REQUEST_ID="), r->request_id);
+	add_text(e, SLICE("KMS_ACTION="), r->action);
+	add_text(e, SLICE("KMS_KEY="), r->key);
+	add_text(e, SLICE("KMS_GRANTEE="), r->grantee);
+	add_text(e, SLICE("ENDPOINT="), r->endpoint);
+	add_text(e, SLICE("VERDICT="), r->allowed ? "allow" : "refuse");
+	add_text(e, SLICE("RULE="), r->rule);
+	add_text(e, SLICE("REASON="), r->reason);
+	add_number(e, SLICE("HTTP_STATUS="), r->status ?: -1);
 	if (r->kms_status == KMS_STATUS_UNKNOWN)
-		add_text(e, "KMS_STATUS=", "unknown");
+		add_text(e, SLICE("KMS_STATUS="), "unknown");
 	else
-		add_number(e, "KMS_STATUS=", r->kms_status ?: -1);
-	add_text(e, "AWS_REQUEST_ID=", r->aws_request_id);
-	add_text(e, "RECIPIENT=", r->recipient);
-	add_number(e, "DURATION_USEC=", r->duration);
-	add_number(e, "UPSTREAM_USEC=", r->upstream);
-	add_number(e, "BYTES_IN=", r->bytes_in);
-	add_number(e, "BYTES_OUT=", r->bytes_out);
+		add_number(e, SLICE("KMS_STATUS="), r->kms_status ?: -1);
+	add_text(e, SLICE("AWS_REQUEST_ID="), r->aws_request_id);
+	add_text(e, SLICE("RECIPIENT="), r->recipient);
+	add_number(e, SLICE("DURATION_USEC="), r->duration);
+	add_number(e, SLICE("UPSTREAM_USEC="), r->upstream);
+	add_number(e, SLICE("BYTES_IN="), r->bytes_in);
+	add_number(e, SLICE("BYTES_OUT="), r->bytes_out);
 }
 
 void audit_entry_init_lost(struct audit_entry *e, uint64_t lost)
 {
 	e->used = e->n = 0;
 	add(e, "MESSAGE=%" PRIu64 " records could not be written to the journal", lost);
-	add_text(e, "MESSAGE_ID=", event_info(EVENT_LOST)->message_id);
+	add_text(e, SLICE("MESSAGE_ID="), event_info(EVENT_LOST)->message_id);
 	add(e, "LOST=%" PRIu64, lost);
 }

@@ -271,11 +271,19 @@ static ssize_t io_result(struct connector *c)
 	}
 }
 
+/* SSL_get_error() takes an error that is left of something else for this connection's. Looking
+ * whether one is there is a fraction of clearing what is clear. */
+static void forget_errors(void)
+{
+	if (ERR_peek_error())
+		ERR_clear_error();
+}
+
 ssize_t connector_send(struct connector *c, struct slice bytes)
 {
 	size_t n;
 
-	ERR_clear_error();
+	forget_errors();
 	return SSL_write_ex(c->ssl, bytes.p, bytes.n, &n) ? (ssize_t)n : io_result(c);
 }
 
@@ -283,7 +291,7 @@ ssize_t connector_recv(struct connector *c, char *p, size_t n)
 {
 	size_t got;
 
-	ERR_clear_error();
+	forget_errors();
 	return SSL_read_ex(c->ssl, p, n, &got) ? (ssize_t)got : io_result(c);
 }
 

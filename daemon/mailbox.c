@@ -117,11 +117,17 @@ struct letter *letter_free(struct letter *l)
 
 void mailbox_post(struct mailbox *m, struct letter *l, const struct message *message)
 {
+	bool first;
+
 	l->message = *message;
 	pthread_mutex_lock(&m->mutex);
+	first = STAILQ_EMPTY(&m->letters);
 	STAILQ_INSERT_TAIL(&m->letters, l, link);
 	pthread_mutex_unlock(&m->mutex);
-	(void)eventfd_write(m->fd, 1); /* full only when the owner is awake already */
+	/* The owner takes letters until there are none: one before this one wakes it for both.
+	 */
+	if (first)
+		(void)eventfd_write(m->fd, 1); /* full only when the owner is awake already */
 }
 
 int mailbox_send(struct mailbox *m, const struct message *message)

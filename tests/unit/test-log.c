@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -47,15 +48,21 @@ static void use_journal(void)
 	ck_assert(log_to_journal());
 }
 
-static void use_pipe(void)
+/* With O_DIRECT each write is read apart. */
+static void use_pipe_with(int flags)
 {
 	int fds[2];
 
-	ck_assert_int_eq(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
-	ck_assert_int_eq(fcntl(fds[1], F_SETFL, 0), 0); /* a write that blocks would hang */
+	ck_assert_int_eq(pipe2(fds, O_CLOEXEC | O_NONBLOCK | flags), 0);
+	ck_assert_int_eq(fcntl(fds[1], F_SETFL, flags), 0); /* a write that blocks would hang */
 	ck_assert_int_eq(dup2(fds[1], STDERR_FILENO), STDERR_FILENO);
 	close(fds[1]);
 	reader = fds[0];
+}
+
+static void use_pipe(void)
+{
+	use_pipe_with(0);
 }
 
 static const char *read_pipe(void)
@@ -261,6 +268,98 @@ START_TEST(a_batch_leaves_out_what_is_too_large_or_dropped)
 }
 END_TEST
 
+/* Fields one behind the other in a text. */
+static const struct {
+	const char *text;
+	size_t n;
+	const char *line;
+} texts[] = {
+#define TEXT(text, line)                                                                       \
+	{                                                                                      \
+		text, sizeof(text), line                                                       \
+	}
+	TEXT("MESSAGE=x", "info: x\n"),
+	TEXT("MESSAGE=x\0A=1\0B=two words\0C=", "info: x A=1 B=\"two words\" C=\"\"\n"),
+	TEXT("A=1\0MESSAGE=x\0MESSAGE_ID=00", "info: x A=1\n"),
+	TEXT("MESSAGE=x\0A=1\nVERDICT=allow\0B=2", "info: x A=1\\x0aVERDICT=allow B=2\n"),
+	TEXT("MESSAGE=x\nPRIORITY=0\0B=2", "info: x\\x0aPRIORITY=0 B=2\n"),
+	TEXT("MESSAGE=x\0A=\n\0B=\n", "info: x A=\\x0a B=\\x0a\n"),
+#undef TEXT
+};
+
+static size_t split(const char *text, size_t n, const char **fields)
+{
+	size_t n_fields = 0;
+
+	for (const char *p = text; p < text + n; p += strlen(p) + 1)
+		fields[n_fields++] = p;
+	return n_fields;
+}
+
+/* Both ways to add them say the same, whatever is in them. */
+START_TEST(fields_in_a_text_are_fields)
+{
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+	struct slice text = {texts[_i].text, texts[_i].n};
+	const char *fields[8];
+	size_t n = split(text.p, text.n, fields);
+	struct fake_entry e[2];
+
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	use_journal();
+	ck_assert_int_eq(log_batch_add(batch, LOG_INFO, fields, n), 0);
+	ck_assert_int_eq(log_batch_add_text(batch, LOG_INFO, text, fields, n), 0);
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	for (size_t i = 0; i < ELEMENTSOF(e); i++) {
+		ck_assert(fake_journal_next(&journal, &e[i], SOON));
+		ck_assert_uint_eq(e[i].n, n + 2);
+	}
+	for (size_t i = 0; i < e[0].n; i++) {
+		ck_assert_str_eq(e[0].fields[i].name, e[1].fields[i].name);
+		ck_assert_str_eq(e[0].fields[i].value, e[1].fields[i].value);
+	}
+	ck_assert_str_eq(fake_entry_get(&e[1], "PRIORITY"), "6");
+	ck_assert_ptr_null(fake_entry_get(&e[1], "VERDICT"));
+
+	use_pipe();
+	ck_assert_int_eq(log_open_journal(NULL), 0);
+	ck_assert_int_eq(log_batch_add_text(batch, LOG_INFO, text, fields, n), 0);
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	ck_assert_str_eq(read_pipe(), texts[_i].line);
+}
+END_TEST
+
+/* The longest, and one byte more; behind another, so that it doesn't begin the batch. */
+START_TEST(a_text_too_large_is_refused)
+{
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+	static char message[PIPE_BUF + 1] = "MESSAGE=";
+	size_t n = PIPE_BUF - strlen("PRIORITY=6\nSYSLOG_IDENTIFIER=kms-vsock-proxyd\n");
+	const char *const fields[] = {message};
+	struct fake_entry e;
+
+	use_journal();
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	memset(message + 8, 'x', n - 8 - 1);
+	ck_assert_int_eq(add_number(batch, 1), 0);
+	ck_assert_int_eq(
+		log_batch_add_text(batch, LOG_INFO, (struct slice){message, n}, fields, 1), 0);
+	message[n - 1] = 'x';
+	ck_assert_int_eq(
+		log_batch_add_text(batch, LOG_INFO, (struct slice){message, n + 1}, fields, 1),
+		-EMSGSIZE);
+	ck_assert_int_eq(add_number(batch, 2), 0);
+	ck_assert_uint_eq(log_batch_waiting(batch), 3);
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_uint_eq(strlen(fake_entry_get(&e, "MESSAGE")), n - 8 - 1);
+	ck_assert(fake_journal_next(&journal, &e, SOON));
+	ck_assert_str_eq(fake_entry_get(&e, "MESSAGE"), "2");
+	ck_assert(!fake_journal_next(&journal, &e, 0));
+}
+END_TEST
+
 START_TEST(a_batch_is_lines_of_text_too)
 {
 	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
@@ -271,6 +370,151 @@ START_TEST(a_batch_is_lines_of_text_too)
 	ck_assert_int_eq(add_number(batch, 2), 0);
 	ck_assert_int_eq(log_batch_write(batch), 0);
 	ck_assert_str_eq(read_pipe(), "info: 1\ninfo: 2\n");
+}
+END_TEST
+
+/* A full batch of lines of `size` bytes each, with their newlines; what they read like. */
+static const char *add_lines(struct log_batch *batch, size_t size)
+{
+	static char expected[LOG_BATCH * PIPE_BUF + 1];
+	static char message[PIPE_BUF + 16] = "MESSAGE=";
+	const char *const fields[] = {message};
+	size_t n = size - strlen("info: \n");
+
+	for (size_t i = 0; i < LOG_BATCH; i++) {
+		memset(message + 8, 'a' + (int)i, n);
+		message[8 + n] = '\0';
+		ck_assert_int_eq(log_batch_add(batch, LOG_INFO, fields, 1), 0);
+		snprintf(expected + i * size, size + 1, "info: %s\n", message + 8);
+	}
+	return expected;
+}
+
+/* How many lines a write takes: none is split, and it is never more than a pipe takes whole. */
+static const struct {
+	size_t line, together;
+} writes[] = {
+	{100, 16},           {256, 16},         {257, 15},
+	{1000, 4},           {PIPE_BUF / 2, 2}, {PIPE_BUF / 2 + 1, 1},
+	{PIPE_BUF - 100, 1}, {PIPE_BUF - 1, 1},
+};
+
+START_TEST(lines_go_out_together)
+{
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+	size_t line = writes[_i].line, left = LOG_BATCH;
+	const char *expected;
+
+	use_pipe_with(O_DIRECT);
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	expected = add_lines(batch, line);
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	while (left > 0) {
+		size_t n = MIN(left, writes[_i].together) * line;
+		const char *text = read_pipe();
+
+		ck_assert_uint_eq(strlen(text), n);
+		ck_assert(strncmp(text, expected, n) == 0);
+		expected += n;
+		left -= n / line;
+	}
+	ck_assert_str_eq(read_pipe(), "");
+}
+END_TEST
+
+/* Reads what the pipe holds: the same batch over and over, `at` bytes of it so far. */
+static size_t read_batches(const char *batch, size_t size, size_t at)
+{
+	for (const char *text = read_pipe(); *text; text++, at++)
+		ck_assert_int_eq(*text, batch[at % size]);
+	return at;
+}
+
+/* What a full pipe didn't take waits, and comes when there is room. */
+START_TEST(a_full_pipe_takes_the_rest_of_a_batch_later)
+{
+	enum { LINE = 1000, ALL = LOG_BATCH * LINE, BATCHES = 100 };
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+	unsigned refused = 0;
+	size_t got = 0;
+
+	use_pipe();
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	for (int i = 0; i < BATCHES; i++) {
+		const char *expected = add_lines(batch, LINE);
+		int r;
+
+		while ((r = log_batch_write(batch)) == -EAGAIN) {
+			ck_assert_uint_gt(log_batch_waiting(batch), 0);
+			got = read_batches(expected, ALL, got);
+			refused++;
+		}
+		ck_assert_int_eq(r, 0);
+		ck_assert_uint_eq(log_batch_waiting(batch), 0);
+		if (i == BATCHES - 1)
+			while (got < (size_t)BATCHES * ALL)
+				got = read_batches(expected, ALL, got);
+	}
+	ck_assert_uint_eq(got, (size_t)BATCHES * ALL);
+	ck_assert_str_eq(read_pipe(), "");
+	ck_assert_uint_gt(refused, 0);
+}
+END_TEST
+
+/* A file may take a part of the lines, and of a line: each is there once, whole. */
+START_TEST(a_line_that_was_written_in_part_goes_on)
+{
+	static const rlim_t ends[] = {1, 999, 1000, 1001, 3999, 4000, 9500, 15999};
+	enum { LINE = 1000 };
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+	static char text[LOG_BATCH * LINE + 2];
+	const char *expected;
+	struct rlimit limit;
+	FILE *file = tmpfile();
+	size_t waiting[ELEMENTSOF(ends)];
+	int results[ELEMENTSOF(ends)];
+
+	ck_assert_ptr_nonnull(file);
+	ck_assert_int_eq(dup2(fileno(file), STDERR_FILENO), STDERR_FILENO);
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	expected = add_lines(batch, LINE);
+
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	for (size_t i = 0; i < ELEMENTSOF(ends);
+	     i++) { /* check has a file of its own: asks later */
+		setrlimit(RLIMIT_FSIZE, &(struct rlimit){ends[i], limit.rlim_max});
+		results[i] = log_batch_write(batch);
+		waiting[i] = log_batch_waiting(batch);
+	}
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	for (size_t i = 0; i < ELEMENTSOF(ends); i++) {
+		ck_assert_int_eq(results[i], -EFBIG);
+		ck_assert_uint_eq(waiting[i], LOG_BATCH - ends[i] / LINE);
+	}
+	ck_assert_int_eq(log_batch_write(batch), 0);
+	ck_assert_uint_eq(log_batch_waiting(batch), 0);
+
+	ck_assert_int_eq(pread(fileno(file), text, sizeof(text) - 1, 0), LOG_BATCH * LINE);
+	ck_assert_str_eq(text, expected);
+	fclose(file);
+}
+END_TEST
+
+START_TEST(a_batch_for_a_pipe_without_reader_waits)
+{
+	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;
+
+	use_pipe();
+	signal(SIGPIPE, SIG_DFL);
+	close(reader);
+	reader = -1;
+	ck_assert_int_eq(log_batch_new(&batch), 0);
+	add_lines(batch, 100);
+	ck_assert_int_eq(log_batch_write(batch), -EPIPE);
+	ck_assert_uint_eq(log_batch_waiting(batch), LOG_BATCH);
+	log_batch_drop(batch);
+	ck_assert_uint_eq(log_batch_waiting(batch), LOG_BATCH - 1);
 }
 END_TEST
 
@@ -421,7 +665,13 @@ int main(void)
 	tcase_add_test(tcase, an_entry_too_large_is_refused);
 	tcase_add_test(tcase, a_batch_goes_out_in_order);
 	tcase_add_test(tcase, a_batch_leaves_out_what_is_too_large_or_dropped);
+	tcase_add_loop_test(tcase, fields_in_a_text_are_fields, 0, ELEMENTSOF(texts));
+	tcase_add_test(tcase, a_text_too_large_is_refused);
 	tcase_add_test(tcase, a_batch_is_lines_of_text_too);
+	tcase_add_loop_test(tcase, lines_go_out_together, 0, ELEMENTSOF(writes));
+	tcase_add_test(tcase, a_full_pipe_takes_the_rest_of_a_batch_later);
+	tcase_add_test(tcase, a_line_that_was_written_in_part_goes_on);
+	tcase_add_test(tcase, a_batch_for_a_pipe_without_reader_waits);
 	tcase_add_test(tcase, a_path_too_long_changes_nothing);
 	tcase_add_loop_test(tcase, the_target_follows_journal_stream, 0, ELEMENTSOF(streams));
 	tcase_add_loop_test(tcase, text_is_one_line, 0, ELEMENTSOF(lines));
