@@ -520,9 +520,9 @@ static bool read_text(struct reader *r)
 enum json_result json_read(char *text, size_t n, struct json_doc *doc, size_t *ret_n,
 			   struct error *error)
 {
-	struct reader r;
+	/* Not an initializer either: it would clear the names each time. */
+	_uninitialized_ struct reader r;
 
-	/* Not an initializer: it would clear the names each time. */
 	r.text = text;
 	r.n = n;
 	r.in = r.out = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "log.h"
 
+#include "block.h"
 #include "macro.h"
 
 #include <assert.h>
@@ -218,19 +219,37 @@ static ssize_t write_journal(const struct slice *entries, size_t n)
 	return sum;
 }
 
+/* How many bytes at `s` a line holds as they are. */
+static size_t text_run(const char *s, size_t n, char also)
+{
+	size_t i = 0;
+
+	while (n - i >= sizeof(block)) {
+		block b = block_load(s + i);
+		size_t run = block_first((b < 0x20) | (b == 0x7f) | (b == also));
+
+		i += run;
+		if (run < sizeof(block))
+			return i;
+	}
+	while (i < n && s[i] >= 0x20 && s[i] < 0x7f && s[i] != also)
+		i++;
+	return i;
+}
+
 /* Values from a wire were escaped when they were copied; what is escaped here is what a
  * terminal or a reader of lines would trip over, and the `also` byte. */
 static void put_text(struct entry *e, const char *s, char also)
 {
+	const char *end = s + strlen(s);
 	char hex[5];
 
 	for (;;) {
-		const char *start = s;
+		size_t run = text_run(s, (size_t)(end - s), also);
 
-		while (*s >= 0x20 && *s < 0x7f && *s != also)
-			s++;
-		put(e, start, (size_t)(s - start));
-		if (*s == '\0')
+		put(e, s, run);
+		s += run;
+		if (s == end)
 			return;
 		snprintf(hex, sizeof(hex), "\\x%02x", (unsigned char)*s++);
 		put_string(e, hex);

@@ -586,6 +586,33 @@ START_TEST(text_is_one_line)
 }
 END_TEST
 
+/* The loop's parameter is the length of the value. */
+START_TEST(each_byte_is_escaped_wherever_it_stands)
+{
+	char field[] = "V=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", want[128];
+	const char *const fields[] = {"MESSAGE=m", field};
+	size_t n = (size_t)_i + 1;
+
+	use_pipe();
+	field[2 + n] = '\0';
+	for (size_t at = 0; at < n; at++) {
+		for (int c = 1; c < 256; c++) {
+			bool plain = c >= 0x20 && c < 0x7f && c != '"';
+			const char *quote = c == ' ' ? "\"" : "";
+			char text[8];
+
+			snprintf(text, sizeof(text), plain ? "%c" : "\\x%02x", c);
+			field[2 + at] = (char)c;
+			ck_assert_int_eq(log_write(LOG_INFO, fields, 2), 0);
+			snprintf(want, sizeof(want), "info: m V=%s%.*s%s%s%s\n", quote, (int)at,
+				 field + 2, text, field + 3 + at, quote);
+			ck_assert_str_eq(read_pipe(), want);
+		}
+		field[2 + at] = 'x';
+	}
+}
+END_TEST
+
 START_TEST(an_event_is_text_too)
 {
 	const char *const fields[] = {"ENDPOINT=kms-eu", NULL};
@@ -675,6 +702,7 @@ int main(void)
 	tcase_add_test(tcase, a_path_too_long_changes_nothing);
 	tcase_add_loop_test(tcase, the_target_follows_journal_stream, 0, ELEMENTSOF(streams));
 	tcase_add_loop_test(tcase, text_is_one_line, 0, ELEMENTSOF(lines));
+	tcase_add_loop_test(tcase, each_byte_is_escaped_wherever_it_stands, 0, 36);
 	tcase_add_test(tcase, an_event_is_text_too);
 	tcase_add_test(tcase, a_long_line_is_cut);
 	tcase_add_test(tcase, a_full_pipe_never_blocks);
