@@ -40,7 +40,7 @@ ROWS = [Signed5k, Signed200, EachConnection, ManyUpstreams, LatencyOne, OpenLoop
 ROUNDS, SECONDS = 25, 0.35
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.15
 CALIBRATE = 400    # requests
-PROBE = 32         # requests at once, at most, until a program opens a second connection
+PROBE = 8          # requests at once, at most, until a second connection resumes a session
 SETTLE = 0.01      # seconds; what is still written behind the last answer
 RECORDS_TIME = 2   # seconds that the last record may take; the writer's longest wait is 32 ms
 
@@ -86,8 +86,10 @@ class Bench:
     def __init__(self, options, folder):
         self.build = pathlib.Path(options.build).resolve()
         self.folder = pathlib.Path(folder)
-        self.n_rounds, self.seconds, self.random = options.rounds, options.seconds, random.Random(options.seed)
+        self.options = options
+        self.random = random.Random(options.seed)
         self.place = servers.Place()
+        self.journal_naps = False
         self.no_journal = servers.journal_trouble(self)
         self.upstream = Upstream(self)
         self.agreed_offset = 0
@@ -127,13 +129,13 @@ class Bench:
         return lines
 
     def probe(self, server, load):
-        """One connection to the upstream, then as many at once as it takes for a second."""
+        """One connection to the upstream, then more, until one resumes the session of another."""
         server.agreed = Agreed()
         one = dataclasses.replace(load, clients=1, rate=0, path="/")
         self.sample(server, one, 1)
-        for n in range(2, PROBE if server.upstream else 2):
+        for n in range(2, 1 + (PROBE if server.upstream else 0)):
             self.sample(server, dataclasses.replace(one, clients=n), n, second=True)
-            if server.agreed.resumes is not None:
+            if server.agreed.resumes:
                 break
 
     def size(self, server, load, seconds):
@@ -151,9 +153,9 @@ class Bench:
         loads = {p: loads.get(p, load) for p in programs}
         for p in programs:
             self.probe(p, loads[p])
-        sizes = {p: self.size(p, loads[p], self.seconds * stretch) for p in programs}
+        sizes = {p: self.size(p, loads[p], self.options.seconds * stretch) for p in programs}
         taken = []
-        for _ in range(self.n_rounds):
+        for _ in range(self.options.rounds):
             turn = self.random.sample(programs, len(programs))
             seen = {p.name: self.sample(p, loads[p], sizes[p]) for p in turn}
             taken.append({p.name: seen[p.name] for p in programs})
@@ -196,6 +198,7 @@ def measure(row, bench):
     try:
         if row.needs_journal and bench.no_journal:
             raise Unmeasured(bench.no_journal)
+        bench.journal_naps = bench.options.nap or row.journal_naps
         result = row.measure(bench)
         line.update(dataclasses.asdict(result), marks=verdicts(row.marks, result), state="measured")
     except Unmeasured as e:
@@ -214,7 +217,7 @@ def run(options, rows, folder):
     report = {
         "date": datetime.date.today().isoformat(), "machine": machine(), "placement": str(bench.place),
         "fronts": "a Unix socket for every proxy; direct is TLS on a Unix socket of the upstream",
-        "rounds": bench.n_rounds, "seconds_a_round": bench.seconds, "seed": options.seed,
+        "rounds": options.rounds, "seconds_a_round": options.seconds, "seed": options.seed,
         "ratios": "the median of those within a round, its 95 % interval from the order statistics, and that of the "
                   "best of all rounds",
         "versions": [version("nginx", "-v"), version("haproxy", "-v"), version("h2load", "--version")],
@@ -241,6 +244,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, help=f"how many (default: {ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"of a program in a round (default: {SECONDS})")
     parser.add_argument("--seed", type=int, default=1, help="of the order in which programs take turns (default: 1)")
+    parser.add_argument("--nap", action="store_true",
+                        help="what stands for the journal naps in all rows, so that nobody pays for waking it")
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--build", default="build-bench", help="the build to measure (default: %(default)s)")
     parser.add_argument("row", nargs="*", help="only these rows")

@@ -283,8 +283,7 @@ static struct upstream *upstream_new(struct floor *f)
 	u->ssl = SSL_new(f->ctx);
 	require(u->ssl && SSL_set1_host(u->ssl, HOST) &&
 			SSL_set_tlsext_host_name(u->ssl, HOST) && SSL_set_fd(u->ssl, u->fd) &&
-			resume(f, u->ssl) &&
-			SSL_connect(u->ssl) == 1,
+			resume(f, u->ssl) && SSL_connect(u->ssl) == 1,
 		"the handshake");
 	require(fcntl(u->fd, F_SETFL, O_NONBLOCK) == 0, "fcntl");
 	watch(f, u->fd, u);

@@ -2,23 +2,29 @@
 /* Stands for the journal: takes the datagrams of a Unix socket, drops and counts them.
  *
  *   bench-journal COUNTS SOCKET
+ *   bench-journal COUNTS SOCKET nap
  *   bench-journal COUNTS            lines of standard input instead
  *
  * COUNTS is a file of two numbers of 8 bytes: records and bytes so far. The socket lives in a
  * network namespace of its own, where a queue is as long as systemd makes it: what the machine
- * has set may be a fiftieth of that, and then records are lost that in production are not. */
+ * has set may be a fiftieth of that, and then records are lost that in production are not.
+ *
+ * It waits for records as journald does, so that who sends them pays for waking it. With `nap`
+ * it looks each millisecond instead: it shares a core with the load generator, and one that
+ * wakes for each record gets in the way of the latencies that are measured there. */
 #include "macro.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define QUEUE_FILE "/proc/sys/net/unix/max_dgram_qlen"
@@ -26,6 +32,7 @@
 #define RECEIVE_BUFFER (8 * 1024 * 1024) /* journald's */
 #define RECORD_MAX 4096
 #define AT_ONCE 64
+#define NAP_NSEC (1000 * 1000)
 
 struct counts {
 	_Atomic uint64_t records, bytes;
@@ -93,37 +100,54 @@ static int socket_new(const char *path)
 	return fd;
 }
 
-static int take_datagrams(const char *path, struct counts *counts)
+/* Nothing keeps it from its turn, or records would be lost that a reader with a core takes. */
+static int set_turn(void)
 {
-	static char room[AT_ONCE][RECORD_MAX];
-	struct iovec bytes[AT_ONCE];
-	struct mmsghdr messages[AT_ONCE];
-	int fd;
+	const struct sched_param first = {.sched_priority = sched_get_priority_min(SCHED_FIFO)};
 
-	if (set_queue() != 0)
+	return sched_setscheduler(0, SCHED_FIFO, &first) < 0 ? failed("SCHED_FIFO") : 0;
+}
+
+static void nap(void)
+{
+	const struct timespec time = {.tv_nsec = NAP_NSEC};
+
+	(void)nanosleep(&time, NULL);
+}
+
+/* Takes what is queued, AT_ONCE at most; waits for the first if told to. Returns how many, or
+ * -1. */
+static int take_queued(int fd, int flags, struct counts *counts)
+{
+	static char room[RECORD_MAX]; /* nobody reads it, so that one does for all */
+	struct iovec bytes = {room, sizeof(room)};
+	struct mmsghdr messages[AT_ONCE];
+	uint64_t sum = 0;
+	int n;
+
+	for (size_t i = 0; i < AT_ONCE; i++)
+		messages[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &bytes, .msg_iovlen = 1}};
+	n = recvmmsg(fd, messages, AT_ONCE, flags, NULL);
+	if (n < 0)
+		return errno == EAGAIN ? 0 : -1;
+	for (int i = 0; i < n; i++)
+		sum += messages[i].msg_len;
+	count(counts, (uint64_t)n, sum);
+	return n;
+}
+
+static int take_datagrams(const char *path, bool naps, struct counts *counts)
+{
+	int fd, n;
+
+	if (set_queue() != 0 || set_turn() != 0)
 		return 1;
-	/* It shares its core with the generator, which must not keep it from what is queued. */
-	if (setpriority(PRIO_PROCESS, 0, PRIO_MIN) < 0)
-		return failed("setpriority");
 	fd = socket_new(path);
 	if (fd < 0)
 		return failed(path);
-	for (;;) {
-		uint64_t sum = 0;
-		int n;
-
-		for (size_t i = 0; i < AT_ONCE; i++) {
-			bytes[i] = (struct iovec){room[i], sizeof(room[i])};
-			messages[i] = (struct mmsghdr){
-				.msg_hdr = {.msg_iov = &bytes[i], .msg_iovlen = 1}};
-		}
-		n = recvmmsg(fd, messages, AT_ONCE, MSG_WAITFORONE, NULL);
-		if (n < 0)
-			break;
-		for (int i = 0; i < n; i++)
-			sum += messages[i].msg_len;
-		count(counts, (uint64_t)n, sum);
-	}
+	while ((n = take_queued(fd, naps ? MSG_DONTWAIT : MSG_WAITFORONE, counts)) >= 0)
+		if (naps && n < AT_ONCE)
+			nap();
 	close(fd);
 	return failed("receiving");
 }
@@ -145,14 +169,15 @@ static int take_lines(struct counts *counts)
 
 int main(int argc, char **argv)
 {
+	bool naps = argc == 4 && strcmp(argv[3], "nap") == 0;
 	struct counts *counts;
 
-	if (argc != 2 && argc != 3) {
-		fputs("usage: bench-journal COUNTS [SOCKET]\n", stderr);
+	if (argc != 2 && argc != 3 && !naps) {
+		fputs("usage: bench-journal COUNTS [SOCKET [nap]]\n", stderr);
 		return 2;
 	}
 	counts = counts_map(argv[1]);
 	if (!counts)
 		return failed(argv[1]);
-	return argc == 3 ? take_datagrams(argv[2], counts) : take_lines(counts);
+	return argc > 2 ? take_datagrams(argv[2], naps, counts) : take_lines(counts);
 }

@@ -89,6 +89,11 @@ class Journal:
         self.counts = self.folder / "counts"
         self.process = None
 
+    def arguments(self):
+        if self.text:
+            return []
+        return [self.socket, "nap"] if self.bench.journal_naps else [self.socket]
+
     def start(self):
         self.folder.mkdir(exist_ok=True)
         self.counts.unlink(missing_ok=True)
@@ -96,7 +101,7 @@ class Journal:
         with open(log, "wb") as errors:
             self.process = subprocess.Popen(
                 [*self.bench.place.pin(self.bench.place.generator), self.bench.build / "tests/bench/bench-journal",
-                 self.counts, *([] if self.text else [self.socket])],
+                 self.counts, *self.arguments()],
                 stdin=subprocess.PIPE if self.text else subprocess.DEVNULL, stderr=errors)
 
         def look():

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a program's upstream connections agreed on, and whether it is what those of the others did.
 
-Resumption is compared by one connection: the first that a program makes when it has made one before. Where many
-are made at once, it is a matter of chance how many find a session that no other has used up.
+Resumption is compared by the connections that a program makes one by one when it has made one before: one of them
+resumes a session, or none does (two workers know nothing of each other's). Where many are made at once, it is a
+matter of chance how many find a session that no other has used up.
 """
 
 VERSION = "TLSv1.3"
@@ -13,7 +14,7 @@ class Agreed:
 
     def __init__(self):
         self.suites = set()          # (protocol, cipher suite)
-        self.resumes = None          # whether the second connection resumed the first's session
+        self.resumes = None          # whether one of the connections behind the first did
         self.n = self.n_resumed = 0  # of all others
 
     def add(self, agreements):
@@ -23,8 +24,8 @@ class Agreed:
             self.n_resumed += resumed
 
     def see_second(self, agreements):
-        if self.resumes is None and agreements:
-            self.resumes = agreements[0][2]
+        for _, _, resumed in agreements:
+            self.resumes = self.resumes or resumed
 
     def resumption(self):
         return {None: "no second connection", True: "resumed", False: "not resumed"}[self.resumes]
