@@ -89,7 +89,6 @@ class Bench:
         self.options = options
         self.random = random.Random(options.seed)
         self.place = servers.Place()
-        self.journal_naps = False
         self.no_journal = servers.journal_trouble(self)
         self.upstream = Upstream(self)
         self.agreed_offset = 0
@@ -178,12 +177,14 @@ def version(*command):
 def limits(bench):
     """What this run could not measure, or measured otherwise than one would wish."""
     said = ["vsock: all fronts are Unix sockets; a vsock transport costs all proxies the same on top",
-            "the open loop is h2load's: its 21 clients start a millisecond apart, and its clock ticks in milliseconds, so "
-            "that requests come by two or three; one that is due while its client waits for an answer goes late",
+            "the open loop is h2load's: its 21 clients start a millisecond apart, and its clock ticks in milliseconds, "
+            "so that requests come by two or three; one that is due while its client waits for an answer goes late",
             "socat's processes have ended when they are counted: in ticks of 10 ms a round",
             "what stands for the journal drops its datagrams: what journald costs is not in any figure",
-            "nginx-syslog writes its `combined` format, a datagram a request; the floor writes records as long as ours, "
-            "and as many at once, from its only thread"]
+            "nginx-syslog writes its `combined` format, a datagram a request; the floor writes records as long as "
+            "ours, and as many at once, from its only thread",
+            "each record wakes what stands for the journal, which favours who sends few datagrams" if bench.options.wake
+            else "what stands for the journal looks each millisecond: nobody pays for waking it"]
     if bench.place.generator == bench.place.upstream:
         said.append("requests a second are bounded by the core that generator and upstream share: read CPU instead")
     if bench.no_journal:
@@ -198,7 +199,6 @@ def measure(row, bench):
     try:
         if row.needs_journal and bench.no_journal:
             raise Unmeasured(bench.no_journal)
-        bench.journal_naps = bench.options.nap or row.journal_naps
         result = row.measure(bench)
         line.update(dataclasses.asdict(result), marks=verdicts(row.marks, result), state="measured")
     except Unmeasured as e:
@@ -244,8 +244,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, help=f"how many (default: {ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"of a program in a round (default: {SECONDS})")
     parser.add_argument("--seed", type=int, default=1, help="of the order in which programs take turns (default: 1)")
-    parser.add_argument("--nap", action="store_true",
-                        help="what stands for the journal naps in all rows, so that nobody pays for waking it")
+    parser.add_argument("--wake", action="store_true",
+                        help="each record wakes what stands for the journal, and its sender pays for that")
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--build", default="build-bench", help="the build to measure (default: %(default)s)")
     parser.add_argument("row", nargs="*", help="only these rows")

@@ -25,7 +25,6 @@ class Row:
     name = work = ""
     marks = ()
     needs_journal = True
-    journal_naps = False         # so that it doesn't wake for each record, on the generator's core
 
     def measure(self, bench):
         raise NotImplementedError
@@ -108,6 +107,9 @@ class Compare(Row):
             ratios={name: Ratio.of(values[ours], values[name], self.best) for name in peers},
             tls=check_tls(servers), details=details(rounds),
             rounds=[{name: sample.summary() for name, sample in taken.items()} for taken in rounds])
+        for s in servers:
+            if s.upstream:
+                result.details[s.name].update(tls_connections=s.agreed.n, tls_resumed=s.agreed.n_resumed)
         check_floor(result)
         result.note = self.note(rounds)
         return result
@@ -135,7 +137,6 @@ class Signed200(Signed5k):
 class Added(Compare):
     """Latency added over a client that speaks TLS to the upstream itself."""
     unit = "us added to direct's median"
-    journal_naps = True
 
     def servers(self, bench):
         return [*super().servers(bench), bench.upstream]

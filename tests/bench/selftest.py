@@ -177,7 +177,7 @@ def test_journal_counts_datagrams():
     """In a queue as long as systemd's, whatever the machine has set."""
     if os.geteuid() != 0:
         return "needs root"
-    for more in ([], ["nap"]):
+    for more in ([], ["wait"]):
         with tempfile.TemporaryDirectory() as folder:
             path, front = pathlib.Path(folder, "counts"), pathlib.Path(folder, "socket")
             with journal(path, front, *more) as process, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
@@ -200,7 +200,8 @@ def test_journal_counts_datagrams():
 
 
 def test_floor_says_what_is_wrong():
-    for arguments, said in (([], "usage"), (["a", "0", "c", "d", "1"], "0"), (["a", "1", "/nonexistent", "d", "1"], "/nonexistent")):
+    for arguments, said in (([], "usage"), (["a", "0", "c", "d", "1"], "0"),
+                            (["a", "1", "/nonexistent", "d", "1"], "/nonexistent")):
         done = subprocess.run([FLOOR, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode > 0 and said in done.stderr, (arguments, done.stderr)
 

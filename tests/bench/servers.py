@@ -92,7 +92,7 @@ class Journal:
     def arguments(self):
         if self.text:
             return []
-        return [self.socket, "nap"] if self.bench.journal_naps else [self.socket]
+        return [self.socket, "wait"] if self.bench.options.wake else [self.socket]
 
     def start(self):
         self.folder.mkdir(exist_ok=True)

@@ -59,10 +59,12 @@ def print_row(line):
 
 
 def print_programs(lines):
-    """Requests a second and percentiles of each program in each row."""
-    print(f"\n{'':<18} {'':<18} {'CPU us':>8} {'a second':>9} {'p50 us':>8} {'p99 us':>8}")
+    """Requests a second, percentiles and TLS connections of each program in each row, the warming up included in
+    the last two."""
+    print(f"\n{'':<18} {'':<18} {'CPU us':>8} {'a second':>9} {'p50 us':>8} {'p99 us':>8} {'TLS':>7} {'resumed':>7}")
     for line in lines:
         for name, seen in line.get("details", {}).items():
             if "p50" in seen:
                 print(f"{line['name']:<18} {name:<18} {seen['cpu_per_request']:>8.1f} "
-                      f"{seen['requests_per_second']:>9.0f} {seen['p50']:>8.0f} {seen['p99']:>8.0f}")
+                      f"{seen['requests_per_second']:>9.0f} {seen['p50']:>8.0f} {seen['p99']:>8.0f} "
+                      f"{seen.get('tls_connections', '-'):>7} {seen.get('tls_resumed', '-'):>7}")

@@ -15,7 +15,7 @@ class Agreed:
     def __init__(self):
         self.suites = set()          # (protocol, cipher suite)
         self.resumes = None          # whether one of the connections behind the first did
-        self.n = self.n_resumed = 0  # of all others
+        self.n = self.n_resumed = 0  # of all its connections in this row
 
     def add(self, agreements):
         for protocol, suite, resumed in agreements:
