@@ -20,7 +20,8 @@ class Load:
     body: bytes = b""            # POST if not empty, else GET
     path: str = "/"
     close: bool = False          # a connection for each request
-    rate: int = 0                # open loop: requests a second in all; 0: as fast as it goes
+    rate: int = 0                # open loop: requests a second in all, 100 a client at most (h2load's clock of a
+                                 # client ticks each 10 ms, and what is due by then goes at once); 0: as fast as it goes
     expect: str = "2xx"
 
 
@@ -59,7 +60,8 @@ def _command(front, tls, load, n, folder):
     if load.close:
         command += ["-H", "Connection: close"]
     if load.rate:
-        command += ["--rps", str(load.rate / load.clients)]
+        # Started a millisecond apart: else all clients send at the same instant, each time.
+        command += ["--rps", str(load.rate / load.clients), "--rate=1", "--rate-period=1ms"]
     return [*command, f"{scheme}://{HOST}{load.path}"]
 
 

@@ -1,50 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of the table: one class a mark, in the order of ROWS.
+"""The rows of the table: one class a piece of work, in the order of ROWS.
 
-A row starts the programs it compares, hands them to bench.rounds(), and returns a Result. A new
-row is a subclass of Row with `name`, `work`, `mark` and measure(), and a place in ROWS.
+A new row is a subclass of Row with `name`, `work`, `marks` and measure(), and a place in ROWS. Most are a
+Compare: the programs (the first is ours), the load, and what is compared of a sample.
 """
 
 import contextlib
 import dataclasses
 import json
-import socket
-import ssl
+import math
 import statistics
 
-from load import HOST, Load
-from servers import BULK, KEY, Daemon, HaproxyHttp, HaproxyTcp, NginxProxy, NginxRefusal, Socat
+import tls
+from load import Load
+from peers import (BULK, Floor, HaproxyHttp, HaproxyTcp, NginxProxy, NginxRefusal, NginxRefusalSyslog, NginxSyslog,
+                   Socat)
+from result import Mark, Ratio, Result, Unfair, Unmeasured
+from servers import KEY, Daemon
 
-IDLE_CONNECTIONS = 1000
-SIGV4_PROXY = 5.0  # published: aws-sigv4-proxy's CPU a request over nginx's, its pool mended
-
-
-class Unmeasured(Exception):
-    """The machine can't show it; the text says why."""
-
-
-@dataclasses.dataclass
-class Result:
-    unit: str                    # of ours and reference
-    ours: float
-    reference: float | None      # None: the mark bounds `ours` itself
-    ratio: float                 # what the mark bounds
-    reference_name: str = ""
-    peers: dict = dataclasses.field(default_factory=dict)    # name: value in the same unit
-    details: dict = dataclasses.field(default_factory=dict)  # all that was seen, for the JSON
-    note: str = ""
+FLOOR_AT_MOST = 1.03  # of silent nginx; what is dearer is no floor
 
 
 class Row:
     name = work = ""
-    mark = 1.0
-    at_least = False             # the mark is a lower bound
+    marks = ()
+    needs_journal = True
+    journal_naps = False         # what stands for the journal is never woken
 
     def measure(self, bench):
         raise NotImplementedError
-
-    def met(self, result):
-        return result.ratio >= self.mark if self.at_least else result.ratio <= self.mark
 
 
 def body(size, key=KEY):
@@ -53,224 +37,285 @@ def body(size, key=KEY):
     return json.dumps({"KeyId": key, "Plaintext": "A" * (size - empty)}).encode()
 
 
-def ratio_of(rounds, ours, reference, value):
-    """The median of the ratios within each round."""
-    return statistics.median(value(r[ours]) / value(r[reference]) for r in rounds)
-
-
-def median_of(rounds, name, value):
+def median(rounds, name, value):
     return statistics.median(value(r[name]) for r in rounds)
-
-
-def cpu(sample):
-    return sample.cpu_per_request
 
 
 def details(rounds):
     """Medians of all that was measured of each program."""
-    seen = {}
-    for name in rounds[0]:
-        seen[name] = {key: round(median_of(rounds, name, lambda s, key=key: s.summary()[key]), 2)
-                      for key in rounds[0][name].summary()}
-    return seen
+    return {name: {key: round(median(rounds, name, lambda s, key=key: s.summary()[key]), 2)
+                   for key in rounds[0][name].summary()} for name in rounds[0]}
 
 
-def started(stack, *servers):
-    return [stack.enter_context(server) for server in servers]
+def check_tls(servers):
+    """What each agreed on; raises where they differ."""
+    agreed = {s.name: s.agreed for s in servers if s.upstream}
+    found = tls.differences(agreed, [s.name for s in servers if s.upstream and not s.tls])
+    if found:
+        raise Unfair("; ".join(found))
+    return {name: str(a) for name, a in agreed.items()}
 
 
-def compare(rounds, ours, reference, value=cpu, unit="CPU us a request", **more):
-    """The Result of the rounds: `ours` beside `reference`, all others as peers."""
-    return Result(
-        unit=unit, ours=median_of(rounds, ours.name, value), reference=median_of(rounds, reference.name, value),
-        reference_name=reference.name, ratio=ratio_of(rounds, ours.name, reference.name, value),
-        peers={name: median_of(rounds, name, value) for name in rounds[0] if name not in (ours.name, reference.name)},
-        details=details(rounds), **more)
+def check_floor(result):
+    """The floor's mark holds only if it is one, in the same run."""
+    floors = [name for name in result.ratios if name.startswith(Floor.name)]
+    for name in floors:
+        silent = name.replace(Floor.name, NginxProxy.name)
+        values = [[r[n]["cpu_per_request"] for r in result.rounds] for n in (name, silent)]
+        beside = Ratio.of(*values).median
+        result.details[name]["beside_silent_nginx"] = round(beside, 3)
+        if beside > FLOOR_AT_MOST:
+            result.unsound[name] = f"the floor is {beside:.2f} x {silent}, more than {FLOOR_AT_MOST}"
 
 
-class Signed(Row):
-    """Signed and recorded by us, only forwarded by the peers."""
+class Compare(Row):
+    """CPU a request of ours beside that of others, which only forward."""
     load = Load()
+    unit = "CPU us a request"
+    best = min
+    stretch = 1                  # times the seconds of a round
+
+    def servers(self, bench):
+        """Ours first."""
+        return [Daemon(bench), NginxSyslog(bench), Floor(bench, self.load), NginxProxy(bench), HaproxyHttp(bench)]
+
+    def loads(self, _servers):
+        """{server: load} of those that get another."""
+        return {}
+
+    def value(self, taken, name):
+        """What is compared, of one round's samples."""
+        return taken[name].cpu_per_request
+
+    def note(self, _rounds):
+        return ""
 
     def measure(self, bench):
         with contextlib.ExitStack() as stack:
-            ours, nginx, _ = servers = started(stack, Daemon(bench), NginxProxy(bench), HaproxyHttp(bench))
-            return compare(bench.rounds(servers, self.load), ours, nginx)
+            servers = self.servers(bench)
+            for server in servers:
+                if server is not bench.upstream:  # which runs already
+                    stack.enter_context(server)
+            rounds = bench.rounds(servers, self.load, self.loads(servers), self.stretch)
+        return self.result(servers, rounds)
 
-
-class Signed5k(Signed):
-    name = "signed-5k"
-    work = "signed, 5 KB body, 64 keep-alive connections: CPU a request / nginx"
-    load = Load(body=body(5000))
-
-    def measure(self, bench):
-        result = super().measure(bench)
-        bench.signed_5k = result
-        seen = result.details["kms-vsock-proxy"]
-        result.note = (f"{seen['audit_cpu_per_request']:.1f} us of ours is the audit writer's thread "
-                       f"({seen['recorded_percent']:.0f} % of the records were taken); nginx writes no log")
+    def result(self, servers, rounds):
+        values = {s.name: [self.value(taken, s.name) for taken in rounds] for s in servers}
+        ours, *peers = values
+        result = Result(
+            unit=self.unit, ours=statistics.median(values[ours]),
+            peers={name: statistics.median(values[name]) for name in peers},
+            ratios={name: Ratio.of(values[ours], values[name], self.best) for name in peers},
+            tls=check_tls(servers), details=details(rounds),
+            rounds=[{name: sample.summary() for name, sample in taken.items()} for taken in rounds])
+        for s in servers:
+            if s.upstream:
+                result.details[s.name].update(tls_connections=s.agreed.n, tls_resumed=s.agreed.n_resumed)
+        check_floor(result)
+        result.note = self.note(rounds)
         return result
 
 
-class Signed200(Signed):
+class Signed5k(Compare):
+    name = "signed-5k"
+    work = "signed, 5 KB body, 64 keep-alive connections"
+    marks = (Mark(0.95, "nginx-syslog"), Mark(1.12, "floor"))
+    load = Load(body=body(5000))
+
+    def servers(self, bench):
+        return [*super().servers(bench), NginxSyslog(bench, "nginx-syslog-awake", naps=True)]
+
+    def note(self, rounds):
+        audit = median(rounds, Daemon.name, lambda s: s.audit_cpu_per_request)
+        lengths = ", ".join(f"{name} {median(rounds, name, lambda s: s.record_bytes):.0f}"
+                            for name in (Daemon.name, "nginx-syslog", "floor"))
+        return f"{audit:.1f} us of ours is the audit writer's thread; bytes a record: {lengths}"
+
+
+class Signed200(Signed5k):
     name = "signed-200"
     work = "the same with 200 B"
     load = Load(body=body(200))
 
 
-class Sigv4Proxy(Row):
-    name = "sigv4-proxy"
-    work = "signed: CPU a request / aws-sigv4-proxy's published design"
-    mark = 0.2
-
-    def measure(self, bench):
-        signed = getattr(bench, "signed_5k", None) or Signed5k().measure(bench)
-        return Result(unit=signed.unit, ours=signed.ours, reference=SIGV4_PROXY * signed.reference,
-                      reference_name="5.0 x nginx", ratio=signed.ratio / SIGV4_PROXY,
-                      note="by the published factor: aws-sigv4-proxy itself was not run")
-
-
-class Added(Row):
+class Added(Compare):
     """Latency added over a client that speaks TLS to the upstream itself."""
-    load = Load()
-    p = 50
+    unit = "us added to direct's median"
+    journal_naps = True          # it would wake on the generator's core, each time an answer comes
 
-    def measure(self, bench):
-        def added(name, p):
-            return statistics.median(r[name].percentile(p) - r["upstream"].percentile(p) for r in rounds)
+    def servers(self, bench):
+        return [*super().servers(bench), bench.upstream]
 
-        with contextlib.ExitStack() as stack:
-            ours, nginx, _ = servers = started(stack, Daemon(bench), NginxProxy(bench), HaproxyHttp(bench))
-            rounds = bench.rounds([bench.upstream, *servers], self.load)
-        names = [s.name for s in servers]
-        tails = ", ".join(f"{name} {added(name, 99):.0f}" for name in names)
-        spread = [r[ours.name].percentile(50) - r["upstream"].percentile(50) for r in rounds]
-        if added(nginx.name, 50) <= 0:
-            raise Unmeasured("nginx added nothing over direct: the machine's noise is larger")
-        return Result(
-            unit="median us added", ours=added(ours.name, 50), reference=added(nginx.name, 50),
-            reference_name=nginx.name, ratio=added(ours.name, 50) / added(nginx.name, 50),
-            peers={name: added(name, 50) for name in names[2:]},
-            details={**details(rounds), "added": {n: {"p50": added(n, 50), "p99": added(n, 99)} for n in names}},
-            note=f"99th percentile added: {tails} us; ours went from {min(spread)} to {max(spread)} in the rounds")
+    def value(self, taken, name):
+        return self.added(taken, name, 50)
+
+    @staticmethod
+    def added(taken, name, p):
+        return taken[name].percentile(p) - taken["direct"].percentile(p)
+
+    def result(self, servers, rounds):
+        result = super().result(servers, rounds)
+        del result.peers["direct"], result.ratios["direct"]
+        least = {s.name: min(taken[s.name].percentile(50) for taken in rounds) for s in servers}
+        for name, ratio in result.ratios.items():  # of the fastest each, direct's included
+            ours, theirs = (least[n] - least["direct"] for n in (servers[0].name, name))
+            result.ratios[name] = dataclasses.replace(ratio, fastest=ours / theirs if theirs > 0 else math.inf)
+        for name, value in result.peers.items():
+            if value <= 0:
+                result.unsound[name] = f"{name} added nothing over direct: the machine's noise is larger"
+        return result
+
+    def note(self, rounds):
+        said = [f"{name} {median(rounds, name, lambda s: s.percentile(99)):.0f}" for name in rounds[0]]
+        return f"99th percentile of all, not only what is added: {', '.join(said)} us"
 
 
 class LatencyOne(Added):
     name = "latency"
-    work = "one connection: median added latency / nginx's"
+    work = "one connection: median latency added"
+    marks = (Mark(1.0, "nginx-syslog"),)
     load = Load(clients=1, body=body(5000))
 
 
-class EachConnection(Signed):
+class OpenLoop(Added):
+    name = "open-loop"
+    work = "open loop, 2,000 a second: median latency added"
+    marks = (Mark(1.2, "nginx-syslog"),)
+    load = Load(clients=21, body=body(5000), rate=2000)
+    stretch = 3
+
+
+class EachConnection(Compare):
     name = "connection-each"
-    work = "a connection for each request, 16 at a time: CPU / nginx"
+    work = "a connection for each request, 16 at a time"
+    marks = (Mark(1.0, "nginx-syslog"),)
     load = Load(clients=16, body=body(5000), close=True)
 
 
-class Refused(Row):
+class Unrecorded(Daemon):
+    """Of one enclave's refusals 10 a second are recorded, as in production."""
+
+    def records(self, load, n):
+        return None
+
+
+class Refused(Compare):
+    journal_naps = True          # else nginx-403-syslog, at 60,000 a second, loses records
     name = "refused"
-    work = "refused by policy: CPU a request / nginx `return 403`"
-    mark = 1.5
+    work = "refused by policy / nginx `return 403`"
+    marks = (Mark(1.2, "nginx-403"),)
+    load = Load(body=body(200, KEY[:-1] + "f"), expect="4xx")
 
-    def measure(self, bench):
-        load = Load(body=body(200, KEY[:-1] + "f"), expect="4xx")
-        with contextlib.ExitStack() as stack:
-            ours, nginx = servers = started(stack, Daemon(bench), NginxRefusal(bench))
-            return compare(bench.rounds(servers, load), ours, nginx,
-                           note="of one enclave's refusals 10 a second are recorded, as in production")
+    def servers(self, bench):
+        ours = Unrecorded(bench)
+        ours.upstream = False
+        return [ours, NginxRefusal(bench), NginxRefusalSyslog(bench)]
+
+    def note(self, rounds):
+        return "of one enclave's refusals 10 a second are recorded, as in production; nginx-403-syslog records all"
 
 
-class RefusedConnections(Row):
+class RefusedConnections(Refused):
     name = "refused-each"
-    work = "connect, one request refused by policy, close; 16 at a time: a second"
-    mark = 20000.0
-    at_least = True
+    work = "connect, one request refused by policy, close; 16 at a time"
+    marks = (Mark(20000.0, at_least=True),)
+    load = Load(clients=16, body=body(200, KEY[:-1] + "f"), expect="4xx", close=True)
+    unit = "connections a second"
+    best = max
 
-    def measure(self, bench):
-        load = Load(clients=16, body=body(200, KEY[:-1] + "f"), expect="4xx", close=True)
-        with contextlib.ExitStack() as stack:
-            ours, nginx = servers = started(stack, Daemon(bench), NginxRefusal(bench))
-            rounds = bench.rounds(servers, load)
-        result = compare(rounds, ours, nginx, value=lambda s: s.rate, unit="connections a second")
-        each = median_of(rounds, ours.name, cpu)
-        result.note = (f"{result.ratio:.2f} of nginx's rate; CPU a connection {each:.1f} us, "
-                       f"{ratio_of(rounds, ours.name, nginx.name, cpu):.2f} of nginx's: a core to itself would do "
-                       f"{1e6 / each:.0f}, where other work and the generator leave it less")
-        result.ratio = result.ours
-        return result
+    def value(self, taken, name):
+        return taken[name].rate
+
+    def note(self, rounds):
+        each = median(rounds, Daemon.name, lambda s: s.cpu_per_request)
+        return (f"CPU a connection {each:.1f} us: a core to itself would do {1e6 / each:.0f}, where other work and the "
+                "generator leave it less")
 
 
-class TwoWorkers(Row):
+class TwoWorkers(Compare):
     name = "two-workers"
-    work = "two workers on two cores: requests a second / one worker"
-    mark = 1.8
-    at_least = True
+    work = "two workers on two cores / one worker"
+    marks = (Mark(1.8, "kms-vsock-proxy", at_least=True),)
+    load = Load(body=body(5000))
+    unit = "requests a second"
+    best = max
 
-    def measure(self, bench):
+    def value(self, taken, name):
+        return taken[name].rate
+
+    def servers(self, bench):
         place = bench.place
         if not place.spare:
             raise Unmeasured(f"{place.cores} cores: two workers, the upstream and the generator want one each, "
                              "so that here the generator would be measured")
-        one, two = Daemon(bench), Daemon(bench, "two-workers", workers=2)
+        two = Daemon(bench, "two-workers", workers=2)
         two.cores = lambda: place.proxy + place.spare
-        with contextlib.ExitStack() as stack:
-            started(stack, one, two)
-            rounds = bench.rounds([two, one], Load(body=body(5000)))
-        return compare(rounds, two, one, value=lambda s: s.rate, unit="requests a second")
+        return [two, Daemon(bench)]
 
 
-class ManyUpstreams(Row):
+class TwoWorkersCpu(Compare):
+    name = "two-workers-cpu"
+    work = "two workers on one core / one worker"
+    load = Load(body=body(5000))
+
+    def servers(self, bench):
+        return [Daemon(bench, "two-workers", workers=2), Daemon(bench)]
+
+
+class ManyUpstreams(Compare):
+    journal_naps = True          # else nginx loses records: it sends 512 at once, and a socket holds 277 unread
     name = "upstream-512"
-    work = "512 upstream connections: CPU a request / the same with 64"
-    mark = 1.2
+    work = "the same as signed-5k with 512 connections on either side"
+    marks = (Mark(1.0, "nginx-syslog-512"),)
+    load = Load(body=body(5000), clients=512)
 
-    def measure(self, bench):
+    def servers(self, bench):
         many = Daemon(bench, "ours-512")
         many.config["endpoints"]["kms"]["connections"] = 512
-        with contextlib.ExitStack() as stack:
-            few, nginx, nginx_many = Daemon(bench), NginxProxy(bench), NginxProxy(bench, "nginx-512")
-            started(stack, many, few, nginx, nginx_many)
-            load = Load(body=body(5000))
-            rounds = bench.rounds([many, few, nginx_many, nginx], load,
-                                  loads={s: dataclasses.replace(load, clients=512) for s in (many, nginx_many)})
-        nginx_ratio = ratio_of(rounds, nginx_many.name, nginx.name, cpu)
-        return compare(rounds, many, few, note=f"nginx's own ratio is {nginx_ratio:.2f}")
+        return [many, NginxSyslog(bench, "nginx-syslog-512"), Floor(bench, self.load, "floor-512"),
+                NginxProxy(bench, "nginx-512"), HaproxyHttp(bench, "haproxy-512"), Daemon(bench)]
+
+    def loads(self, servers):
+        return {servers[-1]: dataclasses.replace(self.load, clients=64)}
+
+    def note(self, rounds):
+        return "kms-vsock-proxy is ours with 64"
 
 
-class TunnelShort(Row):
+class TunnelShort(Compare):
     name = "tunnel-short"
-    work = "tunnel, short: CPU a connection / HAProxy TCP by SNI"
+    work = "tunnel, short, 4 at a time / HAProxy TCP by SNI"
+    marks = (Mark(1.0, "haproxy-tcp"),)
     load = Load(clients=4, body=body(200), close=True)
     unit = "CPU us a connection"
 
-    @staticmethod
-    def value(sample):
-        return sample.cpu_per_request
-
-    def measure(self, bench):
-        with contextlib.ExitStack() as stack:
-            ours, haproxy, _ = servers = started(
-                stack, Daemon(bench, tunnel=True), HaproxyTcp(bench), Socat(bench))
-            return compare(bench.rounds(servers, self.load), ours, haproxy, value=self.value, unit=self.unit)
+    def servers(self, bench):
+        return [Daemon(bench, tunnel=True), HaproxyTcp(bench), Socat(bench)]
 
 
 class TunnelBulk(TunnelShort):
     name = "tunnel-bulk"
-    work = "tunnel, bulk downloads, 4 at a time: CPU a byte / HAProxy TCP by SNI"
+    work = "tunnel, bulk downloads, 4 at a time / HAProxy TCP by SNI"
     load = Load(clients=4, path="/bulk")
     unit = "CPU us a MiB"
 
-    @staticmethod
-    def value(sample):
-        return sample.cpu_us / (sample.run.requests * BULK / 2**20)
+    def value(self, taken, name):
+        return taken[name].cpu_us / (taken[name].run.requests * BULK / 2**20)
 
 
-class ManyRules(Row):
+class ManyRules(Compare):
     name = "many-rules"
-    work = "4 enclaves of 1,000 rules of 10 keys: CPU a request / one rule"
-    mark = 1.1
+    work = "4 enclaves of 1,000 rules of 10 keys / one rule"
+    marks = (Mark(1.1, "kms-vsock-proxy"),)
+    load = Load(body=body(5000))
 
-    def config(self, daemon):
+    def servers(self, bench):
+        many = Daemon(bench, "many-rules")
+        self.config(many)
+        return [many, Daemon(bench)]
+
+    @staticmethod
+    def config(daemon):
         """The key that is asked for stands last of all."""
         keys = [f"{KEY[:-12]}{i:012x}" for i in range(10000)]
         rules = [{"name": f"r{i}", "actions": ["Encrypt"], "plaintext": "allow",
@@ -279,143 +324,31 @@ class ManyRules(Row):
             daemon.config["enclaves"][f"other-{i}"] = {"cid": 16 + i, "endpoints": ["kms"], "allow": rules}
         daemon.enclave["allow"] = rules[:-1] + [{**rules[-1], "keys": rules[-1]["keys"][:-1] + [KEY]}]
 
-    def measure(self, bench):
-        many, one = Daemon(bench, "many-rules"), Daemon(bench)
-        self.config(many)
-        with contextlib.ExitStack() as stack:
-            started(stack, many, one)
-            rounds = bench.rounds([many, one], Load(body=body(5000)))
-        return compare(rounds, many, one, note="the request's key is the last of the last rule")
+    def note(self, rounds):
+        return "the request's key is the last of the last rule"
 
 
-class Audit(Row):
+class Audit(Compare):
     name = "audit"
-    work = "audit on / audit off, CPU a request of the workers"
-    mark = 1.15
-
-    def measure(self, bench):
-        on, off = Daemon(bench), Daemon(bench, "audit-off", audit="refusals")
-        with contextlib.ExitStack() as stack:
-            started(stack, on, off)
-            rounds = bench.rounds([on, off], Load(body=body(5000)))
-        whole = ratio_of(rounds, on.name, off.name, cpu)
-        taken = median_of(rounds, on.name, lambda s: s.recorded_percent)
-        return compare(rounds, on, off, value=lambda s: s.cpu_per_request - s.audit_cpu_per_request,
-                       note=f"with the writer's thread {whole:.2f}; {taken:.0f} % of the records were taken, "
-                            "the others counted as lost")
-
-
-# Memory. One figure each: it doesn't depend on the load of the machine.
-
-def used(bench, server):
-    """Has it serve some requests first, so that what is made on first use is there."""
-    bench.load(server, Load(clients=1, body=body(5000)), 50)
-
-
-class MemoryRest(Row):
-    name = "memory-rest"
-    work = "anonymous memory at rest (Pss_Anon), MiB"
-    mark = 4.0
-
-    def measure(self, bench):
-        seen = {}
-        for server in (Daemon(bench), NginxProxy(bench), HaproxyHttp(bench)):
-            with server:
-                seen[server.name] = server.memory()
-        ours = seen["kms-vsock-proxy"]["Pss_Anon"] / 2**20
-        whole = ", ".join(f"{name} {m['Pss'] / 2**20:.1f}" for name, m in seen.items())
-        return Result(unit="MiB", ours=ours, reference=None, ratio=ours, details=seen,
-                      peers={n: m["Pss_Anon"] / 2**20 for n, m in seen.items() if n != "kms-vsock-proxy"},
-                      note=f"whole proportional set size: {whole} MiB")
-
-
-class MemoryEach(Row):
-    """Memory of many connections that have carried something and now are idle."""
-    mark = 1.0
+    work = "audit on / audit off, the workers' CPU"
+    marks = (Mark(1.15, "audit-off"),)
+    load = Load(body=body(5000))
 
     def servers(self, bench):
-        raise NotImplementedError
+        return [Daemon(bench), Daemon(bench, "audit-off", audit="refusals")]
 
-    def open(self, server):
-        """One connection in the state that is measured."""
-        raise NotImplementedError
+    def value(self, taken, name):
+        return taken[name].cpu_per_request - taken[name].audit_cpu_per_request
 
-    def each(self, bench, server):
-        with server, contextlib.ExitStack() as stack:
-            used(bench, server)
-            before = server.memory()["Pss_Anon"]
-            for _ in range(IDLE_CONNECTIONS):
-                stack.enter_context(self.open(server))
-            return (server.memory()["Pss_Anon"] - before) / IDLE_CONNECTIONS / 1024
-
-    def measure(self, bench):
-        seen = {server.name: self.each(bench, server) for server in self.servers(bench)}
-        ours = seen.pop("kms-vsock-proxy")
-        return Result(unit="KiB", ours=ours, reference=None, ratio=ours, peers=seen,
-                      details={"kms-vsock-proxy": ours, **seen},
-                      note=f"{IDLE_CONNECTIONS} connections; memory of the kernel's sockets is not in it")
+    def note(self, rounds):
+        on, off = ([taken[name].cpu_per_request for taken in rounds] for name in (Daemon.name, "audit-off"))
+        return f"with the writer's thread {Ratio.of(on, off).median:.2f}"
 
 
-class MemoryConnection(MemoryEach):
-    name = "memory-connection"
-    work = "one idle enclave connection, after a request, KiB"
+class TextMode(Compare):
+    name = "text-mode"
+    work = "records as text on a pipe / to the journal"
+    load = Load(body=body(5000))
 
     def servers(self, bench):
-        return Daemon(bench), NginxProxy(bench), HaproxyHttp(bench)
-
-    def open(self, server):
-        sent = body(5000)
-        s = socket.socket(socket.AF_UNIX)
-        s.connect(str(server.socket))
-        s.sendall(f"POST / HTTP/1.1\r\nHost: {HOST}\r\nX-Amz-Target: TrentService.Encrypt\r\nContent-Type: "
-                  f"application/x-amz-json-1.1\r\nContent-Length: {len(sent)}\r\n\r\n".encode() + sent)
-        answer = s.recv(65536)
-        if not answer.startswith(b"HTTP/1.1 200 "):
-            raise RuntimeError(f"{server.name} answered {answer[:60]}")
-        return s
-
-
-class MemoryTunnel(MemoryEach):
-    name = "memory-tunnel"
-    work = "one idle tunnel, after a TLS handshake, KiB (no mark)"
-    mark = None
-
-    def servers(self, bench):
-        return Daemon(bench, tunnel=True), HaproxyTcp(bench)
-
-    def open(self, server):
-        context = ssl.create_default_context(cafile=str(server.bench.folder / "cert.pem"))
-        s = socket.socket(socket.AF_UNIX)
-        s.connect(str(server.socket))
-        return context.wrap_socket(s, server_hostname=HOST)
-
-
-class NewConnections(Row):
-    name = "new-upstreams"
-    work = "new upstream connections a request, 64 in flight, keep-alive and Connection: close"
-    mark = 0.01
-
-    def measure(self, bench):
-        n, seen = 10000, {}
-        with Daemon(bench) as ours, NginxProxy(bench) as nginx, HaproxyHttp(bench) as haproxy:
-            for server in (ours, nginx, haproxy):
-                before = bench.upstream.connections()
-                for close in (False, True):
-                    bench.load(server, Load(body=body(5000), close=close), n)
-                seen[server.name] = (bench.upstream.connections() - before) / (2 * n)
-        ours = seen.pop("kms-vsock-proxy")
-        return Result(unit="connections a request", ours=ours, reference=None, ratio=ours, peers=seen,
-                      details={"kms-vsock-proxy": ours, **seen},
-                      note=f"{2 * n} requests from a cold start, the first connections counted")
-
-
-class OpenLoop(Added):
-    name = "open-loop"
-    work = "open loop, 2,000 a second: median added / nginx's"
-    mark = 1.5
-    load = Load(clients=8, body=body(5000), rate=2000)
-
-
-ROWS = [Signed5k, Signed200, Sigv4Proxy, LatencyOne, EachConnection, Refused, RefusedConnections, TwoWorkers,
-        ManyUpstreams, TunnelShort, TunnelBulk, ManyRules, Audit, MemoryRest, MemoryConnection, MemoryTunnel,
-        NewConnections, OpenLoop]
+        return [Daemon(bench, "text", text=True), Daemon(bench)]

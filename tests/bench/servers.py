@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs that are measured, and the TLS upstream behind them.
+"""What the programs that are measured share, and the daemon itself; peers.py has the others.
 
 Each listens on a Unix socket in the bench's folder and runs on the core of `place.proxy`; the
-upstream and the generator have other cores where there are some.
+upstream, the generator and what stands for the journal have other cores where there are some.
 """
 
 import json
 import os
-import pathlib
 import socket
 import struct
 import subprocess
@@ -21,11 +20,10 @@ KEY = f"arn:aws:kms:{REGION}:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890
 CIPHERTEXT = "AQICACQx" + "MjM0YWJjZC0x" * 16
 ANSWER = json.dumps({"CiphertextBlob": CIPHERTEXT, "KeyId": KEY, "EncryptionAlgorithm": "SYMMETRIC_DEFAULT"},
                     separators=(",", ":"))  # what KMS answers to Encrypt: about 350 bytes
-BULK = 8 * 1024 * 1024
 DEADLINE = 20
 
 # The daemon writes its audit records as it does in production: as datagrams to the journal's
-# socket. A drain in the journal's place takes them, in a mount namespace of the daemon's own.
+# socket. What stands there takes them, in a mount namespace of the daemon's own.
 WITH_JOURNAL = """
 set -e
 mount -t tmpfs tmpfs /run
@@ -79,10 +77,75 @@ def make_certificate(folder):
     (folder / "both.pem").write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
 
 
+class Journal:
+    """Stands for the journal of one program: journal.c, which takes records, counts and drops them."""
+
+    def __init__(self, bench, name, text=False, naps=False):
+        self.bench = bench
+        self.name = name
+        self.text = text             # lines on its standard input
+        self.naps = naps             # nobody pays for waking it
+        self.folder = bench.folder / f"{name}.journal"
+        self.socket = self.folder / "socket"
+        self.counts = self.folder / "counts"
+        self.process = None
+
+    def arguments(self):
+        if self.text:
+            return []
+        return [self.socket, "nap"] if self.naps or self.bench.journal_naps else [self.socket]
+
+    def start(self):
+        self.folder.mkdir(exist_ok=True)
+        self.counts.unlink(missing_ok=True)
+        log = self.folder / "log"
+        with open(log, "wb") as errors:
+            self.process = subprocess.Popen(
+                [*self.bench.place.pin(self.bench.place.generator), self.bench.build / "tests/bench/bench-journal",
+                 self.counts, *self.arguments()],
+                stdin=subprocess.PIPE if self.text else subprocess.DEVNULL, stderr=errors)
+
+        def look():
+            if self.process.poll() is not None:
+                raise RuntimeError(log.read_text(errors="replace").strip())
+            return self.counts.exists() and self.counts.stat().st_size if self.text else self.socket.exists()
+        wait_for(look, f"what stands for the journal of {self.name} doesn't start")
+
+    def stop(self):
+        if self.process:
+            if self.text:
+                self.process.stdin.close()
+            self.process.terminate()
+            self.process.wait()
+        self.socket.unlink(missing_ok=True)
+
+    def count(self):
+        """How many records it took, and their bytes."""
+        return struct.unpack("=QQ", self.counts.read_bytes())
+
+
+def journal_trouble(bench):
+    """Why nothing can stand for the journal here; empty if it can."""
+    if os.geteuid() != 0:
+        return "not root: nothing can stand in the journal's place"
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        return "no mount namespaces: nothing can stand in the journal's place"
+    journal = Journal(bench, "trial")
+    try:
+        journal.start()
+    except RuntimeError as e:
+        return f"nothing can stand for the journal: {e}"
+    finally:
+        journal.stop()
+    return ""
+
+
 class Server:
     """One program: started by `with`, ended and waited for behind it."""
     name = ""
-    tls = False  # whether clients speak TLS through it
+    tls = False      # whether clients speak TLS through it
+    upstream = True  # whether it connects to one
+    journal = None   # where it records what it does
 
     def __init__(self, bench, name=None):
         self.bench = bench
@@ -93,6 +156,10 @@ class Server:
 
     def command(self):
         raise NotImplementedError
+
+    def records(self, _load, n):
+        """How many records n requests make; None: not one each."""
+        return n if self.journal else 0
 
     def is_up(self):
         return accepts(socket.AF_UNIX, str(self.socket))
@@ -112,10 +179,13 @@ class Server:
 
     def start(self):
         self.log = self.bench.folder / f"{self.name}.log"
+        if self.journal:
+            self.journal.start()
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [*self.bench.place.pin(self.cores()), *map(str, self.command())],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(log))
+                [*self.bench.place.pin(self.cores()), *map(str, self.command())], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=self.journal.process.stdin if self.journal and self.journal.text else log,
+                env=self.environment(log))
 
         def look():
             if self.process.poll() is not None:
@@ -125,201 +195,50 @@ class Server:
         return self
 
     def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        if self.process:
+            self.process.terminate()
+            try:
+                self.process.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.journal:
+            self.journal.stop()
         self.socket.unlink(missing_ok=True)
 
     def __enter__(self):
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def __exit__(self, *_):
         self.stop()
-
-
-# nginx: the upstream, a reverse proxy, and what answers 403 to all.
-
-NGINX = """
-{user} worker_processes 1; daemon off; pid {base}.pid; error_log {base}.err; worker_rlimit_nofile 8192;
-events {{ worker_connections 4096; }}
-http {{
-	access_log off; keepalive_requests 100000000; keepalive_timeout 600;
-	client_max_body_size 2m; client_body_buffer_size 1m;
-	client_body_temp_path {base}.body; proxy_temp_path {base}.proxy; fastcgi_temp_path {base}.fastcgi;
-	uwsgi_temp_path {base}.uwsgi; scgi_temp_path {base}.scgi;
-	{http}
-}}
-"""
-
-
-class Nginx(Server):
-    def http(self):
-        raise NotImplementedError
-
-    def command(self):
-        base = self.bench.folder / self.name
-        path = base.with_suffix(".conf")
-        path.write_text(NGINX.format(base=base, http=self.http(), user="user root;" if os.geteuid() == 0 else ""))
-        return ["nginx", "-p", self.bench.folder, "-e", f"{base}.err", "-c", path]
-
-
-class Upstream(Nginx):
-    """Answers all with what KMS answers to Encrypt, over TLS: to the proxies on loopback TCP, and on a
-    Unix socket to clients that measure what an answer takes without a proxy."""
-    name = "upstream"
-    tls = True
-
-    def __init__(self, bench):
-        super().__init__(bench)
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
-        self.status = bench.folder / "upstream-status.sock"
-
-    def http(self):
-        with open(self.bench.folder / "bulk", "wb") as f:
-            f.write(os.urandom(BULK))
-        return f"""
-	server {{ listen {self.address} ssl; listen unix:{self.socket} ssl; ssl_certificate cert.pem; ssl_certificate_key key.pem;
-		location / {{ default_type application/x-amz-json-1.1;
-			add_header x-amzn-RequestId 8665cba7-079a-473a-9ce9-4f33e9a056b8; return 200 '{ANSWER}'; }}
-		location /bulk {{ root {self.bench.folder}; }} }}
-	server {{ listen unix:{self.status}; location / {{ stub_status; }} }}"""
-
-    def cores(self):
-        return self.bench.place.upstream
-
-    def connections(self):
-        """TLS connections accepted so far: all but those that asked."""
-        with socket.socket(socket.AF_UNIX) as s:
-            s.connect(str(self.status))
-            s.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            text = s.makefile().read()
-        self.asked = getattr(self, "asked", 0) + 1
-        return int(text.split("requests\n")[1].split()[0]) - self.asked
-
-
-class NginxProxy(Nginx):
-    """The reference: a reverse proxy to a TLS upstream that it verifies. It signs nothing."""
-    name = "nginx"
-
-    def http(self):
-        return f"""
-	upstream kms {{ server {self.bench.upstream.address}; keepalive 512; keepalive_requests 100000000; }}
-	server {{ listen unix:{self.socket}; location / {{
-		proxy_pass https://kms; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host {HOST};
-		proxy_ssl_server_name on; proxy_ssl_name {HOST}; proxy_ssl_verify on; proxy_ssl_trusted_certificate cert.pem; }} }}"""
-
-
-class NginxRefusal(Nginx):
-    name = "nginx-403"
-
-    def http(self):
-        return f"server {{ listen unix:{self.socket}; location / {{ return 403; }} }}"
-
-
-HAPROXY = """
-global
-	nbthread 1
-	maxconn 4096
-	stats socket {base}.stats level admin
-defaults
-	timeout connect 10s
-	timeout client 600s
-	timeout server 600s
-"""
-
-
-class Haproxy(Server):
-    def sections(self):
-        raise NotImplementedError
-
-    def command(self):
-        path = self.bench.folder / f"{self.name}.conf"
-        path.write_text(HAPROXY.format(base=self.bench.folder / self.name) + self.sections())
-        return ["haproxy", "-db", "-f", path]
-
-
-class HaproxyHttp(Haproxy):
-    name = "haproxy"
-
-    def sections(self):
-        return f"""
-listen kms
-	mode http
-	bind unix@{self.socket}
-	http-reuse always
-	server kms {self.bench.upstream.address} ssl verify required ca-file {self.bench.folder}/cert.pem sni str({HOST}) verifyhost {HOST} pool-max-conn 1024
-"""
-
-
-class HaproxyTcp(Haproxy):
-    """TLS passed through by server name."""
-    name = "haproxy-tcp"
-    tls = True
-
-    def sections(self):
-        return f"""
-frontend tls
-	mode tcp
-	bind unix@{self.socket}
-	tcp-request inspect-delay 5s
-	tcp-request content accept if {{ req.ssl_hello_type 1 }}
-	use_backend kms if {{ req.ssl_sni -i {HOST} }}
-backend kms
-	mode tcp
-	server kms {self.bench.upstream.address}
-"""
-
-
-class Socat(Server):
-    """A process for each connection; no server name is looked at."""
-    name = "socat"
-    tls = True
-
-    def command(self):
-        return ["socat", f"UNIX-LISTEN:{self.socket},fork,backlog=1024", f"TCP:{self.bench.upstream.address}"]
-
-
-class Drain(Server):
-    """What stands for the journal: takes its datagrams, counts and drops them."""
-    name = "journal"
-
-    def __init__(self, bench):
-        super().__init__(bench)
-        (bench.folder / "journal").mkdir(exist_ok=True)
-        self.socket = bench.folder / "journal" / "socket"
-        self.counter = bench.folder / "journal.count"
-
-    def command(self):
-        return ["/usr/bin/python3", pathlib.Path(__file__).with_name("drain.py"), self.socket, self.counter]
-
-    def count(self):
-        return struct.unpack("=Q", self.counter.read_bytes())[0]
-
-    def is_up(self):
-        return self.socket.exists()
-
-    def cores(self):
-        return self.bench.place.generator
 
 
 class Daemon(Server):
     """kms-vsock-proxyd with the configuration config(), which a row may change first."""
     name = "kms-vsock-proxy"
 
-    def __init__(self, bench, name=None, tunnel=False, **changes):
+    def __init__(self, bench, name=None, tunnel=False, text=False, **changes):
         super().__init__(bench, name)
         self.tls = tunnel
+        if text or not bench.no_journal:
+            self.journal = Journal(bench, self.name, text)
         self.config = self.default_config()
         self.config.update(changes)
         if tunnel:
             self.enclave["tunnel"] = {"connections": 4096,
                                       "hosts": [{"host": HOST, "connect_to": bench.upstream.address}]}
+
+    def records(self, load, n):
+        """Of a tunnel two: when it opens and when it ends."""
+        if self.config.get("audit") == "refusals":
+            return 0
+        if self.tls:
+            return 2 * n if load.close else 2 * load.clients
+        return n
 
     @property
     def enclave(self):
@@ -345,19 +264,14 @@ class Daemon(Server):
         path = self.bench.folder / f"{self.name}.yaml"
         path.write_text(json.dumps(self.config, separators=(",", ":")))
         program = [self.bench.build / "daemon" / "kms-vsock-proxyd", "--config", path]
-        if not self.bench.journal:
+        if not self.journal or self.journal.text:
             return program
-        return ["unshare", "--mount", "sh", "-c", WITH_JOURNAL, "sh", self.bench.journal.socket.parent, *program]
+        return ["unshare", "--mount", "sh", "-c", WITH_JOURNAL, "sh", self.journal.folder, *program]
 
     def environment(self, log):
         kept = {k: v for k, v in os.environ.items()
                 if not k.startswith("AWS_") and k not in ("JOURNAL_STREAM", "NOTIFY_SOCKET")}
-        if self.bench.journal:
+        if self.journal and not self.journal.text:
             stat = os.fstat(log.fileno())
             kept["JOURNAL_STREAM"] = f"{stat.st_dev}:{stat.st_ino}"
         return kept
-
-
-def can_unshare():
-    return os.geteuid() == 0 and \
-        subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
