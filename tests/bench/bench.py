@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import os
 import pathlib
 import platform
 import random
@@ -206,6 +207,8 @@ def measure(row, bench):
         line.update(dataclasses.asdict(result), marks=verdicts(row.marks, result), state="measured")
     except Unmeasured as e:
         line.update(state="unmeasured", note=str(e))
+    except PermissionError as e:  # the daemon's memory is root's to see
+        line.update(state="unmeasured", note=f"{'' if os.geteuid() == 0 else 'not root: '}{e}")
     except Unfair as e:
         line.update(state="failed", note=f"unfair: {e}")
     except Exception as e:  # the others still count; the exit status tells
