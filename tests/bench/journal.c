@@ -2,17 +2,16 @@
 /* Stands for the journal: takes the datagrams of a Unix socket, drops and counts them.
  *
  *   bench-journal COUNTS SOCKET
- *   bench-journal COUNTS SOCKET wait
+ *   bench-journal COUNTS SOCKET nap
  *   bench-journal COUNTS            lines of standard input instead
  *
  * COUNTS is a file of two numbers of 8 bytes: records and bytes so far. The socket lives in a
  * network namespace of its own, where a queue is as long as systemd makes it: what the machine
  * has set may be a fiftieth of that, and then records are lost that in production are not.
  *
- * It looks for records each millisecond. With `wait` each record wakes it, as it wakes a
- * journald that has nothing to do; who sends it pays for that. A journald that takes as many as
- * there are in a benchmark is awake all the time; and what wakes on the load generator's core
- * gets in the way of the latencies that are measured there. */
+ * It waits for records as journald does: who sends one pays for waking it, unless it is awake.
+ * With `nap` it looks each millisecond instead, as if always awake, and nothing keeps it from
+ * that. */
 #include "macro.h"
 
 #include <errno.h>
@@ -101,8 +100,8 @@ static int socket_new(const char *path)
 	return fd;
 }
 
-/* Nothing shall keep it from its turn, or records would be lost that a reader with a core
- * takes. Where that isn't allowed, its count says whether it mattered. */
+/* Ahead of all else on its core, or records would be lost that a reader with a core takes.
+ * Where that isn't allowed, its count says whether it mattered. */
 static void set_turn(void)
 {
 	const struct sched_param first = {.sched_priority = sched_get_priority_min(SCHED_FIFO)};
@@ -138,18 +137,19 @@ static int take_queued(int fd, int flags, struct counts *counts)
 	return n;
 }
 
-static int take_datagrams(const char *path, bool waits, struct counts *counts)
+static int take_datagrams(const char *path, bool naps, struct counts *counts)
 {
 	int fd, n;
 
 	if (set_queue() != 0)
 		return 1;
-	set_turn();
+	if (naps)
+		set_turn();
 	fd = socket_new(path);
 	if (fd < 0)
 		return failed(path);
-	while ((n = take_queued(fd, waits ? MSG_WAITFORONE : MSG_DONTWAIT, counts)) >= 0)
-		if (!waits && n < AT_ONCE)
+	while ((n = take_queued(fd, naps ? MSG_DONTWAIT : MSG_WAITFORONE, counts)) >= 0)
+		if (naps && n < AT_ONCE)
 			nap();
 	close(fd);
 	return failed("receiving");
@@ -172,15 +172,15 @@ static int take_lines(struct counts *counts)
 
 int main(int argc, char **argv)
 {
-	bool waits = argc == 4 && strcmp(argv[3], "wait") == 0;
+	bool naps = argc == 4 && strcmp(argv[3], "nap") == 0;
 	struct counts *counts;
 
-	if (argc != 2 && argc != 3 && !waits) {
-		fputs("usage: bench-journal COUNTS [SOCKET [wait]]\n", stderr);
+	if (argc != 2 && argc != 3 && !naps) {
+		fputs("usage: bench-journal COUNTS [SOCKET [nap]]\n", stderr);
 		return 2;
 	}
 	counts = counts_map(argv[1]);
 	if (!counts)
 		return failed(argv[1]);
-	return argc > 2 ? take_datagrams(argv[2], waits, counts) : take_lines(counts);
+	return argc > 2 ? take_datagrams(argv[2], naps, counts) : take_lines(counts);
 }

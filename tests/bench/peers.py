@@ -112,9 +112,9 @@ class Logging:
     """An nginx that records each request as its `combined` format has it, by a datagram of its own to the
     same kind of socket that the daemon's records go to."""
 
-    def __init__(self, bench, name=None):
+    def __init__(self, bench, name=None, naps=False):
         super().__init__(bench, name)
-        self.journal = Journal(bench, self.name)
+        self.journal = Journal(bench, self.name, naps=naps)
 
     def access_log(self):
         return f"access_log syslog:server=unix:{self.journal.socket},nohostname combined;"

@@ -25,6 +25,7 @@ class Row:
     name = work = ""
     marks = ()
     needs_journal = True
+    journal_naps = False         # what stands for the journal is never woken
 
     def measure(self, bench):
         raise NotImplementedError
@@ -121,6 +122,9 @@ class Signed5k(Compare):
     marks = (Mark(0.95, "nginx-syslog"), Mark(1.12, "floor"))
     load = Load(body=body(5000))
 
+    def servers(self, bench):
+        return [*super().servers(bench), NginxSyslog(bench, "nginx-syslog-awake", naps=True)]
+
     def note(self, rounds):
         audit = median(rounds, Daemon.name, lambda s: s.audit_cpu_per_request)
         lengths = ", ".join(f"{name} {median(rounds, name, lambda s: s.record_bytes):.0f}"
@@ -137,6 +141,7 @@ class Signed200(Signed5k):
 class Added(Compare):
     """Latency added over a client that speaks TLS to the upstream itself."""
     unit = "us added to direct's median"
+    journal_naps = True          # it would wake on the generator's core, each time an answer comes
 
     def servers(self, bench):
         return [*super().servers(bench), bench.upstream]
@@ -195,6 +200,7 @@ class Unrecorded(Daemon):
 
 
 class Refused(Compare):
+    journal_naps = True          # else nginx-403-syslog, at 60,000 a second, loses records
     name = "refused"
     work = "refused by policy / nginx `return 403`"
     marks = (Mark(1.2, "nginx-403"),)
@@ -257,6 +263,7 @@ class TwoWorkersCpu(Compare):
 
 
 class ManyUpstreams(Compare):
+    journal_naps = True          # else nginx loses records: it sends 512 at once, and a socket holds 277 unread
     name = "upstream-512"
     work = "the same as signed-5k with 512 connections on either side"
     marks = (Mark(1.0, "nginx-syslog-512"),)

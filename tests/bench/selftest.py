@@ -177,7 +177,7 @@ def test_journal_counts_datagrams():
     """In a queue as long as systemd's, whatever the machine has set."""
     if os.geteuid() != 0:
         return "needs root"
-    for more in ([], ["wait"]):
+    for more in ([], ["nap"]):
         with tempfile.TemporaryDirectory() as folder:
             path, front = pathlib.Path(folder, "counts"), pathlib.Path(folder, "socket")
             with journal(path, front, *more) as process, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:

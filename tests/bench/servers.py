@@ -80,10 +80,11 @@ def make_certificate(folder):
 class Journal:
     """Stands for the journal of one program: journal.c, which takes records, counts and drops them."""
 
-    def __init__(self, bench, name, text=False):
+    def __init__(self, bench, name, text=False, naps=False):
         self.bench = bench
         self.name = name
         self.text = text             # lines on its standard input
+        self.naps = naps             # nobody pays for waking it
         self.folder = bench.folder / f"{name}.journal"
         self.socket = self.folder / "socket"
         self.counts = self.folder / "counts"
@@ -92,7 +93,7 @@ class Journal:
     def arguments(self):
         if self.text:
             return []
-        return [self.socket, "wait"] if self.bench.options.wake else [self.socket]
+        return [self.socket, "nap"] if self.naps or self.bench.journal_naps else [self.socket]
 
     def start(self):
         self.folder.mkdir(exist_ok=True)

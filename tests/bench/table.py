@@ -37,12 +37,12 @@ def row_text(line):
     found = [f"{line['name']}: {line['work']}"]
     if line["state"] != "measured":
         return [*found, f"   {line['state']}: {line['note']}"]
-    found.append(f"   {'ours':<18} {figure(line['ours']):>9} {line['unit']:<26} {_mark(line, '')}".rstrip())
+    found.append(f"   {'ours':<20} {figure(line['ours']):>9} {line['unit']:<26} {_mark(line, '')}".rstrip())
     for name, value in line["peers"].items():
         ratio = line["ratios"][name]
         within = f"[{figure(ratio['low'])}, {figure(ratio['high'])}]" if line["rounds"] else ""
         best = f"fastest {figure(ratio['fastest'])}" if line["rounds"] else ""
-        found.append(f"   / {name:<16} {figure(value):>9} {figure(ratio['median']):>7} {within:<16} {best:<16} "
+        found.append(f"   / {name:<18} {figure(value):>9} {figure(ratio['median']):>7} {within:<16} {best:<16} "
                      f"{_mark(line, name)}".rstrip())
     agreed = set(line["tls"].values())
     if agreed:
