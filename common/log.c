@@ -116,6 +116,7 @@ static void target_set(int fd, const struct sockaddr_un *address)
 
 int log_open_journal(const char *path)
 {
+	static const int send_buffer = 8 * 1024 * 1024;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = -1;
 
@@ -126,6 +127,9 @@ int log_open_journal(const char *path)
 		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 		if (fd < 0)
 			return -errno;
+		/* As much as the machine allows (net.core.wmem_max): the default holds fewer
+		 * records than the queue of journald. */
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof(send_buffer));
 	}
 	target_set(fd, &address);
 	return 0;

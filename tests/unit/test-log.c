@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -180,6 +181,32 @@ START_TEST(a_full_journal_is_noticed_and_never_blocks)
 	ck_assert_uint_eq(log_take_lost(), 1);
 	ck_assert(fake_journal_next(&journal, &e, SOON));
 	ck_assert_int_eq(log_write(LOG_INFO, fields, 1), 0);
+}
+END_TEST
+
+static int number_in(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	int n = -1;
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(fscanf(f, "%d", &n), 1);
+	fclose(f);
+	return n;
+}
+
+/* What it may hold of unread records is what the machine allows, not the default. */
+START_TEST(the_journals_socket_has_room)
+{
+	int max = number_in("/proc/sys/net/core/wmem_max"), size = 0, fd;
+	socklen_t n = sizeof(size);
+
+	fake_journal_appear(&journal);
+	fd = dup(STDERR_FILENO); /* the number that the next descriptor gets */
+	close(fd);
+	ck_assert_int_eq(log_open_journal(journal.path), 0);
+	ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &n), 0);
+	ck_assert_int_eq(size, 2 * MIN(max, 8 * 1024 * 1024));
 }
 END_TEST
 
@@ -689,6 +716,7 @@ int main(void)
 	tcase_add_test(tcase, a_long_sentence_is_cut);
 	tcase_add_test(tcase, an_absent_journal_is_noticed);
 	tcase_add_test(tcase, a_full_journal_is_noticed_and_never_blocks);
+	tcase_add_test(tcase, the_journals_socket_has_room);
 	tcase_add_test(tcase, an_entry_too_large_is_refused);
 	tcase_add_test(tcase, a_batch_goes_out_in_order);
 	tcase_add_test(tcase, a_batch_leaves_out_what_is_too_large_or_dropped);
