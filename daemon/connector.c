@@ -3,6 +3,7 @@
 
 #include "address.h"
 #include "dial.h"
+#include "socket_bio.h"
 
 #include <errno.h>
 #include <event2/event_struct.h>
@@ -15,6 +16,7 @@
 
 struct connector_tls {
 	SSL_CTX *ctx;
+	BIO_METHOD *socket;
 	SSL_SESSION *session; /* the newest; NULL: none yet */
 };
 
@@ -72,6 +74,9 @@ int connector_tls_new(X509_STORE *store, struct connector_tls **ret_tls)
 
 	if (!tls || new_context(tls, store, &tls->ctx) < 0)
 		return -ENOMEM;
+	tls->socket = socket_bio_method();
+	if (!tls->socket)
+		return -ENOMEM;
 	*ret_tls = TAKE_PTR(tls);
 	return 0;
 }
@@ -95,6 +100,7 @@ struct connector_tls *connector_tls_free(struct connector_tls *tls)
 		return NULL;
 	SSL_SESSION_free(tls->session);
 	SSL_CTX_free(tls->ctx);
+	BIO_meth_free(tls->socket);
 	free(tls);
 	return NULL;
 }
@@ -159,6 +165,15 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 	connected(userdata, "connecting timed out");
 }
 
+static bool set_socket(struct connector *c)
+{
+	BIO *bio = socket_bio_new(c->tls->socket, c->fd);
+
+	if (bio)
+		SSL_set_bio(c->ssl, bio, bio);
+	return bio;
+}
+
 static void on_dialled(int fd, const char *why, void *userdata)
 {
 	struct connector *c = userdata;
@@ -171,8 +186,7 @@ static void on_dialled(int fd, const char *why, void *userdata)
 	c->fd = fd;
 	event_assign(&c->io, c->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
 		     on_io, c);
-	if (event_add(&c->io, NULL) < 0 || SSL_set_fd(c->ssl, fd) != 1 ||
-	    dial_keep_alive(fd) < 0) {
+	if (event_add(&c->io, NULL) < 0 || !set_socket(c) || dial_keep_alive(fd) < 0) {
 		connected(c, "out of memory");
 		return;
 	}
@@ -191,6 +205,17 @@ static bool set_host(SSL *ssl, const char *host)
 	return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
 }
 
+/* A copy: of TLS 1.3, OpenSSL resumes one object once, and new connections come in bursts,
+ * before one of them is given the next. */
+static bool resume(SSL *ssl, SSL_SESSION *session)
+{
+	SSL_SESSION *copy = SSL_SESSION_dup(session);
+	bool set = copy && SSL_set_session(ssl, copy) == 1;
+
+	SSL_SESSION_free(copy);
+	return set;
+}
+
 static SSL *new_ssl(const struct connector_tls *tls, const char *host)
 {
 	static const unsigned char http_1_1[] = "\x08http/1.1";
@@ -200,7 +225,7 @@ static SSL *new_ssl(const struct connector_tls *tls, const char *host)
 		return NULL;
 	if (!set_host(ssl, host) ||
 	    SSL_set_alpn_protos(ssl, http_1_1, sizeof(http_1_1) - 1) != 0 ||
-	    (tls->session && SSL_set_session(ssl, tls->session) != 1)) {
+	    (tls->session && !resume(ssl, tls->session))) {
 		SSL_free(ssl);
 		return NULL;
 	}

@@ -17,14 +17,14 @@ static struct event_base *base;
 static struct tls_peer *peer;
 static struct connector_tls *tls;
 static struct connector *connector;
-static bool stands;
+static unsigned standing;
 
 static void done(struct connector *c, const char *why, void *userdata)
 {
 	(void)c;
 	(void)userdata;
 	ck_assert_msg(!why, "%s", why);
-	stands = true;
+	standing++;
 }
 
 /* The peer is on the same thread, and minds. */
@@ -42,7 +42,7 @@ static void leave_errors(unsigned n)
 		ERR_raise(ERR_LIB_X509, X509_R_CERT_ALREADY_IN_HASH_TABLE);
 }
 
-static void connect_to_peer(void)
+static void begin_to_connect(struct connector **ret_connector)
 {
 	struct connector_options options = {
 		.host = "kms.test",
@@ -53,8 +53,13 @@ static void connect_to_peer(void)
 		.timeout = PATIENCE,
 	};
 
-	ck_assert_int_eq(connector_new(base, &options, done, NULL, &connector), 0);
-	while (!stands) /* or done() has failed the test */
+	ck_assert_int_eq(connector_new(base, &options, done, NULL, ret_connector), 0);
+}
+
+static void connect_to_peer(void)
+{
+	begin_to_connect(&connector);
+	while (!standing) /* or done() has failed the test */
 		turn();
 }
 
@@ -64,7 +69,7 @@ static void setup(void)
 	ck_assert_ptr_nonnull(base);
 	peer = tls_peer_new(base);
 	ck_assert_int_eq(connector_tls_new(tls_peer_store(peer), &tls), 0);
-	stands = false;
+	standing = 0;
 }
 
 static void teardown(void)
@@ -151,6 +156,33 @@ START_TEST(an_end_without_notice_is_an_error)
 }
 END_TEST
 
+/* More connections come before one of them has read a session of its own. */
+START_TEST(one_session_is_resumed_by_many)
+{
+	struct connector *burst[8];
+	usec_t end = clock_monotonic() + PATIENCE;
+	char bytes[100];
+
+	tls_peer_set(peer, TLS_PEER_ANSWER);
+	connect_to_peer();
+	ck_assert_int_eq(connector_send(connector, request), request.n);
+	ck_assert_int_gt(receive(bytes, sizeof(bytes), 0),
+			 0); /* the session, then the answer */
+	for (unsigned i = 0; i < ELEMENTSOF(burst); i++) {
+		begin_to_connect(&burst[i]);
+		while (standing < 2 + i)
+			turn();
+	}
+	while (tls_peer_resumed(peer) < ELEMENTSOF(burst)) {
+		turn();
+		ck_assert_msg(clock_monotonic() < end, "%u of %zu resumed",
+			      tls_peer_resumed(peer), ELEMENTSOF(burst));
+	}
+	for (size_t i = 0; i < ELEMENTSOF(burst); i++)
+		connector_free(burst[i]);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("connector");
@@ -163,6 +195,7 @@ int main(void)
 			    ELEMENTSOF(counts));
 	tcase_add_test(tcase, a_peer_that_reads_nothing_is_waited_for);
 	tcase_add_test(tcase, an_end_without_notice_is_an_error);
+	tcase_add_test(tcase, one_session_is_resumed_by_many);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

@@ -28,7 +28,7 @@ struct tls_peer {
 	struct event_base *base;
 	struct event *event;
 	int fd;
-	unsigned port, connections, requests;
+	unsigned port, connections, resumed, requests;
 	enum tls_peer_mode mode;
 	SSL_CTX *context;
 	X509_STORE *store;
@@ -103,6 +103,8 @@ static void on_stream(evutil_socket_t fd, short what, void *userdata)
 	(void)what;
 	if (!s->up) {
 		s->up = SSL_accept(s->ssl) == 1;
+		if (s->up && SSL_session_reused(s->ssl))
+			peer->resumed++;
 		return;
 	}
 	if (peer->mode == TLS_PEER_DEAF) {
@@ -211,6 +213,11 @@ void tls_peer_set(struct tls_peer *peer, enum tls_peer_mode mode)
 unsigned tls_peer_connections(const struct tls_peer *peer)
 {
 	return peer->connections;
+}
+
+unsigned tls_peer_resumed(const struct tls_peer *peer)
+{
+	return peer->resumed;
 }
 
 unsigned tls_peer_requests(const struct tls_peer *peer)

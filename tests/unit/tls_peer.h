@@ -35,4 +35,5 @@ void tls_peer_set(struct tls_peer *peer, enum tls_peer_mode mode);
 
 /* So far. */
 unsigned tls_peer_connections(const struct tls_peer *peer);
+unsigned tls_peer_resumed(const struct tls_peer *peer); /* of the connections */
 unsigned tls_peer_requests(const struct tls_peer *peer);
