@@ -54,25 +54,25 @@ int sha256_end(struct sha256 *h, const EVP_MD_CTX *kept, struct slice text,
  * no place for them in the secure heap. */
 int sha256_mac(struct sha256 *h, struct slice key, struct slice text, unsigned char *ret_mac)
 {
-	unsigned char inner[SHA256_BLOCK] = {0}, outer[SHA256_BLOCK], digest[SHA256_SIZE];
+	struct {
+		unsigned char inner[SHA256_BLOCK], outer[SHA256_BLOCK], digest[SHA256_SIZE];
+	} s = {0}; /* all that is to be wiped */
 	int r = 0;
 
 	if (key.n > SHA256_BLOCK)
-		r = sha256_of(h, key, (struct slice){0}, inner);
+		r = sha256_of(h, key, (struct slice){0}, s.inner);
 	else
-		memcpy(inner, key.p, key.n);
+		memcpy(s.inner, key.p, key.n);
 	for (size_t i = 0; i < SHA256_BLOCK; i++) {
-		outer[i] = inner[i] ^ 0x5c;
-		inner[i] ^= 0x36;
+		s.outer[i] = s.inner[i] ^ 0x5c;
+		s.inner[i] ^= 0x36;
 	}
 	if (r >= 0)
-		r = sha256_of(h, (struct slice){(char *)inner, SHA256_BLOCK}, text, digest);
+		r = sha256_of(h, (struct slice){(char *)s.inner, SHA256_BLOCK}, text, s.digest);
 	if (r >= 0)
-		r = sha256_of(h, (struct slice){(char *)outer, SHA256_BLOCK},
-			      (struct slice){(char *)digest, SHA256_SIZE}, ret_mac);
-	explicit_bzero(inner, sizeof(inner));
-	explicit_bzero(outer, sizeof(outer));
-	explicit_bzero(digest, sizeof(digest));
+		r = sha256_of(h, (struct slice){(char *)s.outer, SHA256_BLOCK},
+			      (struct slice){(char *)s.digest, SHA256_SIZE}, ret_mac);
+	explicit_bzero(&s, sizeof(s));
 	return r;
 }
 

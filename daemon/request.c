@@ -46,7 +46,8 @@ static struct request *request_alloc(struct connection *c, usec_t now)
 
 	if (!r)
 		return NULL;
-	memset(r, 0, offsetof(struct request, record)); /* which is most of it */
+	memset(r, 0, offsetof(struct request, host));
+	r->host[0] = '\0';
 	r->connection = c;
 	r->worker = c->worker;
 	r->generation = generation_ref(c->generation);

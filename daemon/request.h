@@ -30,8 +30,7 @@ struct request {
 	struct generation *generation;
 	struct enclave *enclave;
 	unsigned enclave_index;
-	int endpoint;               /* index; -1: Host names none of the enclave's */
-	char host[LIMIT_LOG_VALUE]; /* the Host, escaped, for that refusal and for a reload */
+	int endpoint; /* index; -1: Host names none of the enclave's */
 	/* step 4 */
 	size_t charged;       /* bytes of the enclave's share of memory */
 	bool in_flight;       /* counted in the enclave's gauge */
@@ -54,7 +53,9 @@ struct request {
 	/* steps 10 and 11 */
 	struct buf answer;
 	usec_t started;
-	struct audit_record record; /* the last: see request_alloc() */
+	/* These two are the last and most of it: see request_alloc(). */
+	char host[LIMIT_LOG_VALUE]; /* the Host, escaped, for a refusal and for a reload */
+	struct audit_record record;
 };
 
 /* Step 4, with a whole head. NULL when memory ran out. If request->refusal is set, the body
