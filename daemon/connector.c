@@ -167,7 +167,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 
 static bool set_socket(struct connector *c)
 {
-	BIO *bio = socket_bio_new(c->tls->socket, c->fd);
+	BIO *bio = socket_bio_new(c->tls->socket, &c->fd);
 
 	if (bio)
 		SSL_set_bio(c->ssl, bio, bio);

@@ -2,12 +2,11 @@
 #include "socket_bio.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <sys/socket.h>
 
 static int socket_of(BIO *bio)
 {
-	return (int)(intptr_t)BIO_get_data(bio);
+	return *(const int *)BIO_get_data(bio);
 }
 
 static int on_read(BIO *bio, char *p, size_t n, size_t *ret_n)
@@ -69,13 +68,13 @@ BIO_METHOD *socket_bio_method(void)
 	return method;
 }
 
-BIO *socket_bio_new(const BIO_METHOD *method, int fd)
+BIO *socket_bio_new(const BIO_METHOD *method, int *fd)
 {
 	BIO *bio = BIO_new(method);
 
 	if (!bio)
 		return NULL;
-	BIO_set_data(bio, (void *)(intptr_t)fd);
+	BIO_set_data(bio, fd);
 	BIO_set_init(bio, 1);
 	return bio;
 }

@@ -12,5 +12,6 @@
  */
 BIO_METHOD *socket_bio_method(void);
 
-/* On a connected, non-blocking socket, which stays its owner's. NULL: no memory. */
-BIO *socket_bio_new(const BIO_METHOD *method, int fd);
+/* On a connected, non-blocking socket, which stays its owner's; *fd must outlive the BIO. NULL:
+ * no memory. */
+BIO *socket_bio_new(const BIO_METHOD *method, int *fd);

@@ -17,7 +17,7 @@ static void setup(void)
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
 	method = socket_bio_method();
 	ck_assert_ptr_nonnull(method);
-	bio = socket_bio_new(method, fds[0]);
+	bio = socket_bio_new(method, &fds[0]);
 	ck_assert_ptr_nonnull(bio);
 }
 
