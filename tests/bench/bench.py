@@ -39,6 +39,8 @@ ROWS = [Signed5k, Signed200, EachConnection, ManyUpstreams, LatencyOne, OpenLoop
         MemoryTunnel, NewConnections]
 
 ROUNDS, SECONDS = 25, 0.35
+START_ANEW = 5     # rounds
+STARTED = 0.2      # seconds; then what the daemon records of its start has been taken
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.15
 CALIBRATE = 400    # requests
 PROBE = 8          # requests at once, at most, until a second connection resumes a session
@@ -149,6 +151,15 @@ class Bench:
             sample = self.sample(server, load, n)
         return max(load.clients, int(sample.rate * seconds))
 
+    def restart(self, programs, loads):
+        """Two starts of one program differ by more than its rounds do: where its memory lies is luck."""
+        for p in programs:
+            p.stop()
+            p.start()
+        time.sleep(STARTED)
+        for p in programs:
+            self.size(p, loads[p], 0)
+
     def rounds(self, programs, load, loads, stretch):
         """[{name: Sample}], one for each round; `loads` has those who get another load."""
         loads = {p: loads.get(p, load) for p in programs}
@@ -156,7 +167,9 @@ class Bench:
             self.probe(p, loads[p])
         sizes = {p: self.size(p, loads[p], self.options.seconds * stretch) for p in programs}
         taken = []
-        for _ in range(self.options.rounds):
+        for i in range(self.options.rounds):
+            if i and i % START_ANEW == 0:
+                self.restart([p for p in programs if p is not self.upstream], loads)
             turn = self.random.sample(programs, len(programs))
             seen = {p.name: self.sample(p, loads[p], sizes[p]) for p in turn}
             taken.append({p.name: seen[p.name] for p in programs})
