@@ -230,7 +230,7 @@ static size_t text_run(const char *s, size_t n, char also)
 
 	while (n - i >= sizeof(block)) {
 		block b = block_load(s + i);
-		size_t run = block_first((b < 0x20) | (b == 0x7f) | (b == also));
+		size_t run = block_first((b < 0x20) | (b == 0x7f) | (b == (signed char)also));
 
 		i += run;
 		if (run < sizeof(block))

@@ -45,6 +45,12 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 	return 1; /* it is ours now */
 }
 
+static void forget_session(struct connector_tls *tls)
+{
+	SSL_SESSION_free(tls->session);
+	tls->session = NULL;
+}
+
 static int new_context(struct connector_tls *tls, X509_STORE *store, SSL_CTX **ret_ctx)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -90,8 +96,7 @@ void connector_tls_renew(struct connector_tls *tls)
 		return;
 	SSL_CTX_free(tls->ctx);
 	tls->ctx = ctx;
-	SSL_SESSION_free(tls->session);
-	tls->session = NULL;
+	forget_session(tls);
 }
 
 struct connector_tls *connector_tls_free(struct connector_tls *tls)
@@ -292,6 +297,8 @@ static ssize_t io_result(struct connector *c)
 		return 0;
 	default:
 		c->stands = false; /* OpenSSL wants to hear no more of it */
+		if (SSL_session_reused(c->ssl))
+			forget_session(c->tls); /* a server may resume what it can't serve */
 		return -EPIPE;
 	}
 }

@@ -183,6 +183,40 @@ START_TEST(one_session_is_resumed_by_many)
 }
 END_TEST
 
+/* Else all new connections would die of it, the repeat of a call among them. */
+START_TEST(a_session_of_a_broken_connection_is_not_resumed)
+{
+	struct connector *first, *next;
+	char bytes[100];
+
+	tls_peer_set(peer, TLS_PEER_ANSWER);
+	connect_to_peer();
+	ck_assert_int_eq(connector_send(connector, request), request.n);
+	ck_assert_int_gt(receive(bytes, sizeof(bytes), 0), 0);
+	first = connector;
+
+	tls_peer_set(peer, TLS_PEER_CLOSE);
+	tls_peer_give_no_sessions(peer);
+	begin_to_connect(&connector);
+	while (standing < 2)
+		turn();
+	ck_assert_int_eq(connector_send(connector, request), request.n);
+	ck_assert_int_eq(receive(bytes, sizeof(bytes), 0), -EPIPE);
+	ck_assert_uint_eq(tls_peer_resumed(peer), 1);
+
+	tls_peer_set(peer, TLS_PEER_ANSWER);
+	begin_to_connect(&next);
+	while (standing < 3)
+		turn();
+	connector_free(connector);
+	connector = next;
+	ck_assert_int_eq(connector_send(connector, request), request.n);
+	ck_assert_int_gt(receive(bytes, sizeof(bytes), 0), 0);
+	ck_assert_uint_eq(tls_peer_resumed(peer), 1);
+	connector_free(first);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("connector");
@@ -196,6 +230,7 @@ int main(void)
 	tcase_add_test(tcase, a_peer_that_reads_nothing_is_waited_for);
 	tcase_add_test(tcase, an_end_without_notice_is_an_error);
 	tcase_add_test(tcase, one_session_is_resumed_by_many);
+	tcase_add_test(tcase, a_session_of_a_broken_connection_is_not_resumed);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

@@ -215,6 +215,11 @@ unsigned tls_peer_connections(const struct tls_peer *peer)
 	return peer->connections;
 }
 
+void tls_peer_give_no_sessions(struct tls_peer *peer)
+{
+	SSL_CTX_set_num_tickets(peer->context, 0);
+}
+
 unsigned tls_peer_resumed(const struct tls_peer *peer)
 {
 	return peer->resumed;

@@ -33,6 +33,9 @@ X509_STORE *tls_peer_store(const struct tls_peer *peer);
 /* From now on, and for requests that were held. */
 void tls_peer_set(struct tls_peer *peer, enum tls_peer_mode mode);
 
+/* New connections resume those that were given before, and are given none. */
+void tls_peer_give_no_sessions(struct tls_peer *peer);
+
 /* So far. */
 unsigned tls_peer_connections(const struct tls_peer *peer);
 unsigned tls_peer_resumed(const struct tls_peer *peer); /* of the connections */
