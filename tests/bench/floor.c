@@ -2,7 +2,7 @@
 /* The floor of what a proxy costs that signs and records: it receives, hashes, seals, opens,
  * sends and records, and parses nothing. What we cost beyond it is our own.
  *
- *   bench-floor FRONT PORT CA_FILE JOURNAL BODY_SIZE [close]
+ *   bench-floor FRONT PORT CA_FILE JOURNAL BODY_SIZE [close | keep]
  *
  * It takes requests with a body of BODY_SIZE on the Unix socket FRONT and sends them to
  * 127.0.0.1:PORT over TLS, verified as ours is, on connections that it keeps. It knows
@@ -82,7 +82,8 @@ struct floor {
 	struct upstream *idle;
 	struct client *gone; /* freed behind the turn: it may still have an event */
 	EVP_MD *sha256;
-	EVP_MD_CTX *hash;
+	EVP_MD_CTX *hash, *kept; /* `kept`: of the canonical request's beginning, or NULL */
+	size_t kept_n;
 	char canonical[HEAD_MAX]; /* ends with the body's hash */
 	size_t canonical_n;
 	char string[512]; /* to sign; ends with the canonical request's hash */
@@ -191,11 +192,31 @@ static void sign(struct floor *f, const char *body, char *ret_signature)
 
 	hash(f, body, f->body_size, NULL, 0, digest);
 	put_hex(digest, f->canonical + f->canonical_n - HEX_SIZE);
-	hash(f, f->canonical, f->canonical_n, NULL, 0, digest);
+	if (f->kept)
+		require(EVP_MD_CTX_copy_ex(f->hash, f->kept) &&
+				EVP_DigestUpdate(f->hash, f->canonical + f->kept_n,
+						 f->canonical_n - f->kept_n) &&
+				EVP_DigestFinal_ex(f->hash, digest, NULL),
+			"SHA-256");
+	else
+		hash(f, f->canonical, f->canonical_n, NULL, 0, digest);
 	put_hex(digest, f->string + f->string_n - HEX_SIZE);
 	hash(f, inner, sizeof(inner), f->string, f->string_n, digest);
 	hash(f, outer, sizeof(outer), digest, sizeof(digest), digest);
 	put_hex(digest, ret_signature);
+}
+
+/* What is the same for a second's requests, up to the token's last whole block, as ours. */
+static void keep_beginning(struct floor *f)
+{
+	const char *end = strstr(f->canonical, "\nx-amz-target:");
+
+	require(end, "the token's end");
+	f->kept_n = (size_t)(end - f->canonical) / BLOCK_SIZE * BLOCK_SIZE;
+	f->kept = EVP_MD_CTX_new();
+	require(f->kept && EVP_DigestInit_ex2(f->kept, f->sha256, NULL) &&
+			EVP_DigestUpdate(f->kept, f->canonical, f->kept_n),
+		"SHA-256");
 }
 
 /* The three texts, with room for the hashes; as long as ours of an Encrypt. */
@@ -473,19 +494,25 @@ int main(int argc, char **argv)
 	static struct floor floor;
 	struct floor *f = &floor;
 
-	if (argc != 6 && !(argc == 7 && strcmp(argv[6], "close") == 0)) {
-		fputs("usage: bench-floor FRONT PORT CA_FILE JOURNAL BODY_SIZE [close]\n",
+	bool close = argc == 7 && strcmp(argv[6], "close") == 0;
+	bool keep = argc == 7 && strcmp(argv[6], "keep") == 0;
+
+	if (argc != 6 && !close && !keep) {
+		fputs("usage: bench-floor FRONT PORT CA_FILE JOURNAL BODY_SIZE [close | "
+		      "keep]\n",
 		      stderr);
 		return 2;
 	}
 	f->port = htons((uint16_t)number(argv[2], UINT16_MAX));
 	f->body_size = number(argv[5], ROOM_MAX - HEAD_MAX);
-	f->close = argc == 7;
+	f->close = close;
 	f->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	f->hash = EVP_MD_CTX_new();
 	f->epoll = epoll_create1(EPOLL_CLOEXEC);
 	require(f->sha256 && f->hash && f->epoll >= 0, "starting");
 	texts_init(f);
+	if (keep)
+		keep_beginning(f);
 	tls_init(f, argv[3]);
 	records_open(&f->records, argv[4]);
 	front_open(f, argv[1]);

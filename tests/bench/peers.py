@@ -206,6 +206,7 @@ class Floor(Server):
     """floor.c: what a proxy that signs and records can't do without, and nothing else. It knows beforehand
     what `load` sends."""
     name = "floor"
+    keeps = False
 
     def __init__(self, bench, load, name=None):
         super().__init__(bench, name)
@@ -215,4 +216,10 @@ class Floor(Server):
     def command(self):
         return [self.bench.build / "tests/bench/bench-floor", self.socket, self.bench.upstream.port,
                 self.bench.folder / "cert.pem", self.journal.socket, len(self.load.body),
-                *(["close"] if self.load.close else [])]
+                *(["close"] if self.load.close else ["keep"] if self.keeps else [])]
+
+
+class FloorKept(Floor):
+    """The same, but the hash of what each canonical request begins with is kept, as ours keeps it."""
+    name = "kept-floor"
+    keeps = True

@@ -13,8 +13,8 @@ import statistics
 
 import tls
 from load import Load
-from peers import (BULK, Floor, HaproxyHttp, HaproxyTcp, NginxProxy, NginxRefusal, NginxRefusalSyslog, NginxSyslog,
-                   Socat)
+from peers import (BULK, Floor, FloorKept, HaproxyHttp, HaproxyTcp, NginxProxy, NginxRefusal, NginxRefusalSyslog,
+                   NginxSyslog, Socat)
 from result import Mark, Ratio, Result, Unfair, Unmeasured
 from servers import KEY, Daemon
 
@@ -123,7 +123,8 @@ class Signed5k(Compare):
     load = Load(body=body(5000))
 
     def servers(self, bench):
-        return [*super().servers(bench), NginxSyslog(bench, "nginx-syslog-awake", naps=True)]
+        return [*super().servers(bench), NginxSyslog(bench, "nginx-syslog-awake", naps=True),
+                FloorKept(bench, self.load)]
 
     def note(self, rounds):
         audit = median(rounds, Daemon.name, lambda s: s.audit_cpu_per_request)
