@@ -126,7 +126,7 @@ static int pick_endpoint(const struct question *q, const struct enclave_config *
 	return config_pick_endpoint(q->config, enclave, authority.host);
 }
 
-/* Steps 6 and 7 of daemon/request.c. */
+/* Steps 6 and 7 of daemon/downstream/request.c. */
 static void judge(struct question *q, struct json_doc *doc, struct judgement *ret)
 {
 	const struct enclave_config *enclave = find_enclave(q);

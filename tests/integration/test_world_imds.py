@@ -16,7 +16,7 @@ from proxy_help import DESCRIBE
 from tunnel_help import SLOW
 from world_help import World
 
-IMDS_TIME = 2       # for each of its answers, daemon/imds.c
+IMDS_TIME = 2       # for each of its answers, daemon/credentials/imds.c
 
 
 @pytest.fixture(scope="module")

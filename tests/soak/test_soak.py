@@ -24,7 +24,7 @@ ENCLAVES = ("payments", "ledger", "signer", "reports")
 KINDS = {"kept": 25, "fresh": 10, "pipelined": 10, "tunnelled": 5}     # of each enclave's 50 clients
 PAUSE = 0.12
 DNS_NAME = "kms.soak.test"
-EARLY_AGAIN = 40        # seconds; daemon/refresh.c has 30, and failures of IMDS come on top
+EARLY_AGAIN = 40        # seconds; daemon/credentials/refresh.c has 30, and failures of IMDS come on top
 WARM = min(12, SECONDS / 4)
 CALM = 3                # seconds at the end without a fault
 
