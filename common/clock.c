@@ -26,6 +26,11 @@ usec_t clock_wall(void)
 	return clock_read(CLOCK_REALTIME);
 }
 
+struct instant clock_now(void)
+{
+	return (struct instant){clock_monotonic(), clock_wall()};
+}
+
 static struct tm broken_down(usec_t wall)
 {
 	time_t t = (time_t)(wall / USEC_PER_SEC);

@@ -19,6 +19,13 @@ typedef int64_t usec_t;
 usec_t clock_monotonic(void);
 usec_t clock_wall(void);
 
+/* One moment by both clocks: what happens takes it as a parameter from where the event came in. */
+struct instant {
+	usec_t monotonic, wall;
+};
+
+struct instant clock_now(void);
+
 #define CLOCK_HTTP_DATE_SIZE sizeof("Thu, 01 Jan 1970 00:00:00 GMT")
 #define CLOCK_AMZ_DATE_SIZE sizeof("19700101T000000Z")
 

@@ -19,6 +19,10 @@
 
 #define ELEMENTSOF(a) (sizeof(a) / sizeof((a)[0]))
 
+/* The object that `member` of type `type` is embedded in. */
+#define CONTAINER_OF(pointer, type, member)                                                    \
+	((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+
 /* Hands a pointer over: the variable is NULL afterwards, so its cleanup frees nothing. */
 #define TAKE_PTR(p)                                                                            \
 	({                                                                                     \

@@ -200,19 +200,19 @@ struct verdict policy_decide(const struct policy *policy, struct policy_endpoint
 	return best.stage > POLICY_KEY ? best : judge_all(&q, none);
 }
 
-const char *policy_stage_name(enum policy_stage stage)
+enum reason policy_stage_reason(enum policy_stage stage)
 {
-	static const char *const names[] = {
-		[POLICY_NO_RULES] = "no-rules",
-		[POLICY_ENDPOINT] = "endpoint",
-		[POLICY_ACTION] = "action",
-		[POLICY_KEY] = "key",
-		[POLICY_CONTEXT] = "encryption-context",
-		[POLICY_RECIPIENT] = "recipient",
-		[POLICY_ALLOWED] = "allowed",
+	static const enum reason reasons[] = {
+		[POLICY_NO_RULES] = REASON_NO_RULES,
+		[POLICY_ENDPOINT] = REASON_ENDPOINT,
+		[POLICY_ACTION] = REASON_ACTION,
+		[POLICY_KEY] = REASON_KEY,
+		[POLICY_CONTEXT] = REASON_ENCRYPTION_CONTEXT,
+		[POLICY_RECIPIENT] = REASON_RECIPIENT,
+		[POLICY_ALLOWED] = REASON_ALLOWED,
 	};
 
-	return names[stage];
+	return reasons[stage];
 }
 
 static bool is_bare_id(struct slice key)

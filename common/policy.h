@@ -6,6 +6,7 @@
 
 #include "kms.h"
 #include "macro.h"
+#include "reason.h"
 #include "slice.h"
 
 #include <stdbool.h>
@@ -89,9 +90,9 @@ struct verdict {
 struct verdict policy_decide(const struct policy *policy, struct policy_endpoint endpoint,
 			     const struct kms_request *request);
 
-/* A stable word for the REASON field: "endpoint", "action", "key", "encryption-context",
- * "recipient", "no-rules", "allowed". */
-const char *policy_stage_name(enum policy_stage stage);
+/* Why a request that got no further than this stage is refused; POLICY_ALLOWED is REASON_ALLOWED.
+ */
+enum reason policy_stage_reason(enum policy_stage stage);
 
 /* Writes the sentence for the client and the journal, e.g.
  * `rule "unwrap-data-keys" (line 31) does not allow key alias/x`. Values from the request are

@@ -7,6 +7,7 @@
 #include "buf.h"
 #include "clock.h"
 #include "macro.h"
+#include "reason.h"
 #include "slice.h"
 
 #include <stdbool.h>
@@ -49,7 +50,7 @@ enum refusal {
 struct refusal_info {
 	int status;
 	const char *type;    /* __type */
-	const char *reason;  /* the journal's REASON, stable: "rate", "framing", ... */
+	enum reason reason;  /* of the record */
 	const char *message; /* what it means, when the caller knows nothing better */
 	bool close;          /* the connection ends with this answer */
 	bool critical;       /* the journal record has priority crit */

@@ -147,7 +147,7 @@ static int explain_request(const struct explanation *x, const struct kms_request
 	if (v.stage == POLICY_ALLOWED)
 		print_rule_found(x, &v);
 	else
-		fprintf(x->f, "reason:     %s: %s\n", policy_stage_name(v.stage),
+		fprintf(x->f, "reason:     %s: %s\n", reason_word(policy_stage_reason(v.stage)),
 			verdict_explain(&v, request, text, sizeof(text)));
 	print_request(x, request);
 	r = print_rules(x, request);

@@ -2,6 +2,7 @@
 #include "acceptor.h"
 
 #include "connection.h"
+#include "http.h"
 #include "listener.h"
 #include "worker.h"
 
@@ -25,24 +26,25 @@ static struct worker *least_loaded(const struct acceptor *a)
 	struct worker *best = a->workers[0];
 
 	for (unsigned i = 1; i < a->n_workers; i++)
-		if (atomic_load(&a->workers[i]->n_connections) <
-		    atomic_load(&best->n_connections))
+		if (atomic_load(&a->workers[i]->context.n_connections) <
+		    atomic_load(&best->context.n_connections))
 			best = a->workers[i];
 	return best;
 }
 
-static void hand_over(struct acceptor *a, int fd, const struct identity *identity)
+static void hand_over(struct acceptor *a, int fd, const struct identity *identity,
+		      struct instant now)
 {
 	struct message m = {.kind = MESSAGE_CONNECTION, .fd = fd, .identity = *identity};
-	struct worker *w = least_loaded(a);
+	struct context *context = &least_loaded(a)->context;
 
-	atomic_fetch_add(&w->n_connections, 1);
-	if (w == a->self) {
-		connection_new(w, fd, identity, clock_monotonic());
-	} else if (mailbox_send(w->mailbox, &m) < 0) {
-		connection_record(a->audit, &identity->enclave->flood, identity, "no-memory",
-				  "out of memory");
-		atomic_fetch_sub(&w->n_connections, 1);
+	atomic_fetch_add(&context->n_connections, 1);
+	if (context == &a->self->context) {
+		http_accept(context, fd, identity, now);
+	} else if (mailbox_send(context->mailbox, &m) < 0) {
+		connection_record(a->audit, &identity->enclave->flood, identity, REASON_MEMORY,
+				  "out of memory", now);
+		atomic_fetch_sub(&context->n_connections, 1);
 		gauge_return(&identity->enclave->connections, 1);
 		close(fd);
 	}
@@ -52,33 +54,35 @@ static void on_accepted(struct listener *listener, int fd, const struct sockaddr
 			socklen_t n, void *userdata)
 {
 	struct acceptor *a = userdata;
-	const struct generation *generation = a->self->generation;
-	const struct config *config = generation->config;
-	struct peer peer = peer_identify(config, listener_enclave(listener), address, n);
+	const struct generation *generation = a->self->context.generation;
+	struct peer peer =
+		peer_identify(generation->config, listener_enclave(listener), address, n);
 	struct identity identity = {.has_cid = peer.has_cid, .cid = peer.cid};
+	struct instant now = clock_now();
 
 	if (peer.enclave < 0) {
-		connection_record(a->audit, a->unknown, &identity, "unknown-peer",
-				  "no enclave has this CID");
+		connection_record(a->audit, a->unknown, &identity, REASON_UNKNOWN_PEER,
+				  "no enclave has this CID", now);
 		close(fd);
 		return;
 	}
 	identity.enclave = generation->enclaves[peer.enclave];
 	if (!gauge_take(&identity.enclave->connections, 1,
-			config->enclaves[peer.enclave].limits.connections)) {
-		connection_record(a->audit, &identity.enclave->flood, &identity, "connections",
-				  "limits.connections is reached");
+			generation_enclave(generation, (unsigned)peer.enclave)
+				->limits.connections)) {
+		connection_record(a->audit, &identity.enclave->flood, &identity,
+				  REASON_CONNECTIONS, "limits.connections is reached", now);
 		close(fd);
 		return;
 	}
-	hand_over(a, fd, &identity);
+	hand_over(a, fd, &identity, now);
 }
 
 void acceptor_start(struct acceptor *a, struct worker *self)
 {
 	a->self = self;
 	for (size_t i = 0; i < a->n_listeners; i++)
-		listener_start(a->listeners[i], self->base, on_accepted, a);
+		listener_start(a->listeners[i], self->context.base, on_accepted, a);
 }
 
 struct acceptor *acceptor_drain(struct acceptor *a)
@@ -90,7 +94,7 @@ struct acceptor *acceptor_drain(struct acceptor *a)
 	/* One that could not be told ends when the drain's time is over. */
 	for (unsigned i = 0; i < a->n_workers; i++)
 		if (a->workers[i] != a->self)
-			(void)!mailbox_send(a->workers[i]->mailbox, &m);
+			(void)!mailbox_send(a->workers[i]->context.mailbox, &m);
 	return acceptor_free(a);
 }
 

@@ -10,10 +10,8 @@
 #include "config.h"
 #include "error.h"
 #include "flood.h"
+#include "handed_sockets.h"
 #include "macro.h"
-#include "notify.h"
-
-#include <event2/event.h>
 
 struct acceptor;
 struct worker;

@@ -10,6 +10,7 @@
 #include "log.h"
 #include "notify.h"
 #include "report.h"
+#include "resolver.h"
 #include "sandbox.h"
 #include "test_hooks.h"
 #include "worker.h"
@@ -73,7 +74,7 @@ static bool send_credentials(const struct server *s, unsigned worker)
 	struct message m = {.kind = MESSAGE_CREDENTIALS,
 			    .credentials = credentials_ref(s->credentials)};
 
-	if (!m.credentials || mailbox_send(s->workers[worker]->mailbox, &m) == 0)
+	if (!m.credentials || mailbox_send(s->workers[worker]->context.mailbox, &m) == 0)
 		return true;
 	credentials_unref(m.credentials);
 	return false;
@@ -84,7 +85,7 @@ static bool send_generation(const struct server *s, unsigned worker)
 	struct message m = {.kind = MESSAGE_GENERATION,
 			    .generation = generation_ref(s->generation)};
 
-	if (mailbox_send(s->workers[worker]->mailbox, &m) == 0)
+	if (mailbox_send(s->workers[worker]->context.mailbox, &m) == 0)
 		return true;
 	generation_unref(m.generation);
 	return false;
@@ -126,7 +127,7 @@ static void update_status(struct server *s)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < s->n_workers; i++)
-		n += atomic_load(&s->workers[i]->n_connections);
+		n += atomic_load(&s->workers[i]->context.n_connections);
 	if (s->draining)
 		snprintf(text, sizeof(text), "Stopping: %u connections left", n);
 	else
@@ -280,8 +281,8 @@ static void on_stop(struct server *s)
 		  (long long)(DRAIN_TIME / USEC_PER_SEC));
 	notify_stopping("Stopping: requests in flight are being answered");
 	notify_extend_timeout(DRAIN_TIME + 5 * USEC_PER_SEC);
-	/* The first, which accepts, tells the others behind the last it has handed them. */
-	if (mailbox_send(s->workers[0]->mailbox, &m) < 0)
+	/* The first, which accepts, tells the others after the last it has handed them. */
+	if (mailbox_send(s->workers[0]->context.mailbox, &m) < 0)
 		event_base_loopbreak(s->base);
 }
 
@@ -290,7 +291,7 @@ static void on_test_hook(struct server *s)
 {
 	struct message m = {.kind = MESSAGE_TEST_HOOK, .number = test_hook_read()};
 
-	if (mailbox_send(s->workers[0]->mailbox, &m) < 0)
+	if (mailbox_send(s->workers[0]->context.mailbox, &m) < 0)
 		log_event(EVENT_MACHINE, NULL, "test hook: out of memory");
 }
 #endif
@@ -337,6 +338,12 @@ static void on_message(struct message *m, void *userdata)
 		on_loaded(s, (unsigned)m->id, m->generation);
 		generation_unref(m->generation);
 	}
+}
+
+static void drop_message(struct message *m, void *userdata)
+{
+	(void)userdata;
+	generation_unref(m->generation);
 }
 
 /* ---- the start ---- */
@@ -387,7 +394,7 @@ static int start_workers(struct server *s)
 static int start_accepting(struct server *s)
 {
 	struct message m = {.kind = MESSAGE_ACCEPT, .acceptor = s->acceptor};
-	int r = mailbox_send(s->workers[0]->mailbox, &m);
+	int r = mailbox_send(s->workers[0]->context.mailbox, &m);
 
 	if (r == 0)
 		s->acceptor = NULL;
@@ -400,14 +407,14 @@ static int server_start(struct server *s, struct config *config, struct error *e
 	_cleanup_(handed_sockets_done) struct handed_sockets handed = {0};
 	int r;
 
-	r = notify_take_sockets(&handed, error);
+	r = handed_sockets_take(&handed, error);
 	if (r < 0)
 		return r;
 	s->base = event_base_new();
 	if (!s->base)
 		return -ENOMEM;
 	r = watch_signals(s);
-	r = r < 0 ? r : mailbox_new(s->base, on_message, s, &s->mailbox);
+	r = r < 0 ? r : mailbox_new(s->base, on_message, drop_message, s, &s->mailbox);
 	r = r < 0 ? r : enclave_table_new(&s->enclaves);
 	r = r < 0 ? r : credentials_health_table_new(&s->health);
 	r = r < 0 ? r : generation_new(config, s->enclaves, s->health, &s->generation, error);

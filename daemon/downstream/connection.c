@@ -1,118 +1,137 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "connection.h"
+
 #include "audit.h"
-#include "connection_internal.h"
-#include "request.h"
-#include "tunnel.h"
-#include "worker.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 struct enclave_config *connection_config(const struct connection *c)
 {
-	return &c->generation->config->enclaves[c->enclave];
-}
-
-void connection_set_state(struct connection *c, enum connection_state state, usec_t deadline)
-{
-	c->state = state;
-	c->deadline = deadline;
-}
-
-void connection_become_idle(struct connection *c, usec_t now)
-{
-	http_head_init(&c->head);
-	connection_set_state(c, CONNECTION_HEAD, now + LIMIT_IDLE_TIME);
+	return generation_enclave(c->generation, c->enclave_index);
 }
 
 /* ---- the end ---- */
 
 void connection_record(struct audit *audit, struct flood *flood,
-		       const struct identity *identity, const char *reason, const char *detail)
+		       const struct identity *identity, enum reason reason, const char *detail,
+		       struct instant now)
 {
 	struct audit_record record;
 
 	if (identity->enclave)
 		enclave_count(identity->enclave, COUNTER_CONNECTIONS_REFUSED, 1);
-	if (!flood_admit(flood, clock_monotonic()))
+	if (!flood_admit(flood, now.monotonic))
 		return;
-	audit_record_init(&record, EVENT_CONNECTION);
-	if (identity->enclave)
-		snprintf(record.enclave, sizeof(record.enclave), "%s", identity->enclave->name);
-	record.has_cid = identity->has_cid;
-	record.cid = identity->cid;
+	identity_record(identity, EVENT_CONNECTION, &record);
 	record.reason = reason;
 	snprintf(record.detail, sizeof(record.detail), "%s", detail);
 	audit_submit(audit, &record);
 }
 
-void connection_free(struct connection *c)
+static void free_protocol(struct connection *c, enum reason why, struct instant now)
 {
-	struct worker *w = c->worker;
+	if (c->ops)
+		c->ops->free(c->protocol, why, now);
+	c->ops = NULL;
+	c->protocol = NULL;
+}
 
+/* A place among the enclave's connections is free again, and one among the thread's. */
+static void give_back(struct context *context, struct enclave *enclave)
+{
+	gauge_return(&enclave->connections, 1);
+	atomic_fetch_sub(&context->n_connections, 1);
+}
+
+void connection_close(struct connection *c, enum reason why, struct instant now)
+{
+	if (c->state == CONNECTION_CLOSED)
+		return;
+	free_protocol(c, why, now);
 	c->state = CONNECTION_CLOSED;
 	LIST_REMOVE(c, link);
-	if (c->in_turns)
-		TAILQ_REMOVE(&w->turns, c, turn);
+	turns_leave(&c->context->turns, &c->turn);
 	event_del(&c->read_event);
 	event_del(&c->write_event);
 	close(c->fd);
-	connection_drop_input(c);
-	gauge_return(&c->identity.enclave->connections, 1);
+	give_back(c->context, c->identity.enclave);
 	generation_unref(c->generation);
-	free(c);
-	worker_connection_gone(w);
+	bin_put(&c->context->bin, &c->bin, offsetof(struct connection, context), sizeof(*c));
 }
 
-size_t connection_written(const struct connection *c)
+void connection_end_without_request(struct connection *c, enum reason reason,
+				    const char *detail, struct instant now)
 {
-	return c->out_n - c->out[0].n - c->out[1].n;
+	struct enclave *e = c->identity.enclave;
+
+	(void)!enclave_take_token(e, connection_config(c), now.monotonic, NULL);
+	connection_record(c->context->audit, &e->flood, &c->identity, reason, detail, now);
+	connection_close(c, REASON_NONE, now);
 }
 
-void connection_close(struct connection *c, const char *why)
+/* Reads and drops what the peer still sends: closing with unread bytes would reset the
+ * connection and take the answer with it. */
+static void linger(struct connection *c, struct instant now)
 {
-	if (c->request)
-		request_lose_client(c->request, why, connection_written(c), clock_monotonic());
-	c->request = NULL;
-	if (c->tunnel)
-		tunnel_free(c->tunnel, why);
-	connection_free(c);
+	char *scratch = c->context->scratch;
+	ssize_t n = 0;
+
+	while (c->lingered < LIMIT_LINGER_BYTES) {
+		n = connection_recv(c, scratch, CONTEXT_SCRATCH);
+		if (n <= 0)
+			break;
+		explicit_bzero(scratch, (size_t)n);
+		c->lingered += (size_t)n;
+	}
+	if (n == -EAGAIN && c->unread)
+		return; /* more may be on its way, until the deadline */
+	connection_close(c, REASON_NONE, now);
 }
 
-void connection_end_without_request(struct connection *c, const char *reason,
-				    const char *detail, usec_t now)
+void connection_finish(struct connection *c, struct slice bytes, bool unread,
+		       struct instant now)
 {
-	(void)!rate_limit_take(&c->identity.enclave->requests,
-			       connection_config(c)->limits.requests, now, NULL);
-	connection_record(c->worker->env.audit, &c->identity.enclave->flood, &c->identity,
-			  reason, detail);
-	connection_free(c);
+	if (bytes.n) /* no room: then it isn't told */
+		(void)!send(c->fd, bytes.p, bytes.n, MSG_NOSIGNAL);
+	free_protocol(c, REASON_NONE, now);
+	shutdown(c->fd, SHUT_WR);
+	c->state = CONNECTION_LINGER;
+	c->unread = unread;
+	c->linger_until = now.monotonic + LIMIT_LINGER_TIME;
+	linger(c, now);
 }
 
-void connection_refuse_unread(struct connection *c, enum refusal refusal, const char *message,
-			      usec_t now)
+/* ---- the socket ---- */
+
+ssize_t connection_recv(struct connection *c, char *p, size_t n)
 {
-	c->close = c->unread = true;
-	connection_set_state(c, CONNECTION_WAIT, 0);
-	request_refuse(c->request, refusal, message, now);
+	ssize_t got;
+
+	do
+		got = recv(c->fd, p, n, 0);
+	while (got < 0 && errno == EINTR);
+	/* Fewer than there was room for are all that there were: what comes later is an event
+	 * of its own (epoll(7), on edges). */
+	if (got < (ssize_t)n && !c->ended)
+		c->readable = false;
+	return got < 0 ? -errno : got;
 }
 
-void connection_peer_ended(struct connection *c, usec_t now)
+int connection_wait_writable(struct connection *c)
 {
-	if (c->in.n)
-		connection_end_without_request(c, "cut-off",
-					       "it ended in the middle of a request", now);
-	else if (!c->had_request)
-		connection_end_without_request(c, "no-request", "it ended without a request",
-					       now);
-	else
-		connection_free(c);
+	return event_add(&c->write_event, NULL) < 0 ? -ENOMEM : 0;
 }
 
-/* ---- events ---- */
+void connection_queue_turn(struct connection *c)
+{
+	turns_queue(&c->context->turns, &c->turn);
+}
 
 bool connection_peer_is_gone(const struct connection *c)
 {
@@ -120,7 +139,7 @@ bool connection_peer_is_gone(const struct connection *c)
 
 	if (poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)))
 		return true;
-	/* vsock raises POLLHUP only behind our own shutdown. Sending no byte there fails when
+	/* vsock raises POLLHUP only after our own shutdown. Sending no byte there fails when
 	 * the peer reads no more; on other sockets it says nothing. */
 	return send(c->fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN &&
 	       errno != EINTR;
@@ -129,169 +148,129 @@ bool connection_peer_is_gone(const struct connection *c)
 static void on_io(evutil_socket_t fd, short what, void *userdata)
 {
 	struct connection *c = userdata;
-	usec_t now = clock_monotonic();
+	struct instant now = clock_now();
 
 	(void)fd;
 	c->readable |= (what & (EV_READ | EV_CLOSED)) != 0;
-	c->ending |= (what & EV_CLOSED) != 0;
-	switch (c->state) {
-	case CONNECTION_HEAD:
-	case CONNECTION_BODY:
-	case CONNECTION_LINGER:
-		connection_read(c, now);
-		return;
-	case CONNECTION_WAIT:
-		if (connection_peer_is_gone(c))
-			connection_close(c, "client-gone");
-		return;
-	case CONNECTION_WRITE:
-		if (what & EV_WRITE)
-			connection_write(c, now);
-		return;
-	case CONNECTION_TUNNEL:
-		tunnel_io(c->tunnel, what, now);
-		return;
-	case CONNECTION_CLOSED:
-		return;
-	}
+	c->ended |= (what & EV_CLOSED) != 0;
+	if (c->state == CONNECTION_OPEN)
+		c->ops->io(c->protocol, what, now);
+	else if (c->state == CONNECTION_LINGER)
+		linger(c, now);
 }
 
-static void refuse_new(struct worker *w, int fd, const struct identity *identity,
-		       const char *reason, const char *detail)
+static void on_turn(struct turn *turn, struct instant now)
 {
-	connection_record(w->env.audit, &identity->enclave->flood, identity, reason, detail);
+	struct connection *c = CONTAINER_OF(turn, struct connection, turn);
+
+	if (c->state == CONNECTION_OPEN)
+		c->ops->io(c->protocol, 0, now);
+}
+
+/* ---- the beginning ---- */
+
+static struct connection *refuse_new(struct context *context, int fd,
+				     const struct identity *identity, enum reason reason,
+				     const char *detail, struct instant now)
+{
+	connection_record(context->audit, &identity->enclave->flood, identity, reason, detail,
+			  now);
 	close(fd);
-	gauge_return(&identity->enclave->connections, 1);
-	worker_connection_gone(w);
+	give_back(context, identity->enclave);
+	return NULL;
 }
 
-void connection_new(struct worker *w, int fd, const struct identity *identity, usec_t now)
+struct connection *connection_new(struct context *context, int fd,
+				  const struct identity *identity, struct instant now)
 {
-	int enclave = generation_find(w->generation, identity);
+	int enclave_index = generation_find(context->generation, identity);
 	struct connection *c;
 
-	if (enclave < 0) {
-		refuse_new(w, fd, identity, "unknown-peer", "a reload has removed the enclave");
-		return;
-	}
+	if (enclave_index < 0)
+		return refuse_new(context, fd, identity, REASON_UNKNOWN_PEER,
+				  "a reload has removed the enclave", now);
 	c = calloc(1, sizeof(*c));
-	if (!c) {
-		refuse_new(w, fd, identity, "no-memory", "out of memory");
-		return;
-	}
-	c->worker = w;
+	if (!c)
+		return refuse_new(context, fd, identity, REASON_MEMORY, "out of memory", now);
+	c->context = context;
 	c->fd = fd;
 	c->identity = *identity;
-	c->generation = generation_ref(w->generation);
-	c->enclave = (unsigned)enclave;
-	c->in = BUF_INIT(2 * LIMIT_HEAD + 2); /* a head that is refused for its length, whole */
-	LIST_INSERT_HEAD(&w->connections, c, link);
-	connection_become_idle(c, now);
-	event_assign(&c->read_event, w->base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST,
-		     on_io, c);
-	event_assign(&c->write_event, w->base, fd, EV_WRITE | EV_ET, on_io, c);
+	c->generation = generation_ref(context->generation);
+	c->enclave_index = (unsigned)enclave_index;
+	c->turn = (struct turn){.enclave = identity->enclave->id, .take = on_turn};
+	LIST_INSERT_HEAD(&context->connections, c, link);
+	event_assign(&c->read_event, context->base, fd,
+		     EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_io, c);
+	event_assign(&c->write_event, context->base, fd, EV_WRITE | EV_ET, on_io, c);
 	enclave_count(identity->enclave, COUNTER_CONNECTIONS, 1);
-	if (event_add(&c->read_event, NULL) < 0)
-		connection_end_without_request(c, "no-memory", "out of memory", now);
+	if (event_add(&c->read_event, NULL) == 0)
+		return c;
+	connection_end_without_request(c, REASON_MEMORY, "out of memory", now);
+	return NULL;
 }
 
-/* ---- deadlines, reload, drain ---- */
-
-void connection_sweep(struct connection *c, usec_t now)
+void connection_set_protocol(struct connection *c, const struct protocol_ops *ops,
+			     void *protocol, struct instant now)
 {
-	if (c->tunnel) {
-		tunnel_sweep(c->tunnel, now);
-		return;
-	}
-	/* For one that only waits for the peer's bytes, reading says it. */
-	if ((c->state == CONNECTION_WAIT || c->state == CONNECTION_WRITE) &&
-	    connection_peer_is_gone(c)) {
-		connection_close(c, "client-gone");
-		return;
-	}
-	if (c->deadline == 0 || c->deadline > now)
-		return;
-	switch (c->state) {
-	case CONNECTION_HEAD:
-		if (c->in_turns)
-			return; /* its bytes wait for us; what is missing is seen in its turn */
-		if (c->in.n)
-			connection_refuse_head(c, REFUSAL_TOO_SLOW, NULL, now);
-		else
-			connection_peer_ended(c, now);
-		return;
-	case CONNECTION_BODY:
-		connection_refuse_unread(c, REFUSAL_TOO_SLOW, NULL, now);
-		return;
-	case CONNECTION_WRITE:
-		connection_close(c, "client-too-slow");
-		return;
-	case CONNECTION_LINGER:
-		connection_free(c);
-		return;
-	case CONNECTION_WAIT: /* its upstream has the deadline */
-	case CONNECTION_TUNNEL:
-	case CONNECTION_CLOSED:
-		return;
+	free_protocol(c, REASON_NONE, now);
+	c->ops = ops;
+	c->protocol = protocol;
+}
+
+void connection_move(struct connection *c, struct generation *generation,
+		     unsigned enclave_index)
+{
+	generation_swap(&c->generation, generation);
+	c->enclave_index = enclave_index;
+}
+
+/* ---- what its thread tells all of them ---- */
+
+static void sweep_one(struct connection *c, struct instant now)
+{
+	if (c->state == CONNECTION_OPEN)
+		c->ops->sweep(c->protocol, now);
+	else if (c->state == CONNECTION_LINGER && c->linger_until <= now.monotonic)
+		connection_close(c, REASON_NONE, now);
+}
+
+void connections_sweep(struct context *context, struct instant now)
+{
+	struct connection *c, *next;
+
+	for (c = LIST_FIRST(&context->connections); c; c = next) {
+		next = LIST_NEXT(c, link);
+		sweep_one(c, now);
 	}
 }
 
-/* Nothing of a request has come yet, not even to the socket, whose event may be on its way. */
-static bool is_idle(const struct connection *c)
+void connections_reload(struct context *context, struct instant now)
 {
-	char byte;
+	struct connection *c, *next;
 
-	return c->state == CONNECTION_HEAD && c->in.n == 0 &&
-	       recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
-}
-
-/* Goes by the new generation from now on, unless its enclave changed. */
-static void move_on_or_retire(struct connection *c, struct generation *generation, int enclave)
-{
-	if (c->retired || !generation_same(c->generation, generation, &c->identity)) {
-		c->retired = true;
-		return;
-	}
-	generation_unref(c->generation);
-	c->generation = generation_ref(generation);
-	c->enclave = (unsigned)enclave;
-}
-
-void connection_reload(struct connection *c, struct generation *generation, usec_t now)
-{
-	int enclave = generation_find(generation, &c->identity);
-	enum refusal refusal;
-
-	if (c->tunnel) {
-		tunnel_reload(c->tunnel, generation, enclave);
-		return;
-	}
-	move_on_or_retire(c, generation, enclave);
-	switch (c->state) {
-	case CONNECTION_HEAD:
-		/* A head begun under the old rules is not judged by them. */
-		if (c->retired)
-			connection_free(c);
-		return;
-	case CONNECTION_BODY:
-		refusal = request_renew(c->request, generation);
-		if (refusal)
-			connection_refuse_unread(c, refusal, NULL, now);
-		return;
-	case CONNECTION_WAIT:
-		if (request_revoke(c->request, generation))
-			request_refuse(c->request, REFUSAL_RELOADED, NULL, now);
-		return;
-	case CONNECTION_WRITE:
-	case CONNECTION_TUNNEL:
-	case CONNECTION_LINGER:
-	case CONNECTION_CLOSED:
-		return;
+	for (c = LIST_FIRST(&context->connections); c; c = next) {
+		next = LIST_NEXT(c, link);
+		if (c->state == CONNECTION_OPEN)
+			c->ops->reload(c->protocol, context->generation,
+				       generation_find(context->generation, &c->identity), now);
 	}
 }
 
-void connection_drain(struct connection *c)
+void connections_drain(struct context *context, bool over, struct instant now)
 {
-	if (is_idle(c))
-		connection_free(c);
+	struct connection *c, *next;
+
+	for (c = LIST_FIRST(&context->connections); c; c = next) {
+		next = LIST_NEXT(c, link);
+		if (c->state == CONNECTION_OPEN)
+			c->ops->drain(c->protocol, over, now);
+	}
+}
+
+void connections_close(struct context *context, enum reason why, struct instant now)
+{
+	struct connection *c;
+
+	while ((c = LIST_FIRST(&context->connections)))
+		connection_close(c, why, now);
 }

@@ -1,105 +1,132 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* One accepted socket of an enclave: reads heads and bodies, hands each request to request.c,
- * writes the answer. It decides nothing about a request. Sockets are watched edge-triggered,
- * once for their whole life, so that a request costs no epoll_ctl(). */
+/* One accepted socket of an enclave, from its acceptance to its end: its events, its enclave,
+ * and how it is left so that the peer can read the last answer. What passes over it is its
+ * protocol's affair (http.c, tunnel.c), of which it knows the functions only. Sockets are
+ * watched edge-triggered, once for their whole life, so that a request costs no epoll_ctl(). */
 
-#include "buf.h"
 #include "clock.h"
+#include "context.h"
 #include "generation.h"
-#include "http_head.h"
+#include "identity.h"
 #include "macro.h"
+#include "reason.h"
 #include "slice.h"
 
 #include <event2/event_struct.h>
 #include <sys/queue.h>
+#include <sys/types.h>
 
-struct audit;
-struct request;
-struct tunnel;
-struct worker;
+/* What a protocol is told of its connection; `protocol` is its object. In each it may close the
+ * connection, or hand it to another protocol. */
+struct protocol_ops {
+	/* The socket changed (EV_READ, EV_WRITE, EV_CLOSED), or it has its turn (0). */
+	void (*io)(void *protocol, short what, struct instant now);
+	/* Time goes by: to apply its deadlines. */
+	void (*sweep)(void *protocol, struct instant now);
+	/* There is a new configuration, in which the connection's enclave is `enclave_index`;
+	 * -1: it has none any more. The connection goes by it after connection_move(). */
+	void (*reload)(void *protocol, struct generation *generation, int enclave_index,
+		       struct instant now);
+	/* The thread drains: what is idle closes; `over`: the time for it is over too. */
+	void (*drain)(void *protocol, bool over, struct instant now);
+	/* The connection ends, or is another protocol's from now on. Records what there is to
+	 * record: REASON_NONE where nobody cut anything off. */
+	void (*free)(void *protocol, enum reason why, struct instant now);
+};
 
 enum connection_state {
-	CONNECTION_HEAD,   /* idle, or in the middle of a head */
-	CONNECTION_BODY,   /* reading a body, or dropping that of a refused request */
-	CONNECTION_WAIT,   /* the request is being decided or is upstream: nothing is read */
-	CONNECTION_WRITE,  /* writing an answer */
-	CONNECTION_TUNNEL, /* passed through: `tunnel` has the say */
+	CONNECTION_OPEN,   /* its protocol has the say */
 	CONNECTION_LINGER, /* dropping what the peer still sends, so that it can read the answer
 			    */
-	CONNECTION_CLOSED, /* freed at the end of the call that closed it */
+	CONNECTION_CLOSED, /* in the bin */
 };
 
 struct connection {
-	LIST_ENTRY(connection) link;  /* of the worker */
-	TAILQ_ENTRY(connection) turn; /* of the worker's turns, while in_turns */
-	bool in_turns;
-	struct worker *worker;
-	struct identity identity;
-	struct generation *generation; /* what its next request is judged by */
-	unsigned enclave;              /* index in it */
-	int fd;
-	struct event read_event;
-	struct event write_event; /* only added while an answer doesn't fit the socket */
+	struct bin_entry bin;
 	enum connection_state state;
-	usec_t deadline;
-	struct buf in;   /* an unfinished head, or bytes behind a request; freed while idle */
-	bool in_charged; /* `in` is charged to the enclave's share of memory */
-	bool readable;   /* an event came since the socket was last found empty */
-	bool ending;     /* the peer ended its side: reading shows it, no event will again */
-	struct http_head head;
-	struct request *request; /* from the head's end until its answer is written */
-	struct tunnel *tunnel;
-	struct slice out[2]; /* what is left of the answer; the request owns the bytes */
-	size_t out_n;        /* the whole of it */
-	bool close;          /* after this answer */
-	bool unread;         /* bytes may still come that nobody will read */
-	bool retired;        /* its enclave changed: closes when no request is in flight */
-	bool had_request;
-	size_t lingered; /* bytes dropped */
+	/* not to be touched once it is closed */
+	struct context *context;
+	LIST_ENTRY(connection) link; /* of the context */
+	struct turn turn;
+	struct identity identity;
+	struct generation *generation; /* what it is judged by */
+	unsigned enclave_index;        /* in it */
+	int fd;
+	bool readable; /* an event came since the socket was last found empty */
+	bool ended;    /* the peer ended its side: reading shows it, no event will again */
+	struct event read_event;
+	struct event write_event; /* only added while something doesn't fit the socket */
+	const struct protocol_ops *ops;
+	void *protocol;
+	/* while it lingers */
+	bool unread; /* bytes may still come that nobody will read */
+	size_t lingered;
+	usec_t linger_until;
 };
 
 /* One record of a connection that brought no request, limited by `flood` as refusals are, and
  * one more in the count of its enclave; identity->enclave is NULL for a peer that is none. */
 void connection_record(struct audit *audit, struct flood *flood,
-		       const struct identity *identity, const char *reason, const char *detail);
+		       const struct identity *identity, enum reason reason, const char *detail,
+		       struct instant now);
 
-/* Takes over the descriptor. The caller took the enclave's `connections` gauge and counted it
- * for the worker: both end with the connection, which is at once, with a record, if its enclave
- * is gone or memory ran out. */
-void connection_new(struct worker *w, int fd, const struct identity *identity, usec_t now);
-
-/* Closes at once; a tunnel ends and is recorded, a request too unless KMS has it already: see
- * request_lose_client(). Frees the connection. */
-void connection_close(struct connection *c, const char *why);
-
-/* Reads on where bytes are waiting: a turn, see worker_queue_turn(). May free the connection.
+/* Takes over the descriptor, and one of the enclave's `connections`, of which the caller took
+ * the gauge and counted it for the thread: both end with the connection. NULL: that is at once,
+ * with a record, since its enclave is gone or memory ran out. Its protocol is to be set next.
  */
-void connection_turn(struct connection *c, usec_t now);
+_must_check_ struct connection *connection_new(struct context *context, int fd,
+					       const struct identity *identity,
+					       struct instant now);
 
-/* Writes the answer of the current request; both slices stay valid until request_end(). May
- * free the connection. */
-void connection_answer(struct connection *c, struct slice head, struct slice body, bool close,
-		       usec_t now);
+/* The connection is that protocol's from now on; the one it had is freed. */
+void connection_set_protocol(struct connection *c, const struct protocol_ops *ops,
+			     void *protocol, struct instant now);
 
-/* Sends what there is room for of `bytes` (an alert, a short answer), drops what still comes
- * for a moment, and closes. There is no request, and the tunnel is gone. */
-void connection_finish(struct connection *c, struct slice bytes, usec_t now);
+/* ---- for its protocol ---- */
 
-/* Frees what was read ahead of a request. */
-void connection_drop_input(struct connection *c);
+struct enclave_config *connection_config(const struct connection *c);
+
+/* Bytes received, 0 at the end, -EAGAIN, or another negative errno. */
+_must_check_ ssize_t connection_recv(struct connection *c, char *p, size_t n);
+
+/* Has the protocol's io() called with EV_WRITE when the socket has room. -ENOMEM. */
+_must_check_ int connection_wait_writable(struct connection *c);
+
+/* Has it called with 0 in its turn: see turns.h. */
+void connection_queue_turn(struct connection *c);
 
 /* Whether nobody is there any more to read an answer; half-closed is not gone. On vsock a peer
  * of which nothing comes at all, not even a reset, counts as there. */
 bool connection_peer_is_gone(const struct connection *c);
 
-/* Applies the deadline. May free the connection. */
-void connection_sweep(struct connection *c, usec_t now);
+/* Goes by this configuration from now on. */
+void connection_move(struct connection *c, struct generation *generation,
+		     unsigned enclave_index);
 
-/* A new generation: moves on to it, or retires. No request is decided by withdrawn rules
- * afterwards, nor sent but for what has left as a whole. May free the connection. */
-void connection_reload(struct connection *c, struct generation *generation, usec_t now);
+/* Closes at once; its protocol is freed with `why`. Once it is closed it does nothing. */
+void connection_close(struct connection *c, enum reason why, struct instant now);
 
-/* The worker drains: closes if idle. May free the connection. */
-void connection_drain(struct connection *c);
+/* Closes one that brought no request, with a record. It costs a token, as a request does:
+ * opening and closing connections is no way round the rate. */
+void connection_end_without_request(struct connection *c, enum reason reason,
+				    const char *detail, struct instant now);
+
+/* Sends what there is room for of `bytes` (an alert, a short answer; may be empty), reads no
+ * more but for dropping, and closes. `unread`: bytes may still come; without, it closes as soon
+ * as the socket is empty. */
+void connection_finish(struct connection *c, struct slice bytes, bool unread,
+		       struct instant now);
+
+/* ---- for its thread ---- */
+
+void connections_sweep(struct context *context, struct instant now);
+
+/* context->generation is new. */
+void connections_reload(struct context *context, struct instant now);
+
+/* context->draining is true. `over`: those that still wait are told that it is over. */
+void connections_drain(struct context *context, bool over, struct instant now);
+
+void connections_close(struct context *context, enum reason why, struct instant now);

@@ -6,8 +6,8 @@
 
 #include "config.h"
 #include "error.h"
+#include "handed_sockets.h"
 #include "macro.h"
-#include "notify.h"
 
 #include <event2/event.h>
 #include <sys/socket.h>

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Step 10 of a request's way: what came back from the endpoint is judged, and relayed or
- * refused; what blames our credentials or clock is tried once more. */
+/* Step "answer" of a request's way: what came back from the endpoint is judged
+ * (reply_verdict.c), and relayed or refused; what blames our credentials or clock is signed and
+ * tried once more. */
 
-#include "upstream.h"
+#include "request.h"
 
-/* The done() of a request's call: see struct upstream_call_ops. */
-void reply_take(struct upstream_call *call, enum upstream_result result, const char *why,
-		usec_t now);
+/* The end of a request's call, see struct upstream_call_ops: r->result, and r->call.reply. */
+void reply_take(struct request *r, struct instant now);
+
+/* Until when a request whose credentials were rejected may wait for others, monotonic: see
+ * credentials_health_wait_end(). */
+usec_t reply_others_due(const struct request *r, struct instant now);

@@ -2,10 +2,13 @@
 #include "address.h"
 #include "audit.h"
 #include "limit.h"
+#include "resolver.h"
 #include "tunnel_internal.h"
+#include "tunnel_rules.h"
 
 #include <errno.h>
 #include <netdb.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -16,24 +19,18 @@
 
 const struct tunnel_config *tunnel_config(const struct tunnel *t)
 {
-	const struct connection *c = t->connection;
-
-	return &c->generation->config->enclaves[c->enclave].tunnel;
+	return &connection_config(t->connection)->tunnel;
 }
 
 /* ---- records ---- */
 
-static void record(struct tunnel *t, enum event_kind event, const char *reason,
-		   const char *detail, int status)
+static void record(struct tunnel *t, enum event_kind event, enum reason reason,
+		   const char *detail, int status, struct instant now)
 {
 	struct connection *c = t->connection;
-	struct enclave *e = c->identity.enclave;
 	struct audit_record r;
 
-	audit_record_init(&r, event);
-	snprintf(r.enclave, sizeof(r.enclave), "%s", e->name);
-	r.has_cid = c->identity.has_cid;
-	r.cid = c->identity.cid;
+	identity_record(&c->identity, event, &r);
 	r.allowed = event != EVENT_TUNNEL_REFUSED;
 	r.reason = reason;
 	r.status = status;
@@ -42,65 +39,58 @@ static void record(struct tunnel *t, enum event_kind event, const char *reason,
 	if (event == EVENT_TUNNEL_END) {
 		r.bytes_in = (int64_t)t->pump.ways[0].bytes;
 		r.bytes_out = (int64_t)t->pump.ways[1].bytes;
-		r.duration = clock_monotonic() - t->started;
+		r.duration = now.monotonic - t->started;
 	}
 	if (r.allowed ? c->generation->config->audit == AUDIT_REFUSALS
-		      : !flood_admit(&e->flood, clock_monotonic()))
+		      : !flood_admit(&c->identity.enclave->flood, now.monotonic))
 		return;
-	audit_submit(c->worker->env.audit, &r);
+	audit_submit(t->context->audit, &r);
 }
 
-static void record_end(struct tunnel *t, const char *why)
+static void record_end(struct tunnel *t, enum reason why, struct instant now)
 {
 	struct enclave *e = t->connection->identity.enclave;
 
-	record(t, EVENT_TUNNEL_END, why, "", 0);
+	record(t, EVENT_TUNNEL_END, why, "", 0, now);
 	enclave_count(e, COUNTER_BYTES_IN, t->pump.ways[0].bytes);
 	enclave_count(e, COUNTER_BYTES_OUT, t->pump.ways[1].bytes);
 }
 
 /* It was never open. What ends before its host is known costs a token all the same. */
-static void record_refused(struct tunnel *t, const char *reason, const char *detail, int status)
+static void record_refused(struct tunnel *t, enum reason reason, const char *detail, int status,
+			   struct instant now)
 {
-	struct connection *c = t->connection;
-	struct enclave *e = c->identity.enclave;
+	struct enclave *e = t->connection->identity.enclave;
 
 	if (!t->host)
-		(void)!rate_limit_take(
-			&e->requests,
-			c->generation->config->enclaves[c->enclave].limits.requests,
-			clock_monotonic(), NULL);
+		(void)!enclave_take_token(e, connection_config(t->connection), now.monotonic,
+					  NULL);
 	enclave_count(e, COUNTER_CONNECTIONS_REFUSED, 1);
-	record(t, EVENT_TUNNEL_REFUSED, reason, detail, status);
+	record(t, EVENT_TUNNEL_REFUSED, reason, detail, status, now);
 }
 
 /* ---- the share of memory ---- */
 
 bool tunnel_recharge(struct tunnel *t, size_t held)
 {
-	struct enclave *e = t->connection->identity.enclave;
+	struct connection *c = t->connection;
 
-	if (held > t->charged &&
-	    !gauge_take(&e->memory, held - t->charged, t->connection->generation->memory_share))
-		return false;
-	if (held < t->charged)
-		gauge_return(&e->memory, t->charged - held);
-	t->charged = held;
-	return true;
+	return enclave_charge(c->identity.enclave, c->generation->memory_share, &t->charged,
+			      held);
 }
 
 /* ---- the end ---- */
 
-struct tunnel *tunnel_free(struct tunnel *t, const char *why)
+static void tunnel_free(void *protocol, enum reason why, struct instant now)
 {
+	struct tunnel *t = protocol;
 	struct enclave *e = t->connection->identity.enclave;
 
 	if (t->state == TUNNEL_OPEN)
-		record_end(t, why);
+		record_end(t, why, now);
 	else if (why)
-		record_refused(t, why, "", 0);
-	t->connection->tunnel = NULL;
-	(void)!tunnel_recharge(t, 0);
+		record_refused(t, why, "", 0, now);
+	enclave_uncharge(e, &t->charged);
 	if (t->counted)
 		gauge_return(&e->tunnels, 1);
 	if (t->host_fd >= 0) {
@@ -110,101 +100,47 @@ struct tunnel *tunnel_free(struct tunnel *t, const char *why)
 	event_del(&t->refill);
 	pump_done(&t->pump);
 	buf_done(&t->early);
+	lookup_cancel(&t->lookup);
 	dial_free(t->dial);
-	free(t);
-	return NULL;
+	t->state = TUNNEL_OVER;
+	bin_put(&t->context->bin, &t->bin, offsetof(struct tunnel, connection), sizeof(*t));
 }
 
-void tunnel_end(struct tunnel *t, const char *why)
+void tunnel_end(struct tunnel *t, enum reason why, struct instant now)
 {
-	connection_close(t->connection, why);
+	connection_close(t->connection, why, now);
 }
-
-/* ---- answers to what is refused ---- */
-
-enum tunnel_refusal {
-	TUNNEL_NO_NAME,
-	TUNNEL_BAD_HELLO,
-	TUNNEL_HOST,
-	TUNNEL_NAME_DIFFERS,
-	TUNNEL_RATE,
-	TUNNEL_CONNECTIONS,
-	TUNNEL_MEMORY,
-	TUNNEL_NO_HOST,
-	TUNNEL_TIMEOUT,
-	TUNNEL_TOO_SLOW,
-};
-
-static const struct {
-	const char *reason; /* of the record */
-	const char *text;   /* for both, unless the record has a closer one */
-	int status;         /* to a CONNECT */
-	enum tls_alert alert;
-} refusals[] = {
-	[TUNNEL_NO_NAME] = {"no-server-name", "the ClientHello names no server", 403,
-			    TLS_ALERT_UNRECOGNIZED_NAME},
-	[TUNNEL_BAD_HELLO] = {"client-hello", "the ClientHello is malformed", 403,
-			      TLS_ALERT_DECODE_ERROR},
-	[TUNNEL_HOST] = {"tunnel-host", "it is not in tunnel.hosts of the enclave", 403,
-			 TLS_ALERT_UNRECOGNIZED_NAME},
-	[TUNNEL_NAME_DIFFERS] = {"server-name", "the ClientHello is for another host", 403,
-				 TLS_ALERT_UNRECOGNIZED_NAME},
-	[TUNNEL_RATE] = {"rate", "limits.requests of the enclave is used up", 403,
-			 TLS_ALERT_INTERNAL_ERROR},
-	[TUNNEL_CONNECTIONS] = {"tunnel-connections",
-				"tunnel.connections of the enclave is reached", 403,
-				TLS_ALERT_INTERNAL_ERROR},
-	[TUNNEL_MEMORY] = {"memory", "out of memory", 502, TLS_ALERT_INTERNAL_ERROR},
-	[TUNNEL_NO_HOST] = {"no-upstream", "the host can't be reached", 502,
-			    TLS_ALERT_INTERNAL_ERROR},
-	[TUNNEL_TIMEOUT] = {"upstream-timeout", "the host did not answer in time", 504,
-			    TLS_ALERT_INTERNAL_ERROR},
-	[TUNNEL_TOO_SLOW] = {"too-slow", "the ClientHello did not come in time", 403,
-			     TLS_ALERT_INTERNAL_ERROR},
-};
 
 /* An enclave that sent CONNECT is answered in HTTP until it got its 200, else in TLS. It is
  * told the row's text only: `detail` (NULL: none) may tell of the parent's network, and is for
- * the record. `alert` overrides the row's. Nothing may follow a call of this. */
+ * the record. `alert` overrides the row's. */
 static void refuse_alert(struct tunnel *t, enum tunnel_refusal refusal, enum tls_alert alert,
-			 const char *detail, usec_t now)
+			 const char *detail, struct instant now)
 {
-	struct connection *c = t->connection;
-	int status = t->by_connect && t->host_fd < 0 ? refusals[refusal].status : 0;
-	const char *said = refusals[refusal].text;
-	char text[512], bytes[TLS_ALERT_SIZE];
-	struct slice answer;
-	int n;
+	const struct tunnel_refusal_info *info = tunnel_refusal_info(refusal);
+	int status = t->by_connect && t->host_fd < 0 ? info->status : 0;
+	char text[TUNNEL_ANSWER_SIZE];
 
-	record_refused(t, refusals[refusal].reason, detail ?: said, status);
-	if (status) {
-		n = snprintf(text, sizeof(text),
-			     "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\n"
-			     "Content-Length: %zu\r\nConnection: close\r\n\r\n%s\n",
-			     status, http_reason_phrase(status), strlen(said) + 1, said);
-		answer = (struct slice){text, (size_t)n};
-	} else {
-		answer = tls_alert_write(alert, bytes);
-	}
-	tunnel_free(t, NULL);
-	connection_finish(c, answer, now);
+	record_refused(t, info->reason, detail ?: info->text, status, now);
+	connection_finish(t->connection, tunnel_refusal_write(refusal, status, alert, text),
+			  true, now);
 }
 
 static void refuse(struct tunnel *t, enum tunnel_refusal refusal, const char *detail,
-		   usec_t now)
+		   struct instant now)
 {
-	refuse_alert(t, refusal, refusals[refusal].alert, detail, now);
+	refuse_alert(t, refusal, tunnel_refusal_info(refusal)->alert, detail, now);
 }
 
 /* The host was allowed, the connection stands, the hello is checked: from now on bytes pass. */
-static void open_tunnel(struct tunnel *t, usec_t now)
+static void open_tunnel(struct tunnel *t, struct instant now)
 {
 	t->state = TUNNEL_OPEN;
-	t->moved = now;
-	record(t, EVENT_TUNNEL_OPEN, "allowed", "", t->by_connect ? 200 : 0);
+	t->moved = now.monotonic;
+	record(t, EVENT_TUNNEL_OPEN, REASON_ALLOWED, "", t->by_connect ? 200 : 0, now);
 	enclave_count(t->connection->identity.enclave, COUNTER_TUNNELS, 1);
 	if (pump_prepend(&t->pump, 0, buf_slice(&t->early)) < 0) {
-		tunnel_end(t, "memory");
+		tunnel_end(t, REASON_MEMORY, now);
 		return;
 	}
 	buf_done(&t->early);
@@ -213,20 +149,9 @@ static void open_tunnel(struct tunnel *t, usec_t now)
 
 /* ---- the ClientHello ---- */
 
-static struct tunnel_host *find_host(const struct tunnel *t, struct slice name, unsigned port)
-{
-	const struct tunnel_config *config = tunnel_config(t);
+static void start_connecting(struct tunnel *t, struct instant now);
 
-	for (size_t i = 0; i < config->n_hosts; i++)
-		if (slice_eq_nocase(name, slice_from(config->hosts[i].host)) &&
-		    (port == 0 || port == config->hosts[i].port))
-			return &config->hosts[i];
-	return NULL;
-}
-
-static void start_connecting(struct tunnel *t, usec_t now);
-
-static void hello_done(struct tunnel *t, const struct client_hello *hello, usec_t now)
+static void hello_done(struct tunnel *t, const struct client_hello *hello, struct instant now)
 {
 	char detail[LIMIT_LOG_VALUE];
 
@@ -245,7 +170,7 @@ static void hello_done(struct tunnel *t, const struct client_hello *hello, usec_
 		return;
 	}
 	snprintf(t->name, sizeof(t->name), "%s", hello->server_name);
-	t->host = find_host(t, slice_from(hello->server_name), 0);
+	t->host = tunnel_find_host(tunnel_config(t), slice_from(hello->server_name), 0);
 	if (t->host)
 		start_connecting(t, now);
 	else
@@ -253,7 +178,7 @@ static void hello_done(struct tunnel *t, const struct client_hello *hello, usec_
 }
 
 /* True: nothing has happened, more bytes are needed. */
-static bool check_hello(struct tunnel *t, usec_t now)
+static bool check_hello(struct tunnel *t, struct instant now)
 {
 	struct client_hello_fault fault;
 	struct client_hello hello;
@@ -273,7 +198,7 @@ static bool check_hello(struct tunnel *t, usec_t now)
 	return false;
 }
 
-static void read_hello(struct tunnel *t, usec_t now)
+static void read_hello(struct tunnel *t, struct instant now)
 {
 	while (check_hello(t, now)) {
 		int r = buf_reserve(&t->early, 4 * KIB);
@@ -281,7 +206,7 @@ static void read_hello(struct tunnel *t, usec_t now)
 
 		/* Full: the reader has said so already, unless memory ran out. */
 		if (r < 0 && t->early.n == t->early.cap) {
-			tunnel_end(t, "memory");
+			tunnel_end(t, REASON_MEMORY, now);
 			return;
 		}
 		n = recv(t->connection->fd, t->early.p + t->early.n, t->early.cap - t->early.n,
@@ -291,7 +216,7 @@ static void read_hello(struct tunnel *t, usec_t now)
 		if (n < 0 && errno == EAGAIN)
 			return;
 		if (n <= 0) {
-			tunnel_end(t, "cut-off");
+			tunnel_end(t, REASON_CUT_OFF, now);
 			return;
 		}
 		t->early.n += (size_t)n;
@@ -301,22 +226,22 @@ static void read_hello(struct tunnel *t, usec_t now)
 /* ---- connecting ---- */
 
 /* A CONNECT is told of the connection; then its ClientHello is due. */
-static void answer_connect(struct tunnel *t, usec_t now)
+static void answer_connect(struct tunnel *t, struct instant now)
 {
 	static const char text[] = "HTTP/1.1 200 Connection established\r\n\r\n";
 
 	if (send(t->connection->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) != sizeof(text) - 1) {
-		tunnel_end(t, "client-gone");
+		tunnel_end(t, REASON_CLIENT_GONE, now);
 		return;
 	}
 	t->state = TUNNEL_HELLO;
-	t->deadline = now + LIMIT_HEAD_TIME;
+	t->deadline = now.monotonic + LIMIT_HEAD_TIME;
 	read_hello(t, now);
 }
 
 static int watch_host(struct tunnel *t, int fd)
 {
-	event_assign(&t->host_event, t->worker->base, fd,
+	event_assign(&t->host_event, t->context->base, fd,
 		     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, tunnel_on_host, t);
 	if (event_add(&t->host_event, NULL) < 0)
 		return -ENOMEM;
@@ -328,7 +253,7 @@ static int watch_host(struct tunnel *t, int fd)
 static void on_connected(int fd, const char *why, void *userdata)
 {
 	struct tunnel *t = userdata;
-	usec_t now = clock_monotonic();
+	struct instant now = clock_now();
 	char detail[LIMIT_LOG_VALUE];
 	int r;
 
@@ -349,7 +274,13 @@ static void on_connected(int fd, const char *why, void *userdata)
 	}
 }
 
-static void connect_host(struct tunnel *t, const char *addresses, usec_t now)
+/* What is looked up, and connected to. */
+static const char *connect_name(const struct tunnel *t)
+{
+	return t->host->connect_to ?: t->host->host;
+}
+
+static void connect_host(struct tunnel *t, const char *addresses, struct instant now)
 {
 	struct dial_options options = {
 		.addresses = addresses,
@@ -358,75 +289,63 @@ static void connect_host(struct tunnel *t, const char *addresses, usec_t now)
 	};
 
 	t->state = TUNNEL_CONNECT;
-	if (dial_new(t->worker->base, &options, on_connected, t, &t->dial) < 0)
+	if (dial_new(t->context->base, &options, on_connected, t, &t->dial) < 0)
 		refuse(t, TUNNEL_MEMORY, NULL, now);
 }
 
-/* Rate, number and memory; false: refused, and the tunnel may be gone. */
-static bool take_limits(struct tunnel *t, usec_t now)
+static void on_addresses(struct lookup *lookup, const char *addresses, int code,
+			 struct instant now)
 {
-	struct connection *c = t->connection;
-	struct enclave *e = c->identity.enclave;
-	const struct enclave_config *config = &c->generation->config->enclaves[c->enclave];
-	bool counted;
+	struct tunnel *t = CONTAINER_OF(lookup, struct tunnel, lookup);
 
-	if (!rate_limit_take(&e->requests, config->limits.requests, now, NULL)) {
-		refuse(t, TUNNEL_RATE, NULL, now);
-		return false;
-	}
-	t->counted = counted = gauge_take(&e->tunnels, 1, config->tunnel.connections);
-	if (!counted)
-		refuse(t, TUNNEL_CONNECTIONS, NULL, now);
-	return counted;
+	if (addresses)
+		connect_host(t, addresses, now);
+	else
+		refuse(t, TUNNEL_NO_HOST, gai_strerror(code), now);
 }
 
-static void start_connecting(struct tunnel *t, usec_t now)
+static void start_connecting(struct tunnel *t, struct instant now)
 {
-	const char *name = t->host->connect_to ?: t->host->host;
+	const char *name = connect_name(t);
+	enum tunnel_refusal refusal;
 	int r;
 
 	snprintf(t->name, sizeof(t->name), "%s:%u", t->host->host, t->host->port);
-	if (!take_limits(t, now))
+	refusal = tunnel_admit(t->connection->identity.enclave,
+			       connection_config(t->connection), now.monotonic, &t->counted);
+	if (refusal) {
+		refuse(t, refusal, NULL, now);
 		return;
-	t->deadline = now + LIMIT_TUNNEL_CONNECT;
+	}
+	t->deadline = now.monotonic + LIMIT_TUNNEL_CONNECT;
 	if (address_is_literal(name)) {
 		connect_host(t, name, now);
 		return;
 	}
 	t->state = TUNNEL_LOOKUP;
-	t->lookup = ++t->worker->next_lookup;
-	r = resolver_lookup(t->worker->env.resolver, name, t->worker->mailbox, t->lookup);
+	r = lookup_start(&t->lookup, t->context, name, on_addresses);
 	if (r < 0)
 		refuse(t, TUNNEL_NO_HOST, strerrordesc_np(-r), now);
 }
 
-bool tunnel_addresses(struct tunnel *t, uint64_t id, const char *addresses, int code,
-		      usec_t now)
-{
-	if (t->state != TUNNEL_LOOKUP || t->lookup != id)
-		return false;
-	t->lookup = 0;
-	if (addresses)
-		connect_host(t, addresses, now);
-	else
-		refuse(t, TUNNEL_NO_HOST, gai_strerror(code), now);
-	return true;
-}
-
 /* A lookup that takes long: a name server that is away doesn't stop what went well before. */
-static void use_known_addresses(struct tunnel *t, usec_t now)
+static void use_known_addresses(struct tunnel *t, struct instant now)
 {
 	_cleanup_(freep) char *addresses =
-		resolver_known(t->worker->env.resolver, t->host->connect_to ?: t->host->host);
+		resolver_known(t->context->resolver, connect_name(t));
 
-	if (addresses)
-		connect_host(t, addresses, now);
+	if (!addresses)
+		return;
+	lookup_cancel(&t->lookup);
+	connect_host(t, addresses, now);
 }
 
 /* ---- what the connection tells ---- */
 
-void tunnel_io(struct tunnel *t, short what, usec_t now)
+static void tunnel_io(void *protocol, short what, struct instant now)
 {
+	struct tunnel *t = protocol;
+
 	switch (t->state) {
 	case TUNNEL_HELLO:
 		read_hello(t, now);
@@ -434,7 +353,7 @@ void tunnel_io(struct tunnel *t, short what, usec_t now)
 	case TUNNEL_LOOKUP:
 	case TUNNEL_CONNECT:
 		if (connection_peer_is_gone(t->connection))
-			tunnel_end(t, "client-gone");
+			tunnel_end(t, REASON_CLIENT_GONE, now);
 		return;
 	case TUNNEL_OPEN:
 		t->pump.ends[0].readable |= (what & (EV_READ | EV_CLOSED)) != 0;
@@ -444,106 +363,110 @@ void tunnel_io(struct tunnel *t, short what, usec_t now)
 		else
 			tunnel_copy_turn(t, now);
 		return;
+	case TUNNEL_OVER:
+		return;
 	}
 }
 
-void tunnel_sweep(struct tunnel *t, usec_t now)
+static void tunnel_sweep(void *protocol, struct instant now)
 {
+	struct tunnel *t = protocol;
+
 	switch (t->state) {
 	case TUNNEL_OPEN:
 		tunnel_sweep_open(t, now);
 		return;
 	case TUNNEL_HELLO:
-		if (t->deadline <= now)
+		if (t->deadline <= now.monotonic)
 			refuse(t, TUNNEL_TOO_SLOW, NULL, now);
 		return;
 	case TUNNEL_LOOKUP:
 		if (connection_peer_is_gone(t->connection))
-			tunnel_end(t, "client-gone");
-		else if (t->deadline <= now)
+			tunnel_end(t, REASON_CLIENT_GONE, now);
+		else if (t->deadline <= now.monotonic)
 			refuse(t, TUNNEL_TIMEOUT, "the name was not found in time", now);
-		else if (t->deadline - now < LIMIT_TUNNEL_CONNECT - LIMIT_TUNNEL_LOOKUP)
+		else if (t->deadline - now.monotonic <
+			 LIMIT_TUNNEL_CONNECT - LIMIT_TUNNEL_LOOKUP)
 			use_known_addresses(t, now);
 		return;
 	case TUNNEL_CONNECT:
 		if (connection_peer_is_gone(t->connection))
-			tunnel_end(t, "client-gone");
-		else if (t->deadline <= now)
+			tunnel_end(t, REASON_CLIENT_GONE, now);
+		else if (t->deadline <= now.monotonic)
 			refuse(t, TUNNEL_TIMEOUT, "connecting took too long", now);
+		return;
+	case TUNNEL_OVER:
 		return;
 	}
 }
 
-/* Whether it is the same name, and leads to the same place. */
-static bool host_equal(const struct tunnel_host *a, const struct tunnel_host *b)
+/* It lives on, under the new configuration, if its host is still allowed. */
+static void tunnel_reload(void *protocol, struct generation *generation, int enclave_index,
+			  struct instant now)
 {
-	const char *to_a = a->connect_to ?: a->host, *to_b = b->connect_to ?: b->host;
-
-	return strcmp(a->host, b->host) == 0 && strcmp(to_a, to_b) == 0 && a->port == b->port &&
-	       a->connect_port == b->connect_port;
-}
-
-void tunnel_reload(struct tunnel *t, struct generation *generation, int enclave)
-{
-	struct connection *c = t->connection;
-	const struct tunnel_config *config;
+	struct tunnel *t = protocol;
 	struct tunnel_host *host = NULL;
 
-	if (enclave >= 0) {
-		config = &generation->config->enclaves[enclave].tunnel;
-		for (size_t i = 0; i < config->n_hosts && !host; i++)
-			if (!t->host || host_equal(t->host, &config->hosts[i]))
-				host = &config->hosts[i];
-	}
+	if (enclave_index >= 0)
+		host = tunnel_keep_host(
+			&generation_enclave(generation, (unsigned)enclave_index)->tunnel,
+			t->host);
 	if (!host) {
-		tunnel_end(t, "no-longer-allowed");
+		tunnel_end(t, REASON_NO_LONGER_ALLOWED, now);
 		return;
 	}
 	if (t->host)
 		t->host = host;
-	generation_ref(generation);
-	generation_unref(c->generation);
-	c->generation = generation;
-	c->enclave = (unsigned)enclave;
+	connection_move(t->connection, generation, (unsigned)enclave_index);
 }
+
+/* A tunnel has no end of its own to wait for: its sweep sees that the thread drains. */
+static void tunnel_drain(void *protocol, bool over, struct instant now)
+{
+	(void)protocol;
+	(void)over;
+	(void)now;
+}
+
+static const struct protocol_ops tunnel_ops = {tunnel_io, tunnel_sweep, tunnel_reload,
+					       tunnel_drain, tunnel_free};
 
 /* ---- the beginning ---- */
 
-static struct tunnel *tunnel_alloc(struct connection *c, struct slice bytes, usec_t now)
+static struct tunnel *tunnel_alloc(struct connection *c, struct slice bytes, struct instant now)
 {
 	struct tunnel *t = calloc(1, sizeof(*t));
 
 	if (!t)
 		return NULL;
 	t->connection = c;
-	t->worker = c->worker;
+	t->context = c->context;
 	t->host_fd = t->first_ended = -1;
-	t->started = t->moved = now;
-	t->deadline = now + LIMIT_HEAD_TIME;
-	/* Room for a whole hello and what a read may bring behind it. */
+	t->started = t->moved = now.monotonic;
+	t->deadline = now.monotonic + LIMIT_HEAD_TIME;
+	/* Room for a whole hello and what a read may bring after it. */
 	t->early = BUF_INIT(2 * LIMIT_HELLO);
-	c->tunnel = t;
-	evtimer_assign(&t->refill, c->worker->base, tunnel_on_refill, t);
+	evtimer_assign(&t->refill, t->context->base, tunnel_on_refill, t);
 	if (!tunnel_recharge(t, 2 * LIMIT_HELLO) || buf_append(&t->early, bytes) < 0) {
-		tunnel_free(t, NULL);
+		tunnel_free(t, REASON_NONE, now);
 		return NULL;
 	}
 	return t;
 }
 
-int tunnel_new_tls(struct connection *c, struct slice bytes, usec_t now)
+int tunnel_new_tls(struct connection *c, struct slice bytes, struct instant now)
 {
 	struct tunnel *t = tunnel_alloc(c, bytes, now);
 
 	if (!t)
 		return -ENOMEM;
-	connection_drop_input(c); /* `bytes` may have been in it */
+	connection_set_protocol(c, &tunnel_ops, t, now); /* `bytes` may go with the old one */
 	read_hello(t, now);
 	return 0;
 }
 
 int tunnel_new_connect(struct connection *c, const struct http_head *head, struct slice rest,
-		       usec_t now)
+		       struct instant now)
 {
 	char host[SERVER_NAME_SIZE];
 	struct tunnel *t = tunnel_alloc(c, rest, now);
@@ -556,8 +479,8 @@ int tunnel_new_connect(struct connection *c, const struct http_head *head, struc
 	is_ip6 = strchr(host, ':');
 	snprintf(t->name, sizeof(t->name), "%s%s%s:%u", is_ip6 ? "[" : "", host,
 		 is_ip6 ? "]" : "", head->port);
-	t->host = find_host(t, head->host, head->port);
-	connection_drop_input(c); /* the head may have been in it */
+	t->host = tunnel_find_host(tunnel_config(t), head->host, head->port);
+	connection_set_protocol(c, &tunnel_ops, t, now); /* the head may go with the old one */
 	if (t->host)
 		start_connecting(t, now);
 	else

@@ -7,9 +7,9 @@
 #include "client_hello.h"
 #include "connection.h"
 #include "dial.h"
+#include "lookup.h"
 #include "pump.h"
 #include "tunnel.h"
-#include "worker.h"
 
 #include <event2/event_struct.h>
 
@@ -18,19 +18,22 @@ enum tunnel_state {
 	TUNNEL_LOOKUP,  /* of the host's name */
 	TUNNEL_CONNECT, /* to the host */
 	TUNNEL_OPEN,
+	TUNNEL_OVER, /* in the bin */
 };
 
 struct tunnel {
-	struct connection *connection;
-	struct worker *worker;
+	struct bin_entry bin;
 	enum tunnel_state state;
+	/* not to be touched once it is over */
+	struct connection *connection;
+	struct context *context;
 	bool by_connect;          /* CONNECT: connected before the hello comes */
 	struct tunnel_host *host; /* of the connection's generation; NULL until it is known */
 	char name[SERVER_NAME_SIZE + 8]; /* host:port, for records; "" until it is known */
 	bool counted;                    /* in the enclave's gauge of tunnels */
 	size_t charged;                  /* of its share of memory */
 	struct buf early;                /* from the enclave, until the tunnel is open */
-	uint64_t lookup;
+	struct lookup lookup;
 	struct dial *dial; /* while it connects */
 	int host_fd;       /* connected, and watched by host_event; -1: not yet */
 	struct event host_event;
@@ -49,18 +52,18 @@ const struct tunnel_config *tunnel_config(const struct tunnel *t);
 /* Charges what is held now to the enclave's share of memory; false: it is used up. */
 bool tunnel_recharge(struct tunnel *t, size_t held);
 
-/* Ends an open tunnel, or one that nobody waits for. Nothing may follow a call of this. */
-void tunnel_end(struct tunnel *t, const char *why);
+/* Ends an open tunnel, or one that nobody waits for. */
+void tunnel_end(struct tunnel *t, enum reason why, struct instant now);
 
-/* ---- tunnel_copy.c; the tunnel may be gone after each ---- */
+/* ---- tunnel_copy.c; each may end the tunnel ---- */
 
 /* Copies a little, when something has happened, or more, when it has its turn. */
-void tunnel_copy_event(struct tunnel *t, usec_t now);
-void tunnel_copy_turn(struct tunnel *t, usec_t now);
+void tunnel_copy_event(struct tunnel *t, struct instant now);
+void tunnel_copy_turn(struct tunnel *t, struct instant now);
 
 /* The event callbacks of the host's socket and of the wait for bandwidth. */
 void tunnel_on_host(evutil_socket_t fd, short what, void *userdata);
 void tunnel_on_refill(evutil_socket_t fd, short what, void *userdata);
 
 /* Ends a tunnel that nobody uses, or whose end takes nothing. */
-void tunnel_sweep_open(struct tunnel *t, usec_t now);
+void tunnel_sweep_open(struct tunnel *t, struct instant now);

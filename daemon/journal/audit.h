@@ -11,6 +11,7 @@
 #include "limit.h"
 #include "log.h"
 #include "macro.h"
+#include "reason.h"
 #include "request_id.h"
 #include "slice.h"
 
@@ -30,7 +31,7 @@ struct audit_record {
 	char grantee[LIMIT_LOG_VALUE + 1];  /* of a delegation: the principal, or "policy" */
 	char endpoint[LIMIT_LOG_VALUE + 1]; /* of a tunnel: host:port */
 	char rule[LIMIT_NAME + 1];
-	const char *reason; /* static word: refusal_info.reason or "allowed"; NULL: none */
+	enum reason reason;
 	char detail[LIMIT_LOG_VALUE + 1]; /* the sentence behind the reason, for MESSAGE */
 	int status;                       /* HTTP_STATUS; 0: none was sent */
 	int kms_status; /* KMS_STATUS of what was sent to KMS; 0: nothing was */

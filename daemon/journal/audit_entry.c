@@ -119,8 +119,10 @@ static struct slice duration_text(const struct audit_record *r, char *room)
 /* " (reason): detail", as much of it as there is. */
 static const char *why_text(const struct audit_record *r, char *out, size_t size)
 {
-	snprintf(out, size, "%s%s%s%s%s", r->reason ? " (" : "", r->reason ?: "",
-		 r->reason ? ")" : "", r->detail[0] ? ": " : "", r->detail);
+	const char *word = reason_word(r->reason);
+
+	snprintf(out, size, "%s%s%s%s%s", word ? " (" : "", word ?: "", word ? ")" : "",
+		 r->detail[0] ? ": " : "", r->detail);
 	return out;
 }
 
@@ -240,7 +242,7 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 	add_text(e, SLICE("ENDPOINT="), r->endpoint);
 	add_text(e, SLICE("VERDICT="), r->allowed ? "allow" : "refuse");
 	add_text(e, SLICE("RULE="), r->rule);
-	add_text(e, SLICE("REASON="), r->reason);
+	add_text(e, SLICE("REASON="), reason_word(r->reason));
 	add_number(e, SLICE("HTTP_STATUS="), r->status ?: -1);
 	if (r->kms_status == KMS_STATUS_UNKNOWN)
 		add_text(e, SLICE("KMS_STATUS="), "unknown");

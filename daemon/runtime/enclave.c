@@ -10,22 +10,26 @@ struct enclave_table {
 	unsigned n;
 };
 
-const char *counter_name(enum counter counter)
+bool enclave_take_token(struct enclave *e, const struct enclave_config *config, usec_t now,
+			usec_t *ret_wait)
 {
-	static const char *const names[] = {
-		[COUNTER_CONNECTIONS] = "CONNECTIONS",
-		[COUNTER_CONNECTIONS_REFUSED] = "CONNECTIONS_REFUSED",
-		[COUNTER_REQUESTS] = "REQUESTS",
-		[COUNTER_ALLOWED] = "ALLOWED",
-		[COUNTER_REFUSED] = "REFUSED",
-		[COUNTER_THROTTLED] = "THROTTLED",
-		[COUNTER_FAILED] = "FAILED",
-		[COUNTER_BYTES_IN] = "BYTES_IN",
-		[COUNTER_BYTES_OUT] = "BYTES_OUT",
-		[COUNTER_TUNNELS] = "TUNNELS",
-	};
+	return rate_limit_take(&e->requests, config->limits.requests, now, ret_wait);
+}
 
-	return names[counter];
+bool enclave_charge(struct enclave *e, size_t share, size_t *charged, size_t n)
+{
+	if (n > *charged && !gauge_take(&e->memory, n - *charged, share))
+		return false;
+	if (n < *charged)
+		gauge_return(&e->memory, *charged - n);
+	*charged = n;
+	return true;
+}
+
+void enclave_uncharge(struct enclave *e, size_t *charged)
+{
+	gauge_return(&e->memory, *charged);
+	*charged = 0;
 }
 
 int enclave_table_new(struct enclave_table **ret_table)

@@ -5,6 +5,8 @@
  * configuration, keyed by the enclave's name, and survive a reload. All threads share them, so
  * every member that changes is one atomic word. */
 
+#include "config.h"
+#include "counter.h"
 #include "flood.h"
 #include "limit.h"
 #include "macro.h"
@@ -12,21 +14,6 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
-
-/* Monotonic counters, written to the journal every 5 minutes and on SIGUSR1. */
-enum counter {
-	COUNTER_CONNECTIONS,
-	COUNTER_CONNECTIONS_REFUSED,
-	COUNTER_REQUESTS,
-	COUNTER_ALLOWED,
-	COUNTER_REFUSED,   /* by framing, JSON or policy */
-	COUNTER_THROTTLED, /* by a limit */
-	COUNTER_FAILED,    /* no credentials, no upstream, or a reply that may not pass */
-	COUNTER_BYTES_IN,
-	COUNTER_BYTES_OUT,
-	COUNTER_TUNNELS,
-	_COUNTER_MAX,
-};
 
 struct enclave {
 	unsigned id; /* dense, from 0: the index of per-worker tables */
@@ -43,8 +30,15 @@ static inline void enclave_count(struct enclave *e, enum counter counter, uint64
 	atomic_fetch_add_explicit(&e->counters[counter], n, memory_order_relaxed);
 }
 
-/* The journal field of a counter, e.g. "REQUESTS". */
-const char *counter_name(enum counter counter);
+/* One token of its request rate. False, and in how long there is one, in *ret_wait (may be
+ * NULL): the rate is used up. */
+bool enclave_take_token(struct enclave *e, const struct enclave_config *config, usec_t now,
+			usec_t *ret_wait);
+
+/* Has `*charged`, bytes of the enclave's share of memory, become `n`. False: the share is used
+ * up, and nothing has changed. Less is always possible. */
+_must_check_ bool enclave_charge(struct enclave *e, size_t share, size_t *charged, size_t n);
+void enclave_uncharge(struct enclave *e, size_t *charged); /* of all */
 
 /* All enclaves this process has known, the control thread's; an enclave is never freed before
  * the table, so that a worker's pointer stays good. */

@@ -191,6 +191,13 @@ struct generation *generation_unref(struct generation *g)
 	return NULL;
 }
 
+void generation_swap(struct generation **slot, struct generation *g)
+{
+	generation_ref(g);
+	generation_unref(*slot);
+	*slot = g;
+}
+
 int generation_find(const struct generation *g, const struct identity *id)
 {
 	int i = id->has_cid ? config_find_cid(g->config, id->cid)

@@ -8,6 +8,7 @@
 #include "config.h"
 #include "enclave.h"
 #include "error.h"
+#include "identity.h"
 #include "macro.h"
 #include "skew.h"
 
@@ -43,13 +44,15 @@ struct generation *generation_ref(struct generation *g);
 struct generation *generation_unref(struct generation *g); /* returns NULL */
 DEFINE_CLEANUP(struct generation *, generation_unref)
 
-/* Who is at the other end of a connection: what the kernel or the listener says, never the
- * peer. */
-struct identity {
-	bool has_cid;
-	uint32_t cid;
-	struct enclave *enclave;
-};
+/* Has *slot hold `g`, with a reference of its own, in place of what it held. */
+void generation_swap(struct generation **slot, struct generation *g);
+
+/* The configuration of an enclave by its index. */
+static inline struct enclave_config *generation_enclave(const struct generation *g,
+							unsigned enclave_index)
+{
+	return &g->config->enclaves[enclave_index];
+}
 
 /* The index of the enclave that this identity has in `g`, or -1 if it has none any more: its
  * CID is another enclave's now, or it is no longer configured. */

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "mailbox.h"
 
-#include "acceptor.h"
-#include "credentials.h"
-
 #include <errno.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -22,7 +19,7 @@ struct mailbox {
 	struct letters letters;
 	int fd;
 	struct event *event;
-	mailbox_cb handle;
+	mailbox_cb handle, drop;
 	void *userdata;
 };
 
@@ -54,7 +51,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 	}
 }
 
-int mailbox_new(struct event_base *base, mailbox_cb handle, void *userdata,
+int mailbox_new(struct event_base *base, mailbox_cb handle, mailbox_cb drop, void *userdata,
 		struct mailbox **ret_mailbox)
 {
 	_cleanup_(mailbox_freep) struct mailbox *m = calloc(1, sizeof(*m));
@@ -64,6 +61,7 @@ int mailbox_new(struct event_base *base, mailbox_cb handle, void *userdata,
 	pthread_mutex_init(&m->mutex, NULL);
 	STAILQ_INIT(&m->letters);
 	m->handle = handle;
+	m->drop = drop;
 	m->userdata = userdata;
 	m->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (m->fd < 0)
@@ -75,16 +73,6 @@ int mailbox_new(struct event_base *base, mailbox_cb handle, void *userdata,
 	return 0;
 }
 
-static void message_drop(struct message *m)
-{
-	if (m->kind == MESSAGE_CONNECTION)
-		close(m->fd);
-	acceptor_free(m->acceptor);
-	generation_unref(m->generation);
-	credentials_unref(m->credentials);
-	free(m->addresses);
-}
-
 struct mailbox *mailbox_free(struct mailbox *m)
 {
 	struct letter *l;
@@ -92,7 +80,7 @@ struct mailbox *mailbox_free(struct mailbox *m)
 	if (!m)
 		return NULL;
 	while ((l = mailbox_take(m))) {
-		message_drop(&l->message);
+		m->drop(&l->message, m->userdata);
 		free(l);
 	}
 	if (m->event)

@@ -5,13 +5,15 @@
  * to hand over sockets, configurations, credentials and looked-up names, never for a request,
  * so its mutex is not on a request's way. */
 
-#include "generation.h"
+#include "identity.h"
 #include "macro.h"
 
 #include <event2/event.h>
 
 struct acceptor;
+struct credentials;
 struct credentials_health;
+struct generation;
 
 enum message_kind {
 	MESSAGE_ACCEPT,      /* to a worker: acceptor, its own from now on */
@@ -47,12 +49,14 @@ struct message {
 struct mailbox;
 struct letter;
 
-/* `handle` is called on the owner's loop, once a message; it owns what the message holds. */
+/* Takes over what the message holds. */
 typedef void (*mailbox_cb)(struct message *message, void *userdata);
 
-_must_check_ int mailbox_new(struct event_base *base, mailbox_cb handle, void *userdata,
-			     struct mailbox **ret_mailbox);
-/* Frees what is still queued, its references and descriptors too. Returns NULL. */
+/* `handle` is called on the owner's loop, once a message; `drop` when the mailbox goes, for
+ * each that nobody will handle. -ENOMEM, or the errno of a machine without descriptors. */
+_must_check_ int mailbox_new(struct event_base *base, mailbox_cb handle, mailbox_cb drop,
+			     void *userdata, struct mailbox **ret_mailbox);
+/* Drops what is still queued. Returns NULL. */
 struct mailbox *mailbox_free(struct mailbox *m);
 DEFINE_CLEANUP(struct mailbox *, mailbox_free)
 

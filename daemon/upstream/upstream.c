@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "address.h"
+#include "generation.h"
 #include "limit.h"
 #include "log.h"
 #include "upstream_internal.h"
@@ -28,18 +29,19 @@ static const char *connect_host(const struct upstream *u)
 /* ---- calls ---- */
 
 void upstream_call_done(struct upstream *u, struct upstream_call *call,
-			enum upstream_result result, const char *why, usec_t now)
+			enum upstream_result result, const char *why, struct instant now)
 {
 	call->upstream = NULL;
 	u->n_calls--;
 	call->ops->done(call, result, why, now);
 }
 
-void upstream_call_queue(struct upstream *u, struct upstream_call *call, usec_t now, bool first)
+void upstream_call_queue(struct upstream *u, struct upstream_call *call, struct instant now,
+			 bool first)
 {
-	struct upstream_share *share = &u->shares[call->enclave];
+	struct upstream_share *share = &u->shares[call->enclave_index];
 
-	call->deadline = now + u->config->queue_timeout;
+	call->deadline = now.monotonic + u->config->queue_timeout;
 	if (first)
 		TAILQ_INSERT_HEAD(&share->waiting, call, link);
 	else
@@ -49,7 +51,7 @@ void upstream_call_queue(struct upstream *u, struct upstream_call *call, usec_t 
 
 void upstream_call_unqueue(struct upstream *u, struct upstream_call *call)
 {
-	struct upstream_share *share = &u->shares[call->enclave];
+	struct upstream_share *share = &u->shares[call->enclave_index];
 
 	TAILQ_REMOVE(&share->waiting, call, link);
 	share->n_waiting--;
@@ -57,7 +59,7 @@ void upstream_call_unqueue(struct upstream *u, struct upstream_call *call)
 
 /* ---- connecting ---- */
 
-static void fail_waiting(struct upstream *u, enum upstream_result result, usec_t now)
+static void fail_waiting(struct upstream *u, enum upstream_result result, struct instant now)
 {
 	struct calls failed = TAILQ_HEAD_INITIALIZER(failed);
 	struct upstream_call *call;
@@ -73,25 +75,20 @@ static void fail_waiting(struct upstream *u, enum upstream_result result, usec_t
 	}
 }
 
+static void on_addresses(struct lookup *lookup, const char *addresses, int code,
+			 struct instant now);
+
 static int start_lookup(struct upstream *u)
 {
-	int r;
-
-	if (u->lookup)
-		return 0;
-	u->lookup = ++*u->env.next_id;
-	r = resolver_lookup(u->env.resolver, connect_host(u), u->env.mailbox, u->lookup);
-	if (r < 0)
-		u->lookup = 0;
-	return r;
+	return lookup_start(&u->lookup, u->context, connect_host(u), on_addresses);
 }
 
 /* Whether there is an address to connect to; asks for one, or for fresher ones, where not. */
-static bool have_addresses(struct upstream *u, usec_t now)
+static bool have_addresses(struct upstream *u, struct instant now)
 {
 	if (u->literal)
 		return true;
-	if (!u->addresses || now - u->addresses_at > ADDRESSES_FRESH)
+	if (!u->addresses || now.monotonic - u->addresses_at > ADDRESSES_FRESH)
 		if (start_lookup(u) < 0)
 			return u->addresses != NULL;
 	return u->addresses != NULL;
@@ -126,7 +123,7 @@ static void log_up(struct upstream *u)
 }
 
 /* An attempt failed. Those who wait are told at once unless something may still serve them. */
-static void upstream_failed(struct upstream *u, const char *why, usec_t now)
+static void upstream_failed(struct upstream *u, const char *why, struct instant now)
 {
 	char text[sizeof(u->why)];
 
@@ -134,12 +131,12 @@ static void upstream_failed(struct upstream *u, const char *why, usec_t now)
 	memcpy(u->why, text, sizeof(text));
 	log_down(u);
 	u->hold = u->hold ? MIN(u->hold * 2, HOLD_MAX) : HOLD_FIRST;
-	u->hold_until = now + u->hold;
+	u->hold_until = now.monotonic + u->hold;
 	connector_tls_renew(u->tls);
 
-	if (!u->literal && u->addresses && now - u->addresses_at > ADDRESSES_RETRY)
+	if (!u->literal && u->addresses && now.monotonic - u->addresses_at > ADDRESSES_RETRY)
 		(void)start_lookup(u); /* it may have moved */
-	if (total(u) == 0 && !u->lookup)
+	if (total(u) == 0 && !u->lookup.id)
 		fail_waiting(u, UPSTREAM_NO_CONNECTION, now);
 }
 
@@ -147,7 +144,7 @@ static void on_connected(struct connector *connector, const char *why, void *use
 {
 	struct upstream_connection *c = userdata;
 	struct upstream *u = c->upstream;
-	usec_t now = clock_monotonic();
+	struct instant now = clock_now();
 	char reason[sizeof(u->why)];
 
 	(void)connector;
@@ -165,7 +162,7 @@ static void on_connected(struct connector *connector, const char *why, void *use
 	upstream_dispatch(u, now);
 }
 
-static int start_connection(struct upstream *u, usec_t now)
+static int start_connection(struct upstream *u, struct instant now)
 {
 	const struct endpoint_config *e = u->config;
 	struct connector_options options = {
@@ -181,7 +178,7 @@ static int start_connection(struct upstream *u, usec_t now)
 
 	if (!c)
 		return -ENOMEM;
-	r = connector_new(u->env.base, &options, on_connected, c, &c->connector);
+	r = connector_new(u->context->base, &options, on_connected, c, &c->connector);
 	if (r < 0) {
 		free(c);
 		return r;
@@ -190,7 +187,7 @@ static int start_connection(struct upstream *u, usec_t now)
 	c->fresh = true;
 	c->state = LINK_CONNECTING;
 	/* The connector has the same deadline; this one is the backstop. */
-	c->deadline = now + e->connect_timeout + USEC_PER_SEC;
+	c->deadline = now.monotonic + e->connect_timeout + USEC_PER_SEC;
 	TAILQ_INSERT_HEAD(&u->connections[c->state], c, link);
 	u->n[c->state]++;
 	return 0;
@@ -234,7 +231,7 @@ static bool may_start(const struct upstream *u, const struct upstream_share *sha
 }
 
 /* Starts one call: the next enclave's in turn. False when none can be started. */
-static bool start_next(struct upstream *u, usec_t now)
+static bool start_next(struct upstream *u, struct instant now)
 {
 	for (unsigned i = 0; i < u->n_shares; i++) {
 		unsigned enclave = (u->turn + i) % u->n_shares;
@@ -273,11 +270,12 @@ static unsigned wanted(const struct upstream *u)
 	return first + (left > kept ? MIN(further, left - kept) : 0);
 }
 
-static void connect_more(struct upstream *u, usec_t now)
+static void connect_more(struct upstream *u, struct instant now)
 {
 	unsigned n = wanted(u);
 
-	while (u->n[LINK_CONNECTING] < n && now >= u->hold_until && have_addresses(u, now)) {
+	while (u->n[LINK_CONNECTING] < n && now.monotonic >= u->hold_until &&
+	       have_addresses(u, now)) {
 		/* Idle ones are left over only if a repeated call won't have them. */
 		if (total(u) >= u->config->connections) {
 			if (TAILQ_EMPTY(&u->connections[LINK_IDLE]))
@@ -292,7 +290,7 @@ static void connect_more(struct upstream *u, usec_t now)
 	}
 }
 
-void upstream_dispatch(struct upstream *u, usec_t now)
+void upstream_dispatch(struct upstream *u, struct instant now)
 {
 	while (start_next(u, now))
 		continue;
@@ -300,9 +298,9 @@ void upstream_dispatch(struct upstream *u, usec_t now)
 		connect_more(u, now);
 }
 
-void upstream_submit(struct upstream *u, struct upstream_call *call, usec_t now)
+void upstream_submit(struct upstream *u, struct upstream_call *call, struct instant now)
 {
-	assert(call->enclave < u->n_shares);
+	assert(call->enclave_index < u->n_shares);
 	call->upstream = u;
 	call->connection = NULL;
 	call->repeated = false;
@@ -323,7 +321,7 @@ static void on_kick(evutil_socket_t fd, short what, void *userdata)
 {
 	(void)fd;
 	(void)what;
-	upstream_dispatch(userdata, clock_monotonic());
+	upstream_dispatch(userdata, clock_now());
 }
 
 void upstream_cancel(struct upstream_call *call)
@@ -369,39 +367,38 @@ bool upstream_revoke(struct upstream_call *call)
 	return finish_or_cancel(call, c && c->unsent.n == 0);
 }
 
-bool upstream_addresses(struct upstream *u, uint64_t id, char *addresses, int code, usec_t now)
+static void on_addresses(struct lookup *lookup, const char *addresses, int code,
+			 struct instant now)
 {
-	if (!u->lookup || u->lookup != id)
-		return false;
-	u->lookup = 0;
-	if (addresses) {
+	struct upstream *u = CONTAINER_OF(lookup, struct upstream, lookup);
+	char *copy = addresses ? strdup(addresses) : NULL;
+
+	if (copy) {
 		free(u->addresses);
-		u->addresses = addresses;
-		u->addresses_at = now;
-		upstream_dispatch(u, now);
-	} else if (u->addresses) {
-		u->addresses_at = now; /* the last good ones serve on */
+		u->addresses = copy;
+	}
+	if (u->addresses) { /* if only the last good ones, which serve on */
+		u->addresses_at = now.monotonic;
 		upstream_dispatch(u, now);
 	} else {
-		upstream_failed(u, gai_strerror(code), now);
+		upstream_failed(u, gai_strerror(addresses ? EAI_MEMORY : code), now);
 	}
-	return true;
 }
 
 /* ---- deadlines ---- */
 
 /* The list is in the order of the deadlines, but for repeated ones, which are at its head. */
-static struct upstream_call *find_late(struct upstream_share *share, usec_t now)
+static struct upstream_call *find_late(struct upstream_share *share, struct instant now)
 {
 	struct upstream_call *call;
 
 	TAILQ_FOREACH (call, &share->waiting, link)
-		if (call->deadline <= now || !call->repeated)
+		if (call->deadline <= now.monotonic || !call->repeated)
 			break;
-	return call && call->deadline <= now ? call : NULL;
+	return call && call->deadline <= now.monotonic ? call : NULL;
 }
 
-static void sweep_waiting(struct upstream *u, usec_t now)
+static void sweep_waiting(struct upstream *u, struct instant now)
 {
 	for (unsigned i = 0; i < u->n_shares; i++) {
 		struct upstream_call *call;
@@ -415,17 +412,17 @@ static void sweep_waiting(struct upstream *u, usec_t now)
 }
 
 static struct upstream_connection *find_overdue(struct upstream *u, enum link_state state,
-						usec_t now)
+						struct instant now)
 {
 	struct upstream_connection *c;
 
 	TAILQ_FOREACH (c, &u->connections[state], link)
-		if (c->deadline <= now)
+		if (c->deadline <= now.monotonic)
 			return c;
 	return NULL;
 }
 
-void upstream_sweep(struct upstream *u, usec_t now)
+void upstream_sweep(struct upstream *u, struct instant now)
 {
 	struct upstream_connection *c;
 
@@ -448,20 +445,19 @@ unsigned upstream_calls(const struct upstream *u)
 
 /* ---- the whole ---- */
 
-int upstream_new(const struct upstream_environment *environment,
-		 const struct generation *generation, unsigned endpoint,
-		 struct upstream **ret_upstream)
+int upstream_new(struct context *context, const struct generation *generation,
+		 unsigned endpoint, struct upstream **ret_upstream)
 {
 	const struct config *config = generation->config;
 	_cleanup_(upstream_freep) struct upstream *u = calloc(1, sizeof(*u));
 
 	if (!u)
 		return -ENOMEM;
-	u->env = *environment;
+	u->context = context;
 	u->config = &config->endpoints[endpoint];
 	u->literal = address_is_literal(connect_host(u));
 	u->n_users = config_endpoint_users(config, endpoint);
-	event_assign(&u->kick, u->env.base, -1, 0, on_kick, u);
+	event_assign(&u->kick, u->context->base, -1, 0, on_kick, u);
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		TAILQ_INIT(&u->connections[i]);
 	u->shares = calloc(config->n_enclaves + 1, sizeof(*u->shares));
@@ -486,6 +482,7 @@ struct upstream *upstream_free(struct upstream *u)
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		while ((c = TAILQ_FIRST(&u->connections[i])))
 			upstream_connection_close(c);
+	lookup_cancel(&u->lookup);
 	connector_tls_free(u->tls);
 	free(u->shares);
 	free(u->addresses);

@@ -5,15 +5,12 @@
  * the calls that wait for one. Enclaves are served in turn, and no group of them may hold the
  * last connections of one that holds none. A call whose connection died before any byte of the
  * answer is sent once more on a fresh one, if it is safe to repeat. Everything here runs on the
- * worker's thread. */
+ * thread of its context. */
 
-#include "generation.h"
+#include "clock.h"
+#include "context.h"
 #include "http_reply.h"
 #include "macro.h"
-#include "mailbox.h"
-#include "resolver.h"
-
-#include <event2/event.h>
 #include <sys/queue.h>
 
 enum upstream_result {
@@ -27,6 +24,7 @@ enum upstream_result {
 	UPSTREAM_REPLY,         /* `reply` is whole */
 };
 
+struct generation;
 struct upstream;
 struct upstream_call;
 
@@ -34,20 +32,20 @@ struct upstream_call_ops {
 	/* A connection is there: makes the bytes to send (they stay valid until done). Called
 	 * again if the call is repeated. Negative errno ends the call with UPSTREAM_NOT_SENT.
 	 */
-	int (*prepare)(struct upstream_call *call, usec_t now, struct slice *ret_bytes);
+	int (*prepare)(struct upstream_call *call, struct instant now, struct slice *ret_bytes);
 	/* More of the answer was read, and its buffers may have grown; false refuses it. */
 	bool (*grow)(struct upstream_call *call);
 	/* The end of the call, exactly once unless it was cancelled. `why` is one phrase or
 	 * NULL. */
 	void (*done)(struct upstream_call *call, enum upstream_result result, const char *why,
-		     usec_t now);
+		     struct instant now);
 };
 
 /* Embedded in the caller's object. */
 struct upstream_call {
 	/* set by the caller */
 	const struct upstream_call_ops *ops;
-	unsigned enclave; /* index in the generation's configuration */
+	unsigned enclave_index; /* in the generation's configuration */
 	bool repeatable;
 	bool final; /* not to be sent again, whatever happens; may be set at any time */
 	/* to read in done() */
@@ -63,27 +61,18 @@ struct upstream_call {
 	bool repeated; /* sent twice already; needs a fresh connection */
 };
 
-struct upstream_environment {
-	struct event_base *base;
-	struct resolver *resolver;
-	struct mailbox *mailbox; /* the worker's: addresses come there */
-	uint64_t *next_id;       /* of lookups */
-};
-
-/* `generation` is borrowed and must outlive it. */
-_must_check_ int upstream_new(const struct upstream_environment *environment,
-			      const struct generation *generation, unsigned endpoint,
-			      struct upstream **ret_upstream);
+/* `context` and `generation` are borrowed and must outlive it. -ENOMEM. */
+_must_check_ int upstream_new(struct context *context, const struct generation *generation,
+			      unsigned endpoint, struct upstream **ret_upstream);
 
 /* No call may be left. Returns NULL. */
 struct upstream *upstream_free(struct upstream *u);
 DEFINE_CLEANUP(struct upstream *, upstream_free)
 
-/* Queues the call, and sends it at once if a connection is idle. done() may be called before
- * this returns, so it is the last thing to do with a call. A call may be submitted again after
- * done(); its `reply` is zeroed memory or that of the last time, and the caller frees it in the
- * end. */
-void upstream_submit(struct upstream *u, struct upstream_call *call, usec_t now);
+/* Queues the call, and sends it at once if a connection is idle; done() may be called before
+ * this returns. A call may be submitted again after done(); its `reply` is zeroed memory or
+ * that of the last time, and the caller frees it in the end. */
+void upstream_submit(struct upstream *u, struct upstream_call *call, struct instant now);
 
 /* Forgets the call without done(); a connection in the middle of it is closed. */
 void upstream_cancel(struct upstream_call *call);
@@ -98,11 +87,8 @@ _must_check_ bool upstream_abandon(struct upstream_call *call);
  * done() comes. False: it is cancelled, and the endpoint never has the whole of it. */
 _must_check_ bool upstream_revoke(struct upstream_call *call);
 
-/* Applies all deadlines; called by the worker's sweep. */
-void upstream_sweep(struct upstream *u, usec_t now);
-
-/* A MESSAGE_ADDRESSES came; true if it was this one's. Takes `addresses` over then. */
-bool upstream_addresses(struct upstream *u, uint64_t id, char *addresses, int code, usec_t now);
+/* Applies all deadlines. */
+void upstream_sweep(struct upstream *u, struct instant now);
 
 /* Calls waiting or in flight. */
 unsigned upstream_calls(const struct upstream *u);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
 #include "limit.h"
 #include "upstream_internal.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #define READ_SIZE (16 * KIB) /* a TLS record */
@@ -24,20 +26,22 @@ void upstream_connection_close(struct upstream_connection *c)
 
 	TAILQ_REMOVE(&u->connections[c->state], c, link);
 	u->n[c->state]--;
+	c->state = LINK_CLOSED;
 	if (c->watched)
 		event_del(&c->event);
 	connector_free(c->connector);
-	free(c);
+	bin_put(&u->context->bin, &c->bin, offsetof(struct upstream_connection, upstream),
+		sizeof(*c));
 }
 
 static void take_place(struct upstream *u, const struct upstream_call *call)
 {
-	u->n_holding += u->shares[call->enclave].n_busy++ == 0;
+	u->n_holding += u->shares[call->enclave_index].n_busy++ == 0;
 }
 
 static void give_place(struct upstream *u, const struct upstream_call *call)
 {
-	u->n_holding -= --u->shares[call->enclave].n_busy == 0;
+	u->n_holding -= --u->shares[call->enclave_index].n_busy == 0;
 }
 
 struct upstream_call *upstream_connection_release(struct upstream_connection *c)
@@ -52,7 +56,7 @@ struct upstream_call *upstream_connection_release(struct upstream_connection *c)
 
 /* The call on `c` can't go on there. */
 void upstream_connection_fail(struct upstream_connection *c, enum upstream_result result,
-			      const char *why, usec_t now)
+			      const char *why, struct instant now)
 {
 	struct upstream *u = c->upstream;
 	bool untouched =
@@ -71,15 +75,15 @@ void upstream_connection_fail(struct upstream_connection *c, enum upstream_resul
 	upstream_dispatch(u, now);
 }
 
-static void connection_answered(struct upstream_connection *c, bool whole, usec_t now)
+static void link_answered(struct upstream_connection *c, bool whole, struct instant now)
 {
 	struct upstream *u = c->upstream;
 	struct upstream_call *call = upstream_connection_release(c);
 
-	call->received = now;
+	call->received = now.monotonic;
 	if (whole && call->reply.keep_alive && c->unsent.n == 0) {
 		c->fresh = false;
-		c->deadline = now + LIMIT_UPSTREAM_IDLE;
+		c->deadline = now.monotonic + LIMIT_UPSTREAM_IDLE;
 		upstream_connection_set_state(c, LINK_IDLE);
 	} else {
 		upstream_connection_close(c);
@@ -88,8 +92,8 @@ static void connection_answered(struct upstream_connection *c, bool whole, usec_
 	upstream_dispatch(u, now);
 }
 
-/* Sends what is left. False: the connection failed and is gone. */
-static bool connection_send(struct upstream_connection *c, usec_t now)
+/* Sends what is left. False: the connection failed, and is closed. */
+static bool link_send(struct upstream_connection *c, struct instant now)
 {
 	while (c->unsent.n) {
 		ssize_t n = connector_send(c->connector, c->unsent);
@@ -108,8 +112,8 @@ static bool connection_send(struct upstream_connection *c, usec_t now)
 	return true;
 }
 
-/* False: the call is over; it and the connection may be gone. */
-static bool connection_take(struct upstream_connection *c, struct slice bytes, usec_t now)
+/* False: the call is over, and the connection closed or another call's. */
+static bool link_take(struct upstream_connection *c, struct slice bytes, struct instant now)
 {
 	enum reply_result result;
 	size_t used;
@@ -124,7 +128,7 @@ static bool connection_take(struct upstream_connection *c, struct slice bytes, u
 	case REPLY_NEED_MORE:
 		return true;
 	case REPLY_DONE:
-		connection_answered(c, used == bytes.n, now);
+		link_answered(c, used == bytes.n, now);
 		return false;
 	case REPLY_BAD:
 		upstream_connection_fail(c, UPSTREAM_MALFORMED, c->call->reply.fault, now);
@@ -134,7 +138,7 @@ static bool connection_take(struct upstream_connection *c, struct slice bytes, u
 }
 
 /* Reads until the socket is empty: events are edge-triggered. */
-static void connection_receive(struct upstream_connection *c, usec_t now)
+static void link_receive(struct upstream_connection *c, struct instant now)
 {
 	_uninitialized_ char bytes[READ_SIZE];
 	bool going = true;
@@ -143,7 +147,7 @@ static void connection_receive(struct upstream_connection *c, usec_t now)
 	do {
 		n = connector_recv(c->connector, bytes, sizeof(bytes));
 		if (n > 0) {
-			going = connection_take(c, (struct slice){bytes, (size_t)n}, now);
+			going = link_take(c, (struct slice){bytes, (size_t)n}, now);
 			explicit_bzero(bytes, (size_t)n);
 		}
 	} while (n > 0 && going);
@@ -154,7 +158,7 @@ static void connection_receive(struct upstream_connection *c, usec_t now)
 }
 
 /* The server closed it, or sent what nobody asked for; TLS tickets read as -EAGAIN. */
-static void connection_check_idle(struct upstream_connection *c, usec_t now)
+static void link_check_idle(struct upstream_connection *c, struct instant now)
 {
 	struct upstream *u = c->upstream;
 
@@ -167,27 +171,26 @@ static void connection_check_idle(struct upstream_connection *c, usec_t now)
 static void on_io(evutil_socket_t fd, short what, void *userdata)
 {
 	struct upstream_connection *c = userdata;
-	usec_t now = clock_monotonic();
+	struct instant now = clock_now();
 
 	(void)fd;
 	switch (c->state) {
 	case LINK_IDLE:
 		if (what & (EV_READ | EV_CLOSED))
-			connection_check_idle(c, now);
+			link_check_idle(c, now);
 		return;
 	case LINK_BUSY:
-		if (connection_send(c, now) && (what & (EV_READ | EV_CLOSED)))
-			connection_receive(c, now);
+		if (link_send(c, now) && (what & (EV_READ | EV_CLOSED)))
+			link_receive(c, now);
 		return;
 	case LINK_CONNECTING:
-	case _LINK_MAX:
+	case LINK_CLOSED:
 		return;
 	}
 }
 
-/* Gives an idle connection its call. False: the call was not sent, and is done. */
 void upstream_connection_start(struct upstream_connection *c, struct upstream_call *call,
-			       usec_t now)
+			       struct instant now)
 {
 	struct upstream *u = c->upstream;
 	struct slice bytes;
@@ -202,23 +205,23 @@ void upstream_connection_start(struct upstream_connection *c, struct upstream_ca
 	upstream_connection_set_state(c, LINK_BUSY);
 	take_place(u, call);
 	call->connection = c;
-	call->sent = now;
+	call->sent = now.monotonic;
 	c->call = call;
 	c->unsent = bytes;
 	c->to_send = bytes.n;
 	c->got_answer = false;
-	c->deadline = now + u->config->reply_timeout;
-	(void)connection_send(c, now);
+	c->deadline = now.monotonic + u->config->reply_timeout;
+	(void)link_send(c, now);
 }
 
-int upstream_connection_watch(struct upstream_connection *c, usec_t now)
+int upstream_connection_watch(struct upstream_connection *c, struct instant now)
 {
-	event_assign(&c->event, c->upstream->env.base, connector_fd(c->connector),
+	event_assign(&c->event, c->upstream->context->base, connector_fd(c->connector),
 		     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_io, c);
 	if (event_add(&c->event, NULL) < 0)
 		return -ENOMEM;
 	c->watched = true;
-	c->deadline = now + LIMIT_UPSTREAM_IDLE;
+	c->deadline = now.monotonic + LIMIT_UPSTREAM_IDLE;
 	upstream_connection_set_state(c, LINK_IDLE);
 	return 0;
 }

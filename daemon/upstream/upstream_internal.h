@@ -5,16 +5,25 @@
  * share; nobody else includes this. */
 
 #include "connector.h"
+#include "lookup.h"
 #include "upstream.h"
 
 #include <event2/event_struct.h>
 
-enum link_state { LINK_CONNECTING, LINK_IDLE, LINK_BUSY, _LINK_MAX };
+enum link_state {
+	LINK_CONNECTING,
+	LINK_IDLE,
+	LINK_BUSY,
+	_LINK_MAX,
+	LINK_CLOSED = _LINK_MAX, /* in the bin */
+};
 
 struct upstream_connection {
-	TAILQ_ENTRY(upstream_connection) link;
-	struct upstream *upstream;
+	struct bin_entry bin;
 	enum link_state state;
+	/* not to be touched once it is closed */
+	struct upstream *upstream;
+	TAILQ_ENTRY(upstream_connection) link;
 	struct connector *connector;
 	struct event event;
 	bool watched;    /* `event` was added */
@@ -38,7 +47,7 @@ struct upstream_share {
 };
 
 struct upstream {
-	struct upstream_environment env;
+	struct context *context;
 	const struct endpoint_config *config;
 	struct connector_tls *tls; /* of this endpoint and configuration only */
 	struct connections connections[_LINK_MAX];
@@ -53,7 +62,7 @@ struct upstream {
 	bool literal; /* connect_to is an address: nothing to look up */
 	char *addresses;
 	usec_t addresses_at;
-	uint64_t lookup; /* pending; 0: none */
+	struct lookup lookup;
 	/* how connecting goes */
 	bool down;
 	usec_t hold, hold_until;
@@ -62,29 +71,29 @@ struct upstream {
 
 /* ---- upstream.c, for a connection ---- */
 
-/* Ends a call: it is neither waiting nor on a connection any more. */
+/* Ends a call that is neither waiting nor on a connection any more. */
 void upstream_call_done(struct upstream *u, struct upstream_call *call,
-			enum upstream_result result, const char *why, usec_t now);
+			enum upstream_result result, const char *why, struct instant now);
 
 /* Into and out of the queue of its enclave. */
-void upstream_call_queue(struct upstream *u, struct upstream_call *call, usec_t now,
+void upstream_call_queue(struct upstream *u, struct upstream_call *call, struct instant now,
 			 bool first);
 void upstream_call_unqueue(struct upstream *u, struct upstream_call *call);
 
 /* Starts what can be started, connects where more connections are wanted. */
-void upstream_dispatch(struct upstream *u, usec_t now);
+void upstream_dispatch(struct upstream *u, struct instant now);
 
 /* ---- upstream_connection.c, for the pool ---- */
 
 void upstream_connection_set_state(struct upstream_connection *c, enum link_state state);
 
 /* Watches a connected socket: it is idle from now on. -ENOMEM. */
-_must_check_ int upstream_connection_watch(struct upstream_connection *c, usec_t now);
+_must_check_ int upstream_connection_watch(struct upstream_connection *c, struct instant now);
 
-/* Gives an idle connection its call; the call may be done, and the connection gone, afterwards.
- */
+/* Gives an idle connection its call, which may be done, and the connection closed, when this
+ * returns. */
 void upstream_connection_start(struct upstream_connection *c, struct upstream_call *call,
-			       usec_t now);
+			       struct instant now);
 
 /* Takes the call off its connection, and the place off its enclave. The connection is of no use
  * for another call before it is set to another state. */
@@ -92,7 +101,7 @@ struct upstream_call *upstream_connection_release(struct upstream_connection *c)
 
 /* Closes, and ends the call with `result`, or sends it once more elsewhere. */
 void upstream_connection_fail(struct upstream_connection *c, enum upstream_result result,
-			      const char *why, usec_t now);
+			      const char *why, struct instant now);
 
 /* Closes a connection without a call. */
 void upstream_connection_close(struct upstream_connection *c);

@@ -152,7 +152,7 @@ static void judge(struct question *q, struct json_doc *doc, struct judgement *re
 				(struct policy_endpoint){(unsigned)endpoint,
 							 q->config->endpoints[endpoint].region},
 				&ret->request);
-	ret->reason = policy_stage_name(verdict.stage);
+	ret->reason = reason_word(policy_stage_reason(verdict.stage));
 	ret->rule = verdict.rule ? verdict.rule->name : NULL;
 }
 

@@ -112,7 +112,7 @@ static void check_explanation(const struct verdict *v, const struct kms_request 
 	must(verdict_explain(v, request, text, sizeof(text)) == text, "another text");
 	n = strnlen(text, sizeof(text));
 	must(n > 0 && n < sizeof(text), "an explanation without an end");
-	must(policy_stage_name(v->stage)[0] != '\0', "a stage without a name");
+	must(reason_word(policy_stage_reason(v->stage))[0] != '\0', "a stage without a name");
 	for (size_t i = 0; i < n; i++)
 		must(text[i] >= 0x20 && text[i] <= 0x7e, "an explanation isn't printable");
 }

@@ -15,7 +15,7 @@ void decide_row(const struct row *row)
 	char text[512], allowed[128];
 
 	ck_assert_msg(v.stage == row->stage, "%s: stage %s", row->what,
-		      policy_stage_name(v.stage));
+		      reason_word(policy_stage_reason(v.stage)));
 	ck_assert_msg(v.rule == (row->rule < 0 ? NULL : &policy.rules[row->rule]),
 		      "%s: rule %s", row->what, v.rule ? v.rule->name : "none");
 	ck_assert_msg(v.key == row->key - 1, "%s: key %d", row->what, v.key);

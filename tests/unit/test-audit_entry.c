@@ -20,7 +20,7 @@ static void fill(struct audit_record *r, enum event_kind event)
 	audit_copy(r->grantee, sizeof(r->grantee), SLICE("arn:aws:iam::1:role/x"));
 	audit_copy(r->endpoint, sizeof(r->endpoint), SLICE("kms-eu"));
 	audit_copy(r->rule, sizeof(r->rule), SLICE("unwrap"));
-	r->reason = "allowed";
+	r->reason = REASON_ALLOWED;
 	r->status = r->kms_status = 200;
 	audit_copy(r->aws_request_id, sizeof(r->aws_request_id), SLICE("aws-1"));
 	r->recipient = "present";
@@ -92,48 +92,52 @@ END_TEST
 static const struct {
 	enum event_kind event;
 	bool anonymous, refused;
-	const char *action, *reason, *detail;
+	const char *action;
+	enum reason reason;
+	const char *detail;
 	usec_t duration;
 	const char *message;
 } sentences[] = {
-	{EVENT_REQUEST, false, false, "Decrypt", "allowed", "", 999949,
+	{EVENT_REQUEST, false, false, "Decrypt", REASON_ALLOWED, "", 999949,
 	 "payments: Decrypt allowed by rule \"unwrap\": 200 in 999.9 ms"},
-	{EVENT_REQUEST, false, false, "Decrypt", "allowed", "", 1000000,
+	{EVENT_REQUEST, false, false, "Decrypt", REASON_ALLOWED, "", 1000000,
 	 "payments: Decrypt allowed by rule \"unwrap\": 200 in 1.0 s"},
-	{EVENT_REQUEST, false, false, "Decrypt", "allowed", "", 0,
+	{EVENT_REQUEST, false, false, "Decrypt", REASON_ALLOWED, "", 0,
 	 "payments: Decrypt allowed by rule \"unwrap\": 200 in 0.0 ms"},
-	{EVENT_REQUEST, false, false, "Decrypt", "allowed", "", -1,
+	{EVENT_REQUEST, false, false, "Decrypt", REASON_ALLOWED, "", -1,
 	 "payments: Decrypt allowed by rule \"unwrap\": 200 in unknown time"},
-	{EVENT_REQUEST, false, false, "Decrypt", "allowed", "AccessDeniedException", 4000,
+	{EVENT_REQUEST, false, false, "Decrypt", REASON_ALLOWED, "AccessDeniedException", 4000,
 	 "payments: Decrypt allowed by rule \"unwrap\": 200 AccessDeniedException in 4.0 ms"},
-	{EVENT_REFUSED, false, true, "Decrypt", "key",
+	{EVENT_REFUSED, false, true, "Decrypt", REASON_KEY,
 	 "rule \"unwrap\" (line 31) does not allow key alias/x", 1,
 	 "payments: Decrypt refused (key): rule \"unwrap\" (line 31) does not allow key "
 	 "alias/x"},
-	{EVENT_REFUSED, false, true, "", "framing", "two Host fields", 1,
+	{EVENT_REFUSED, false, true, "", REASON_FRAMING, "two Host fields", 1,
 	 "payments: request refused (framing): two Host fields"},
-	{EVENT_REFUSED, false, true, "", "too-slow", "", 1,
+	{EVENT_REFUSED, false, true, "", REASON_TOO_SLOW, "", 1,
 	 "payments: request refused (too-slow)"},
-	{EVENT_REFUSED, false, true, "Decrypt", NULL, "", 1, "payments: Decrypt refused"},
-	{EVENT_REFUSED, false, true, "Decrypt", NULL, "why", 1,
+	{EVENT_REFUSED, false, true, "Decrypt", REASON_NONE, "", 1,
+	 "payments: Decrypt refused"},
+	{EVENT_REFUSED, false, true, "Decrypt", REASON_NONE, "why", 1,
 	 "payments: Decrypt refused: why"},
-	{EVENT_REFUSED, false, false, "Decrypt", "no-upstream", "kms-eu: connection refused", 1,
+	{EVENT_REFUSED, false, false, "Decrypt", REASON_NO_UPSTREAM,
+	 "kms-eu: connection refused", 1,
 	 "payments: Decrypt allowed by rule \"unwrap\" but failed (no-upstream): kms-eu: "
 	 "connection refused"},
-	{EVENT_UNANSWERED, false, false, "Decrypt", "client-gone", "", 1,
+	{EVENT_UNANSWERED, false, false, "Decrypt", REASON_CLIENT_GONE, "", 1,
 	 "payments: Decrypt allowed by rule \"unwrap\" but not answered: KMS answered 200 "
 	 "(client-gone)"},
-	{EVENT_LEAK, false, false, "Decrypt", "reply-leaks", "Plaintext is present", 1,
+	{EVENT_LEAK, false, false, "Decrypt", REASON_REPLY_LEAKS, "Plaintext is present", 1,
 	 "payments: reply to Decrypt withheld (reply-leaks): Plaintext is present"},
-	{EVENT_CONNECTION, true, true, "", "unknown-cid", "", 1,
-	 "CID 16: connection closed (unknown-cid)"},
-	{EVENT_CONNECTION, false, true, "", "connections", "64 are open", 1,
+	{EVENT_CONNECTION, true, true, "", REASON_UNKNOWN_PEER, "", 1,
+	 "CID 16: connection closed (unknown-peer)"},
+	{EVENT_CONNECTION, false, true, "", REASON_CONNECTIONS, "64 are open", 1,
 	 "payments: connection closed (connections): 64 are open"},
-	{EVENT_TUNNEL_OPEN, false, false, "", "allowed", "", 1,
+	{EVENT_TUNNEL_OPEN, false, false, "", REASON_ALLOWED, "", 1,
 	 "payments: tunnel to kms-eu opened"},
-	{EVENT_TUNNEL_REFUSED, false, true, "", "tunnel-host", "not in tunnel.hosts", 1,
+	{EVENT_TUNNEL_REFUSED, false, true, "", REASON_TUNNEL_HOST, "not in tunnel.hosts", 1,
 	 "payments: tunnel to kms-eu refused (tunnel-host): not in tunnel.hosts"},
-	{EVENT_TUNNEL_END, false, false, "", "idle", "", 3200000,
+	{EVENT_TUNNEL_END, false, false, "", REASON_IDLE, "", 3200000,
 	 "payments: tunnel to kms-eu ended after 3.2 s (idle)"},
 };
 
@@ -162,7 +166,7 @@ START_TEST(an_outcome_that_is_not_known_is_said_to_be_so)
 
 	fill(&r, EVENT_UNANSWERED);
 	r.kms_status = KMS_STATUS_UNKNOWN;
-	r.reason = "upstream-timeout";
+	r.reason = REASON_UPSTREAM_TIMEOUT;
 	audit_entry_init(&e, &r);
 	ck_assert_str_eq(
 		e.fields[0],
@@ -178,7 +182,7 @@ START_TEST(a_tunnel_refused_before_its_host_was_known)
 	struct audit_entry e;
 
 	audit_record_init(&r, EVENT_TUNNEL_REFUSED);
-	r.reason = "no-server-name";
+	r.reason = REASON_NO_SERVER_NAME;
 	audit_entry_init(&e, &r);
 	ck_assert_str_eq(e.fields[0], "MESSAGE=unknown peer: tunnel refused (no-server-name)");
 }
@@ -194,6 +198,16 @@ START_TEST(a_refusal_is_a_warning)
 	ck_assert_int_eq(event_info(EVENT_LOST)->priority, LOG_ERR);
 }
 END_TEST
+
+static enum reason longest_reason(void)
+{
+	enum reason longest = REASON_ALLOWED;
+
+	for (enum reason i = REASON_ALLOWED; i < _REASON_MAX; i++)
+		if (strlen(reason_word(i)) > strlen(reason_word(longest)))
+			longest = i;
+	return longest;
+}
 
 /* The longest values that fit a record, for each event: nothing is cut, nothing asserts. */
 START_TEST(the_longest_record_fits)
@@ -215,7 +229,7 @@ START_TEST(the_longest_record_fits)
 	memset(r.rule, 'r', sizeof(r.rule) - 1);
 	memset(r.detail, 'd', sizeof(r.detail) - 1);
 	memset(r.aws_request_id, 'i', sizeof(r.aws_request_id) - 1);
-	r.reason = "a-reason-longer-than-any-that-there-is";
+	r.reason = longest_reason();
 	r.cid = UINT32_MAX;
 	r.status = 599;
 	r.kms_status = KMS_STATUS_UNKNOWN;

@@ -48,7 +48,7 @@ static void setup(void)
 	ck_assert_int_ge(dup2(fileno(log_file), STDERR_FILENO), 0);
 	log_open();
 	base = event_base_new();
-	ck_assert_int_eq(mailbox_new(base, on_message, &told, &control), 0);
+	ck_assert_int_eq(mailbox_new(base, on_message, on_message, &told, &control), 0);
 	ck_assert_int_eq(credentials_health_table_new(&table), 0);
 	eu = credentials_health_get(table, "kms-eu");
 	us = credentials_health_get(table, "kms-us");

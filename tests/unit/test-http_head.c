@@ -68,7 +68,8 @@ static bool same(const struct http_head *a, const struct http_head *b)
 
 static bool refused(const struct http_head *head, const struct wire_row *row)
 {
-	return slice_eq_str(row->columns[0], refusal_info(head->refusal)->reason) &&
+	return slice_eq_str(row->columns[0],
+			    reason_word(refusal_info(head->refusal)->reason)) &&
 	       slice_eq_str(row->columns[1], head->fault);
 }
 
@@ -93,7 +94,7 @@ static void check_refused(const char *file, const struct http_head_options *opti
 		ck_assert_msg(read_whole(&head, bytes, options) == HEAD_REFUSED,
 			      "%s:%u: not refused", file, row->line);
 		ck_assert_msg(refused(&head, row), "%s:%u: %s, %s", file, row->line,
-			      refusal_info(head.refusal)->reason, head.fault);
+			      reason_word(refusal_info(head.refusal)->reason), head.fault);
 		for (size_t n = 0; n < MIN(bytes.n, LIMIT_HEAD + 2); n = next_split(n))
 			ck_assert_msg(read_split(&head, bytes, n, options) == HEAD_REFUSED &&
 					      refused(&head, row),

@@ -11,7 +11,7 @@
 static struct event_base *base;
 static struct mailbox *mailbox;
 static int next[THREADS]; /* the number of the thread's next message */
-static unsigned taken, out_of_order;
+static unsigned taken, dropped, out_of_order;
 
 static void on_message(struct message *m, void *userdata)
 {
@@ -20,10 +20,17 @@ static void on_message(struct message *m, void *userdata)
 	taken++;
 }
 
+static void on_drop(struct message *m, void *userdata)
+{
+	ck_assert_ptr_eq(userdata, &next);
+	ck_assert_int_eq(m->number, (int)dropped);
+	dropped++;
+}
+
 static void setup(void)
 {
 	base = event_base_new();
-	ck_assert_int_eq(mailbox_new(base, on_message, &next, &mailbox), 0);
+	ck_assert_int_eq(mailbox_new(base, on_message, on_drop, &next, &mailbox), 0);
 }
 
 static void teardown(void)
@@ -53,6 +60,19 @@ START_TEST(what_is_sent_comes_in_order)
 		taken = 0;
 	}
 	ck_assert_uint_eq(out_of_order, 0);
+}
+END_TEST
+
+/* Each once, in order, by who knows what they hold; what was taken is not. */
+START_TEST(what_nobody_takes_is_dropped)
+{
+	send_number(0, 0);
+	event_base_loop(base, EVLOOP_ONCE);
+	for (int i = 0; i < 3; i++)
+		send_number(0, i);
+	mailbox = mailbox_free(mailbox);
+	ck_assert_uint_eq(dropped, 3);
+	ck_assert_uint_eq(taken, 1);
 }
 END_TEST
 
@@ -96,6 +116,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, what_is_sent_comes_in_order);
+	tcase_add_test(tcase, what_nobody_takes_is_dropped);
 	tcase_add_test(tcase, no_thread_s_message_is_left_lying);
 	tcase_add_test(tcase, free_drops_what_was_not_taken);
 	suite_add_tcase(suite, tcase);

@@ -516,7 +516,8 @@ START_TEST(stage_names)
 					    "encryption-context", "recipient", "allowed"};
 
 	for (unsigned i = 0; i < ELEMENTSOF(names); i++)
-		ck_assert_str_eq(policy_stage_name((enum policy_stage)i), names[i]);
+		ck_assert_str_eq(reason_word(policy_stage_reason((enum policy_stage)i)),
+				 names[i]);
 }
 END_TEST
 

@@ -122,15 +122,15 @@ START_TEST(decides_as_the_model)
 			want = model_decide(&policy, endpoint, &request);
 			ck_assert_msg(got.stage == want.stage && got.rule == want.rule,
 				      "%s %s: %s, the model says %s", action, body,
-				      policy_stage_name(got.stage),
-				      policy_stage_name(want.stage));
+				      reason_word(policy_stage_reason(got.stage)),
+				      reason_word(policy_stage_reason(want.stage)));
 			seen[got.stage]++;
 		}
 		policy_done(&policy);
 	}
 	for (unsigned i = 0; i < ELEMENTSOF(seen); i++)
 		ck_assert_msg(seen[i] > 100, "only %u at %s", seen[i],
-			      policy_stage_name((enum policy_stage)i));
+			      reason_word(policy_stage_reason((enum policy_stage)i)));
 }
 END_TEST
 

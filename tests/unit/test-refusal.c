@@ -69,7 +69,7 @@ START_TEST(the_table_is_what_the_design_says)
 		ck_assert_int_eq(rows[i].refusal, (int)i + 1);
 		ck_assert_int_eq(info->status, rows[i].status);
 		ck_assert_str_eq(info->type, rows[i].type);
-		ck_assert_str_eq(info->reason, rows[i].reason);
+		ck_assert_str_eq(reason_word(info->reason), rows[i].reason);
 		ck_assert_int_eq(info->close, rows[i].close);
 		ck_assert_int_eq(info->critical, rows[i].critical);
 		ck_assert_uint_gt(strlen(info->message), 10);

@@ -26,11 +26,17 @@ static void on_message(struct message *m, void *userdata)
 		event_base_loopbreak(base);
 }
 
+static void on_drop(struct message *m, void *userdata)
+{
+	(void)userdata;
+	free(m->addresses);
+}
+
 static void setup(void)
 {
 	n_answers = n_wanted = 0;
 	base = event_base_new();
-	ck_assert_int_eq(mailbox_new(base, on_message, NULL, &mailbox), 0);
+	ck_assert_int_eq(mailbox_new(base, on_message, on_drop, NULL, &mailbox), 0);
 	ck_assert_int_eq(resolver_new(&resolver), 0);
 }
 

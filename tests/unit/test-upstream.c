@@ -5,6 +5,7 @@
 
 #include "upstream.h"
 
+#include "generation.h"
 #include "tls_peer.h"
 
 #include <check.h>
@@ -39,11 +40,12 @@ static struct endpoint_config endpoint;
 static struct call calls[ENCLAVES * 10];
 /* More than the kernel takes of a peer that reads nothing. */
 static char request[32 << 20];
-static uint64_t next_lookup;
+static struct context context;
 
 static void turn(void)
 {
 	event_base_loop(base, EVLOOP_NONBLOCK);
+	bin_empty(&context.bin);
 	usleep(500);
 }
 
@@ -53,7 +55,7 @@ static void stay_quiet(void)
 		turn();
 }
 
-static int prepare(struct upstream_call *call, usec_t now, struct slice *ret_bytes)
+static int prepare(struct upstream_call *call, struct instant now, struct slice *ret_bytes)
 {
 	struct call *c = (struct call *)call;
 
@@ -70,7 +72,7 @@ static bool grow(struct upstream_call *call)
 }
 
 static void done(struct upstream_call *call, enum upstream_result result, const char *why,
-		 usec_t now)
+		 struct instant now)
 {
 	struct call *c = (struct call *)call;
 
@@ -90,7 +92,6 @@ static void start(unsigned connections)
 	static struct config config;
 	static struct trust trust;
 	static struct generation generation;
-	struct upstream_environment environment = {.base = base, .next_id = &next_lookup};
 
 	for (size_t i = 0; i < ENCLAVES; i++)
 		enclaves[i] = (struct enclave_config){.endpoints = first, .n_endpoints = 1};
@@ -110,7 +111,7 @@ static void start(unsigned connections)
 				 .n_enclaves = ENCLAVES};
 	trust.store = tls_peer_store(peer);
 	generation = (struct generation){.config = &config, .trusts = &trust};
-	ck_assert_int_eq(upstream_new(&environment, &generation, 0, &upstream), 0);
+	ck_assert_int_eq(upstream_new(&context, &generation, 0, &upstream), 0);
 }
 
 static struct call *submit(unsigned enclave, size_t size)
@@ -120,10 +121,10 @@ static struct call *submit(unsigned enclave, size_t size)
 	while (c->call.ops)
 		c++;
 	c->call.ops = &ops;
-	c->call.enclave = enclave;
+	c->call.enclave_index = enclave;
 	c->call.repeatable = true;
 	c->size = size;
-	upstream_submit(upstream, &c->call, clock_monotonic());
+	upstream_submit(upstream, &c->call, clock_now());
 	return c;
 }
 
@@ -139,7 +140,7 @@ static struct call *submit_sent(unsigned enclave)
 
 static void setup(void)
 {
-	base = event_base_new();
+	base = context.base = event_base_new();
 	peer = tls_peer_new(base);
 	memset(calls, 0, sizeof(calls));
 	memcpy(request + sizeof(request) - 4, "\r\n\r\n", 4);
@@ -152,6 +153,7 @@ static void teardown(void)
 		http_reply_done(&calls[i].call.reply);
 	}
 	upstream = upstream_free(upstream);
+	bin_empty(&context.bin);
 	tls_peer_free(peer);
 	event_base_free(base);
 }

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* The counters of an enclave: monotonic, written to the journal every 5 minutes and on SIGUSR1.
+ */
+
+enum counter {
+	COUNTER_CONNECTIONS,
+	COUNTER_CONNECTIONS_REFUSED, /* or ended without a request */
+	COUNTER_REQUESTS,
+	COUNTER_ALLOWED,
+	COUNTER_REFUSED,   /* by framing, JSON or policy */
+	COUNTER_THROTTLED, /* by a limit */
+	COUNTER_FAILED, /* no credentials, no upstream, an answer that may not pass or was not
+			   taken */
+	COUNTER_BYTES_IN,
+	COUNTER_BYTES_OUT,
+	COUNTER_TUNNELS,
+	_COUNTER_MAX,
+};
+
+/* The journal field of a counter, e.g. "REQUESTS". */
+const char *counter_name(enum counter counter);

@@ -1,0 +1,623 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "http.h"
+
+#include "connection.h"
+#include "request_step.h"
+#include "tunnel.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define TLS_HANDSHAKE 0x16  /* the first byte of a TLS client */
+#define ONE_PIECE (4 * KIB) /* of an answer */
+
+static_assert(ONE_PIECE <= CONTEXT_SCRATCH, "a small answer is put together in the scratch");
+
+enum http_state {
+	HTTP_HEAD,  /* idle, or in the middle of a head */
+	HTTP_BODY,  /* reading a body, or dropping that of a refused request */
+	HTTP_WAIT,  /* the request is being decided or is upstream: nothing is read */
+	HTTP_WRITE, /* writing an answer */
+	HTTP_OVER,  /* in the bin: its connection is closed, or another protocol's */
+};
+
+struct http {
+	struct bin_entry bin;
+	enum http_state state;
+	/* not to be touched once it is over */
+	struct request_client client;
+	struct connection *connection;
+	usec_t deadline;
+	struct buf in;     /* an unfinished head, or bytes after a request; freed while idle */
+	size_t in_charged; /* of the enclave's share of memory */
+	struct http_head head;
+	struct request *request; /* from the head's end until its answer is written */
+	struct slice out[2];     /* what is left of the answer; the request owns the bytes */
+	size_t out_n;            /* the whole of it */
+	bool close;              /* after this answer */
+	bool unread;             /* bytes may still come that nobody will read */
+	bool retired;            /* its enclave changed: closes when no request is in flight */
+	bool had_request;
+};
+
+static const struct protocol_ops http_ops;
+static const struct request_client_ops client_ops;
+
+static void set_state(struct http *h, enum http_state state, usec_t deadline)
+{
+	h->state = state;
+	h->deadline = deadline;
+}
+
+/* Between two requests, with nothing of the next. */
+static void become_idle(struct http *h, struct instant now)
+{
+	http_head_init(&h->head);
+	set_state(h, HTTP_HEAD, now.monotonic + LIMIT_IDLE_TIME);
+}
+
+static struct request_origin origin_of(struct http *h)
+{
+	struct connection *c = h->connection;
+
+	return (struct request_origin){
+		.context = c->context,
+		.client = &h->client,
+		.identity = &c->identity,
+		.generation = c->generation,
+		.enclave_index = c->enclave_index,
+	};
+}
+
+/* ---- what was read and not yet used ---- */
+
+static void drop_input(struct http *h)
+{
+	buf_done(&h->in);
+	enclave_uncharge(h->connection->identity.enclave, &h->in_charged);
+}
+
+/* Keeps bytes for later. False: the enclave's share of memory is used up. */
+static bool keep_input(struct http *h, struct slice bytes)
+{
+	struct connection *c = h->connection;
+
+	if (bytes.n == 0)
+		return true;
+	return enclave_charge(c->identity.enclave, c->generation->memory_share, &h->in_charged,
+			      LIMIT_HEAD) &&
+	       buf_append(&h->in, bytes) == 0;
+}
+
+/* The bytes up to `rest` are used; `rest` lies in the buffer or in the scratch. */
+static bool keep_rest(struct http *h, struct slice rest)
+{
+	if (!h->in.n)
+		return keep_input(h, rest);
+	buf_consume(&h->in, h->in.n - rest.n);
+	if (h->in.n == 0)
+		drop_input(h);
+	return true;
+}
+
+/* ---- refusing ---- */
+
+/* Answers the request with a refusal, reads no more of what comes, and ends the connection.
+ * `message`: see request_refuse(). */
+static void refuse_unread(struct http *h, enum refusal refusal, const char *message,
+			  struct instant now)
+{
+	h->close = h->unread = true;
+	set_state(h, HTTP_WAIT, 0);
+	request_refuse(h->request, refusal, message, now);
+}
+
+/* Answers a head that can't be taken, and ends the connection. */
+static void refuse_head(struct http *h, enum refusal refusal, const char *fault,
+			struct instant now)
+{
+	const struct request_origin origin = origin_of(h);
+
+	h->request = request_new_bad(&origin, now);
+	if (h->request)
+		refuse_unread(h, refusal, fault, now);
+	else
+		connection_close(h->connection, REASON_NONE, now);
+}
+
+static void out_of_memory(struct http *h, struct instant now)
+{
+	refuse_head(h, REFUSAL_MEMORY, NULL, now);
+}
+
+/* The peer ended its side, or was silent for too long, where a head may begin or is begun. */
+static void peer_ended(struct http *h, struct instant now)
+{
+	if (h->in.n)
+		connection_end_without_request(h->connection, REASON_CUT_OFF,
+					       "it ended in the middle of a request", now);
+	else if (!h->had_request)
+		connection_end_without_request(h->connection, REASON_NO_REQUEST,
+					       "it ended without a request", now);
+	else
+		connection_close(h->connection, REASON_NONE, now);
+}
+
+/* ---- writing ---- */
+
+/* Looks for the next request. Its turn comes later: reading it here would let a peer that sends
+ * faster than we answer hold the loop. */
+static void read_ahead(struct http *h, struct instant now)
+{
+	char *scratch = h->connection->context->scratch;
+	ssize_t n = connection_recv(h->connection, scratch, LIMIT_HEAD);
+	bool kept;
+
+	if (n == -EAGAIN)
+		return;
+	if (n <= 0) {
+		peer_ended(h, now);
+		return;
+	}
+	h->deadline = now.monotonic + LIMIT_HEAD_TIME;
+	kept = keep_input(h, (struct slice){scratch, (size_t)n});
+	explicit_bzero(scratch, (size_t)n);
+	if (kept)
+		connection_queue_turn(h->connection);
+	else
+		out_of_memory(h, now);
+}
+
+/* Whether the connection ends after the answer, whatever it is. */
+static bool is_closing(const struct http *h)
+{
+	return h->close || h->retired || h->connection->context->draining;
+}
+
+/* What comes after an answer: the end, the next request, or idleness. */
+static void next_request(struct http *h, struct instant now)
+{
+	if (is_closing(h)) {
+		connection_finish(h->connection, (struct slice){0}, h->unread || h->in.n > 0,
+				  now);
+		return;
+	}
+	become_idle(h, now);
+	if (h->in.n) {
+		h->deadline = now.monotonic + LIMIT_HEAD_TIME;
+		connection_queue_turn(h->connection);
+		return;
+	}
+	if (h->connection->readable)
+		read_ahead(h, now);
+}
+
+/* Bytes of the current answer that have left. */
+static size_t written(const struct http *h)
+{
+	return h->out_n - h->out[0].n - h->out[1].n;
+}
+
+static void answer_written(struct http *h, struct instant now)
+{
+	struct request *r = h->request;
+	size_t n = written(h);
+
+	h->request = NULL;
+	h->out_n = 0;
+	request_end(r, REASON_NONE, n, now);
+	next_request(h, now);
+}
+
+static void advance(struct http *h, size_t n)
+{
+	for (size_t i = 0; i < ELEMENTSOF(h->out); i++) {
+		size_t used = MIN(n, h->out[i].n);
+
+		h->out[i].p += used;
+		h->out[i].n -= used;
+		n -= used;
+	}
+}
+
+/* Sends what it can of the answer. A small one goes as one piece: to have the kernel gather two
+ * costs more than the copy. */
+static ssize_t send_answer(struct http *h)
+{
+	int fd = h->connection->fd;
+	struct slice head = h->out[0], body = h->out[1];
+	char *whole = h->connection->context->scratch;
+	struct iovec iov[] = {{(void *)head.p, head.n}, {(void *)body.p, body.n}};
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = ELEMENTSOF(iov)};
+	ssize_t n;
+
+	if (body.n == 0)
+		return send(fd, head.p, head.n, MSG_NOSIGNAL);
+	if (head.n + body.n > ONE_PIECE)
+		return sendmsg(fd, &m, MSG_NOSIGNAL);
+	memcpy(whole, head.p, head.n);
+	memcpy(whole + head.n, body.p, body.n);
+	n = send(fd, whole, head.n + body.n, MSG_NOSIGNAL);
+	explicit_bzero(whole, head.n + body.n);
+	return n;
+}
+
+static void write_answer(struct http *h, struct instant now)
+{
+	while (h->out[0].n || h->out[1].n) {
+		ssize_t n = send_answer(h);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN && connection_wait_writable(h->connection) == 0)
+			return;
+		if (n < 0) {
+			connection_close(h->connection, REASON_CLIENT_GONE, now);
+			return;
+		}
+		advance(h, (size_t)n);
+	}
+	answer_written(h, now);
+}
+
+/* ---- what a request tells its client ---- */
+
+static struct http *http_of(const struct request_client *client)
+{
+	return CONTAINER_OF(client, struct http, client);
+}
+
+static bool on_closing(const struct request_client *client)
+{
+	return is_closing(http_of(client));
+}
+
+static bool on_gone(const struct request_client *client)
+{
+	return connection_peer_is_gone(http_of(client)->connection);
+}
+
+static void on_answer(struct request_client *client, struct slice head, struct slice body,
+		      bool close, struct instant now)
+{
+	struct http *h = http_of(client);
+
+	h->out[0] = head;
+	h->out[1] = body;
+	h->out_n = head.n + body.n;
+	h->close |= close;
+	set_state(h, HTTP_WRITE, now.monotonic + LIMIT_WRITE_TIME);
+	write_answer(h, now);
+}
+
+static void on_lost(struct request_client *client, enum reason why, struct instant now)
+{
+	connection_close(http_of(client)->connection, why, now);
+}
+
+static const struct request_client_ops client_ops = {on_closing, on_gone, on_answer, on_lost};
+
+/* ---- reading ---- */
+
+static void start_request(struct http *h, struct instant now)
+{
+	set_state(h, HTTP_WAIT, 0);
+	request_run(h->request, now);
+}
+
+/* Takes what it can of the body from `bytes`, keeps the rest. */
+static bool take_body(struct http *h, struct slice bytes)
+{
+	struct slice room = request_room(h->request);
+	size_t n = MIN(room.n, bytes.n);
+
+	if (n && !h->request->refusal)
+		memcpy((char *)room.p, bytes.p, n);
+	h->request->body_n += n;
+	return keep_rest(h, (struct slice){bytes.p + n, bytes.n - n});
+}
+
+static void read_body(struct http *h, struct instant now)
+{
+	struct slice room;
+
+	while ((room = request_room(h->request)).n) {
+		ssize_t n = connection_recv(h->connection, (char *)room.p, room.n);
+
+		if (n == -EAGAIN)
+			return;
+		if (n <= 0) {
+			connection_close(h->connection, REASON_CUT_OFF, now);
+			return;
+		}
+		if (h->request->refusal)
+			explicit_bzero((char *)room.p, (size_t)n); /* the scratch */
+		h->request->body_n += (size_t)n;
+	}
+	start_request(h, now);
+}
+
+/* Tells a client that waits for it to go on. False: it is gone. */
+static bool send_continue(struct http *h)
+{
+	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	/* A fresh connection's buffer has room for 25 bytes; one that hasn't is not worth more.
+	 */
+	return send(h->connection->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) ==
+	       sizeof(text) - 1;
+}
+
+/* A whole head is there; `rest` is what came after it. */
+static void head_done(struct http *h, struct slice rest, struct instant now)
+{
+	const struct request_origin origin = origin_of(h);
+
+	h->request = request_new(&origin, &h->head, now);
+	if (!h->request) {
+		connection_close(h->connection, REASON_NONE, now);
+		return;
+	}
+	h->had_request = true;
+	h->close = h->head.close;
+	if (h->head.expect_continue && h->request->refusal) {
+		/* Whether the body comes is the client's choice now: only closing is safe. */
+		refuse_unread(h, h->request->refusal, NULL, now);
+		return;
+	}
+	if (h->head.expect_continue && !send_continue(h)) {
+		connection_close(h->connection, REASON_CLIENT_GONE, now);
+		return;
+	}
+	if (!take_body(h, rest)) {
+		refuse_unread(h, REFUSAL_MEMORY, NULL, now);
+		return;
+	}
+	set_state(h, HTTP_BODY, now.monotonic + LIMIT_BODY_TIME);
+	read_body(h, now);
+}
+
+/* Step 2, the other branches: from now on the connection is a tunnel's. */
+static void start_tunnel(struct http *h, struct slice bytes, bool by_connect,
+			 struct instant now)
+{
+	struct connection *c = h->connection;
+	int r = by_connect ? tunnel_new_connect(c, &h->head, bytes, now)
+			   : tunnel_new_tls(c, bytes, now);
+
+	if (r < 0)
+		connection_end_without_request(c, REASON_MEMORY,
+					       "its share of memory is used up", now);
+}
+
+/* Reads on in a head; `bytes` are all of it so far, in `in` or in the scratch. */
+static void take_head(struct http *h, struct slice bytes, struct instant now)
+{
+	const struct enclave_config *config = connection_config(h->connection);
+	bool has_tunnel = config->tunnel.n_hosts > 0;
+	struct http_head_options options = {.body_max = config->limits.body,
+					    .allow_connect = has_tunnel};
+	struct slice rest;
+
+	if (bytes.p[0] == TLS_HANDSHAKE) {
+		if (has_tunnel)
+			start_tunnel(h, bytes, false, now);
+		else
+			connection_end_without_request(
+				h->connection, REASON_TLS,
+				"it speaks TLS, and the enclave has no tunnel", now);
+		return;
+	}
+	switch (http_head_read(&h->head, bytes, &options)) {
+	case HEAD_NEED_MORE:
+		if (h->in.n == 0 && !keep_input(h, bytes))
+			out_of_memory(h, now);
+		return;
+	case HEAD_REFUSED:
+		refuse_head(h, h->head.refusal, h->head.fault, now);
+		return;
+	case HEAD_DONE:
+		rest = (struct slice){bytes.p + h->head.length, bytes.n - h->head.length};
+		if (h->head.kind == HEAD_CONNECT)
+			start_tunnel(h, rest, true, now);
+		else
+			head_done(h, rest, now);
+		return;
+	}
+}
+
+/* Reads one piece of a head. False: nothing came. */
+static bool read_head(struct http *h, struct instant now)
+{
+	char *scratch = h->connection->context->scratch;
+	ssize_t n = connection_recv(h->connection, scratch,
+				    LIMIT_HEAD + 1 - MIN(h->in.n, (size_t)LIMIT_HEAD));
+
+	if (n == -EAGAIN)
+		return false;
+	if (n <= 0) {
+		peer_ended(h, now);
+		return false;
+	}
+	if (h->in.n == 0) {
+		h->deadline = now.monotonic + LIMIT_HEAD_TIME;
+		take_head(h, (struct slice){scratch, (size_t)n}, now);
+	} else if (keep_input(h, (struct slice){scratch, (size_t)n})) {
+		take_head(h, buf_slice(&h->in), now);
+	} else {
+		out_of_memory(h, now);
+	}
+	explicit_bzero(scratch, (size_t)n); /* it may have held a body */
+	return true;
+}
+
+/* Until the socket is empty, since events are edge-triggered; what comes after a request waits
+ * for the connection's turn. */
+static void read_heads(struct http *h, struct instant now)
+{
+	while (h->state == HTTP_HEAD && !h->connection->turn.queued && read_head(h, now))
+		continue;
+}
+
+/* ---- what its connection tells it ---- */
+
+static void http_io(void *protocol, short what, struct instant now)
+{
+	struct http *h = protocol;
+	bool in_turn = what == 0;
+
+	switch (h->state) {
+	case HTTP_HEAD:
+		if (in_turn)
+			take_head(h, buf_slice(&h->in), now);
+		read_heads(h, now);
+		return;
+	case HTTP_BODY:
+		read_body(h, now);
+		return;
+	case HTTP_WAIT:
+		if (connection_peer_is_gone(h->connection))
+			connection_close(h->connection, REASON_CLIENT_GONE, now);
+		return;
+	case HTTP_WRITE:
+		if (what & EV_WRITE)
+			write_answer(h, now);
+		return;
+	case HTTP_OVER:
+		return;
+	}
+}
+
+static void apply_deadline(struct http *h, struct instant now)
+{
+	switch (h->state) {
+	case HTTP_HEAD:
+		if (h->connection->turn.queued)
+			return; /* its bytes wait for us; what is missing is seen in its turn */
+		if (h->in.n)
+			refuse_head(h, REFUSAL_TOO_SLOW, NULL, now);
+		else
+			peer_ended(h, now);
+		return;
+	case HTTP_BODY:
+		refuse_unread(h, REFUSAL_TOO_SLOW, NULL, now);
+		return;
+	case HTTP_WRITE:
+		connection_close(h->connection, REASON_CLIENT_TOO_SLOW, now);
+		return;
+	case HTTP_WAIT: /* its upstream has the deadline */
+	case HTTP_OVER:
+		return;
+	}
+}
+
+static void http_sweep(void *protocol, struct instant now)
+{
+	struct http *h = protocol;
+	/* One that only waits for the peer's bytes learns it by reading. */
+	bool reads_nothing = h->state == HTTP_WAIT || h->state == HTTP_WRITE;
+
+	if (reads_nothing && connection_peer_is_gone(h->connection))
+		connection_close(h->connection, REASON_CLIENT_GONE, now);
+	else if (h->deadline != 0 && h->deadline <= now.monotonic)
+		apply_deadline(h, now);
+}
+
+/* Goes by the new configuration from now on, unless its enclave changed. */
+static void move_on_or_retire(struct http *h, struct generation *generation, int enclave_index)
+{
+	struct connection *c = h->connection;
+
+	h->retired |= !generation_same(c->generation, generation, &c->identity);
+	if (!h->retired)
+		connection_move(c, generation, (unsigned)enclave_index);
+}
+
+static void http_reload(void *protocol, struct generation *generation, int enclave_index,
+			struct instant now)
+{
+	struct http *h = protocol;
+	enum refusal refusal;
+
+	move_on_or_retire(h, generation, enclave_index);
+	switch (h->state) {
+	case HTTP_HEAD:
+		/* A head begun under the old rules is not judged by them. */
+		if (h->retired)
+			connection_close(h->connection, REASON_NONE, now);
+		return;
+	case HTTP_BODY:
+		refusal = request_renew(h->request, generation);
+		if (refusal)
+			refuse_unread(h, refusal, NULL, now);
+		return;
+	case HTTP_WAIT:
+		if (request_revoke(h->request, generation))
+			request_refuse(h->request, REFUSAL_RELOADED, NULL, now);
+		return;
+	case HTTP_WRITE:
+	case HTTP_OVER:
+		return;
+	}
+}
+
+/* Nothing of a request has come yet, not even to the socket, whose event may be on its way. */
+static bool is_idle(const struct http *h)
+{
+	char byte;
+
+	return h->state == HTTP_HEAD && h->in.n == 0 &&
+	       recv(h->connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+}
+
+static void http_drain(void *protocol, bool over, struct instant now)
+{
+	struct http *h = protocol;
+
+	if (is_idle(h)) {
+		connection_close(h->connection, REASON_NONE, now);
+	} else if (over && h->state == HTTP_WAIT) {
+		request_withdraw(h->request);
+		request_refuse(h->request, REFUSAL_SHUTTING_DOWN, NULL, now);
+	}
+}
+
+static void http_free(void *protocol, enum reason why, struct instant now)
+{
+	struct http *h = protocol;
+
+	if (h->request)
+		request_lose_client(h->request, why, written(h), now);
+	h->request = NULL;
+	drop_input(h);
+	h->state = HTTP_OVER;
+	bin_put(&h->connection->context->bin, &h->bin, offsetof(struct http, client),
+		sizeof(*h));
+}
+
+static const struct protocol_ops http_ops = {http_io, http_sweep, http_reload, http_drain,
+					     http_free};
+
+void http_accept(struct context *context, int fd, const struct identity *identity,
+		 struct instant now)
+{
+	struct connection *c = connection_new(context, fd, identity, now);
+	struct http *h;
+
+	if (!c)
+		return;
+	h = calloc(1, sizeof(*h));
+	if (!h) {
+		connection_end_without_request(c, REASON_MEMORY, "out of memory", now);
+		return;
+	}
+	h->client.ops = &client_ops;
+	h->connection = c;
+	h->in = BUF_INIT(2 * LIMIT_HEAD + 2); /* a head that is refused for its length, whole */
+	connection_set_protocol(c, &http_ops, h, now);
+	become_idle(h, now);
+}
