@@ -185,7 +185,7 @@ static void on_io(evutil_socket_t fd, short what, void *userdata)
 	}
 }
 
-/* Gives an idle connection its call. False: the call was not sent, and is done. */
+/* What can't be prepared is done without having taken the connection, which stays idle. */
 void upstream_connection_start(struct upstream_connection *c, struct upstream_call *call,
 			       usec_t now)
 {
