@@ -97,17 +97,18 @@ enum kms_result { KMS_BAD = 0, KMS_OK };
 _must_check_ enum kms_result kms_read(unsigned action, const struct json_doc *doc,
 				      struct kms_request *ret_request, struct error *error);
 
-/* What a reply of KMS says, for the check of step 10. */
+/* What a reply of KMS says, for the check of step 10. Of an error only KMS_REPLY_LEAKS means
+ * anything: the others are verdicts on a success. */
 enum kms_reply {
 	KMS_REPLY_UNREADABLE = 0, /* not unambiguous JSON, or not an object */
 	KMS_REPLY_LEAKS,          /* a secret member is present, not null and not empty */
-	KMS_REPLY_NO_CIPHERTEXT,  /* 2xx without a non-empty CiphertextForRecipient */
+	KMS_REPLY_NO_CIPHERTEXT,  /* no CiphertextForRecipient, or an empty one */
 	KMS_REPLY_SAFE,
 };
 
-/* Judges a 2xx reply of an action with KMS_SECRET_REPLY under `plaintext: refuse`; any other
- * action is KMS_REPLY_UNREADABLE. The secret members of all actions are looked for, not only
- * its own. `doc` is the scratch for reading; `body` is rewritten in place, and unless it is
- * unreadable *ret_n is its canonical length. */
+/* Judges the body of a reply, a success or an error, to an action with KMS_SECRET_REPLY under
+ * `plaintext: refuse`; any other action is KMS_REPLY_UNREADABLE. The secret members of all
+ * actions are looked for, not only its own. `doc` is the scratch for reading; `body` is
+ * rewritten in place, and unless it is unreadable *ret_n is its canonical length. */
 _must_check_ enum kms_reply kms_check_reply(unsigned action, char *body, size_t n,
 					    struct json_doc *doc, size_t *ret_n);

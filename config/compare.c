@@ -18,6 +18,7 @@ static bool texts_equal(char *const *a, size_t n_a, char *const *b, size_t n_b)
 	return true;
 }
 
+/* Without `connections` and the timeouts: see config_enclave_equal(). */
 static bool endpoint_equal(const struct endpoint_config *a, const struct endpoint_config *b)
 {
 	return text_equal(a->name, b->name) && text_equal(a->host, b->host) &&

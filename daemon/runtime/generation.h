@@ -59,11 +59,11 @@ static inline struct enclave_config *generation_enclave(const struct generation 
 int generation_find(const struct generation *g, const struct identity *identity);
 
 /* Whether a connection may live on from `old` to `g`: its identity has the same enclave, and
- * nothing of that enclave or its endpoints changed. */
+ * that may do the same, see config_enclave_equal() and what that leaves out. */
 bool generation_same(const struct generation *old, const struct generation *g,
 		     const struct identity *identity);
 
 /* Whether a request that waits may: the same, and the CA files of its enclave's endpoints hold
- * the same certificates. */
+ * the same certificates. It keeps the timeouts and the upstream it began with. */
 bool generation_same_trust(const struct generation *old, const struct generation *g,
 			   const struct identity *identity);
