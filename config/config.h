@@ -79,10 +79,10 @@ struct enclave_config {
 	struct tunnel_config tunnel;
 };
 
-enum credentials_source { CREDENTIALS_IMDS, CREDENTIALS_CONTAINER, CREDENTIALS_FILE };
+enum source_kind { SOURCE_IMDS, SOURCE_CONTAINER, SOURCE_FILE };
 
 struct credentials_config {
-	enum credentials_source source;
+	enum source_kind source;
 	char *imds_endpoint;        /* "http://169.254.169.254" */
 	char *imds_role;            /* NULL: the role that IMDS lists */
 	char *container_uri;        /* NULL: from the environment, as the SDKs do */

@@ -44,7 +44,7 @@ bool reader_is_list(struct reader *r, const char *name, const yaml_node_t *node)
 bool reader_is_text(struct reader *r, const char *name, const yaml_node_t *node);
 
 /* Reads one option's value `node` into the section's struct `target`. */
-typedef void option_reader(struct reader *r, const struct option *option,
+typedef void option_reader(struct reader *r, const struct config_option *option,
 			   const yaml_node_t *node, void *target);
 
 /* load_policy.c: the options of a rule that are more than one scalar. */

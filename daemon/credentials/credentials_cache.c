@@ -3,10 +3,10 @@
 
 #include "container.h"
 #include "credentials_file.h"
-#include "credentials_source.h"
 #include "imds.h"
 #include "log.h"
 #include "refresh.h"
+#include "source.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -94,12 +94,12 @@ static bool config_equal(const struct credentials_config *a, const struct creden
 	return true;
 }
 
-static const char *source_name(enum credentials_source source)
+static const char *source_name(enum source_kind source)
 {
 	static const char *const names[] = {
-		[CREDENTIALS_IMDS] = "imds",
-		[CREDENTIALS_CONTAINER] = "container",
-		[CREDENTIALS_FILE] = "file",
+		[SOURCE_IMDS] = "imds",
+		[SOURCE_CONTAINER] = "container",
+		[SOURCE_FILE] = "file",
 	};
 
 	return names[source];
@@ -109,11 +109,11 @@ static int source_new(struct event_base *base, const struct credentials_config *
 		      struct source **ret_source)
 {
 	switch (config->source) {
-	case CREDENTIALS_IMDS:
+	case SOURCE_IMDS:
 		return imds_new(base, config, ret_source);
-	case CREDENTIALS_CONTAINER:
+	case SOURCE_CONTAINER:
 		return container_new(base, config, ret_source);
-	case CREDENTIALS_FILE:
+	case SOURCE_FILE:
 		return credentials_file_new(config, ret_source);
 	}
 	return -EINVAL;
