@@ -14,7 +14,6 @@
 /* An enclave's request. */
 #define LIMIT_HEAD (16 * KIB)                   /* SDKs send under 3 KiB, token included */
 #define LIMIT_FIELDS 64                         /* SDKs send under 20 */
-#define LIMIT_TARGET 8                          /* request target: only "/" is served */
 #define LIMIT_BODY_DEFAULT (512 * KIB)          /* the largest request of cryptography is 350 KiB */
 #define LIMIT_BODY_MAX (1 * MIB)                /* ceiling of the option `body` */
 #define LIMIT_JSON_DEPTH 8                      /* CreateGrant's Constraints are on level 3 */

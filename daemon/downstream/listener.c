@@ -28,19 +28,14 @@ struct listener {
 	listener_cb accepted;
 	void *userdata;
 	char *enclave;
-	char *unlink; /* the Unix socket's path, if we made it */
-	bool failing; /* accept() is failing: said once */
-	char name[160];
+	char *unlink;   /* the Unix socket's path, if we made it */
+	bool failing;   /* accept() is failing: said once */
+	char name[160]; /* "vsock port 8000", for messages */
 };
 
 const char *listener_enclave(const struct listener *l)
 {
 	return l->enclave;
-}
-
-const char *listener_name(const struct listener *l)
-{
-	return l->name;
 }
 
 struct peer peer_identify(const struct config *config, const char *listener_enclave,
