@@ -125,6 +125,9 @@ int sigv4_string_to_sign(struct signer *s, const struct credentials *credentials
 		SLICE("\n"),
 	};
 
+	/* What is kept for one that has none would serve for the next that has none. */
+	if (r >= 0 && credentials->serial == 0)
+		r = -EINVAL;
 	if (r < 0)
 		return r;
 	r = canonical_hash(&s->canonical, credentials, request, wall, digest);

@@ -81,6 +81,7 @@ static void on_change(struct credentials *credentials, void *userdata)
 {
 	ck_assert_ptr_eq(userdata, &changes);
 	changes++;
+	ck_assert_uint_gt(credentials->serial, serial); /* whatever source they are from */
 	serial = credentials->serial;
 	snprintf(key, sizeof(key), "%s", credentials->access_key_id);
 }
