@@ -90,14 +90,10 @@ DEFINE_CLEANUP(struct log_batch *, log_batch_free)
 size_t log_batch_waiting(const struct log_batch *batch);
 
 /* Adds one, as for log_write(), where there is room: nothing of the batch was written, or all.
- * -EMSGSIZE: too large, it was not added. */
-_must_check_ int log_batch_add(struct log_batch *batch, int priority, const char *const *fields,
-			       size_t n_fields);
-
-/* The same for fields that stand one behind the other in `text`, each with its NUL: what they
- * are in an audit record, and soonest copied. */
-_must_check_ int log_batch_add_text(struct log_batch *batch, int priority, struct slice text,
-				    const char *const *fields, size_t n_fields);
+ * Its fields stand one after the other in `text`, each with its NUL: that is what they are in
+ * an audit record, and soonest copied. -EMSGSIZE: too large, it was not added. */
+_must_check_ int log_batch_add(struct log_batch *batch, int priority, struct slice text,
+			       const char *const *fields, size_t n_fields);
 
 /* Writes what waits. 0, or the error of log_write() for the first that waits still: those
  * before it were written. Never blocks. */

@@ -82,8 +82,8 @@ static bool audit_take(struct audit *a)
 
 	while (log_batch_waiting(a->batch) < LOG_BATCH && queue_pop(a->queue, &r)) {
 		audit_entry_init(&e, &r);
-		if (log_batch_add_text(a->batch, event_info(r.event)->priority,
-				       (struct slice){e.text, e.used}, e.fields, e.n) < 0)
+		if (log_batch_add(a->batch, event_info(r.event)->priority,
+				  (struct slice){e.text, e.used}, e.fields, e.n) < 0)
 			audit_count_lost(a, 1);
 	}
 	return log_batch_waiting(a->batch) > 0;
