@@ -26,7 +26,7 @@
 #define LIMIT_BODY_TIME (10 * USEC_PER_SEC)     /* from the end of the head to the end of the body */
 #define LIMIT_WRITE_TIME (10 * USEC_PER_SEC)    /* an answer: a peer that grants no credit blocks */
 #define LIMIT_IDLE_TIME (60 * USEC_PER_SEC)     /* between two requests */
-#define LIMIT_LINGER_TIME (1 * USEC_PER_SEC)    /* reading and dropping behind a closing answer */
+#define LIMIT_LINGER_TIME (1 * USEC_PER_SEC)    /* reading and dropping after a closing answer */
 #define LIMIT_LINGER_BYTES (64 * KIB)
 
 /* A tunnel; HELLO is the ClientHello with its record headers. */

@@ -74,7 +74,7 @@ struct entry {
 	bool cut;
 };
 
-/* The entries stand one behind the other in `text`, so that lines go out together, and what is
+/* The entries stand one after the other in `text`, so that lines go out together, and what is
  * written over and over is as small as it can be: it stays in the processor's cache. */
 struct log_batch {
 	size_t n, written;
@@ -208,7 +208,7 @@ static ssize_t write_journal(const struct slice *entries, size_t n)
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
 	written = sendmmsg(target.journal, messages, (unsigned)n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	/* A journal that was started anew, or only now, is found by its path. */
+	/* A journal that was restarted, or has only now been started, is found by its path. */
 	if (written < 0 && (errno == ENOTCONN || errno == ECONNREFUSED)) {
 		if (connect(target.journal, (struct sockaddr *)&target.address,
 			    sizeof(target.address)) < 0)
@@ -322,7 +322,7 @@ static int entry_make(char *p, int priority, const char *const *fields, size_t n
 	return 0;
 }
 
-/* Entries that stand one behind the other. Returns how many bytes of them were written. */
+/* Entries that stand one after the other. Returns how many bytes of them were written. */
 static ssize_t entries_write(const struct slice *entries, size_t n)
 {
 	return log_to_journal() ? write_journal(entries, n) : write_stderr(entries, n);

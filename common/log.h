@@ -2,8 +2,8 @@
 #pragma once
 
 /* Messages of the daemon itself (start, reload, credentials, upstreams); requests have audit
- * records, daemon/audit.h. To the journal where $JOURNAL_STREAM names our stderr, else as text
- * on stderr. May be called from any thread. */
+ * records, daemon/journal/audit.h. To the journal where $JOURNAL_STREAM names our stderr, else
+ * as text on stderr. May be called from any thread. */
 
 #include "macro.h"
 #include "slice.h"
@@ -18,7 +18,7 @@
 enum event_kind {
 	EVENT_START,            /* READY: version, listeners, enclaves */
 	EVENT_STOP,             /* the drain begins or ends */
-	EVENT_CONFIG_LOADED,    /* a reload was taken over */
+	EVENT_CONFIG_LOADED,    /* a reload took effect */
 	EVENT_CONFIG_REFUSED,   /* a reload failed; the old configuration stays */
 	EVENT_CONFIG_WARNING,   /* dangerous but allowed */
 	EVENT_CREDENTIALS,      /* new credentials */
@@ -55,15 +55,15 @@ const struct event_info *event_info(enum event_kind event);
  * stderr's device and inode, else stderr. */
 void log_open(void);
 
-/* The journal at another socket than journald's own, or (NULL) stderr: for tests. On -errno the
+/* The journal at a socket other than journald's own, or (NULL) stderr: for tests. On -errno the
  * target is what it was. */
 _must_check_ int log_open_journal(const char *path);
 
 bool log_to_journal(void);
 
 /* One event with its sentence. `fields` is NULL or a NULL-terminated list of at most 24
- * "NAME=value" strings that go along (in text: ` NAME=value` behind the sentence). Never
- * blocks; what the target doesn't take is counted, and the audit writer records the count. */
+ * "NAME=value" strings that go along (in text: ` NAME=value` after the sentence). Never blocks;
+ * what the target doesn't take is counted, and the audit writer records the count. */
 _printf_(3, 4) void log_event(enum event_kind event, const char *const *fields,
 			      const char *format, ...);
 

@@ -203,7 +203,8 @@ static struct derived_key *find_key(struct signer *s, uint64_t serial, struct sl
 	return found;
 }
 
-/* OpenSSL wipes the state of a hash, but not what its functions saved of it below us. */
+/* OpenSSL wipes the state of a hash, but not what its functions saved of it on the stack below
+ * us. */
 __attribute__((noinline)) static void wipe_stack(void)
 {
 	_uninitialized_ unsigned char below[4096];
