@@ -102,8 +102,7 @@ struct config {
 	struct enclave_config *enclaves;
 	size_t n_enclaves;
 	struct credentials_config credentials;
-	struct limits_config
-		limits; /* the default of each enclave's, which hold what is in force */
+	struct limits_config limits; /* the enclaves' default; theirs hold what is in force */
 	unsigned workers;
 	size_t memory;
 	enum audit_mode audit;

@@ -120,7 +120,7 @@ static void read_endpoints(struct reader *r, const struct config_option *o,
 	}
 }
 
-/* Defaults are read from their text, so that the table has the one truth. */
+/* Defaults are read from their text, so that the table alone says what they are. */
 static void set_defaults(struct reader *r, enum section_id id, void *target)
 {
 	const struct section *s = section_get(id);

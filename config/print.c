@@ -211,7 +211,7 @@ static void print_map(struct printer *p, const struct config_option *o, const vo
 	p->indent -= 2;
 }
 
-/* Without what it requires it was left out. */
+/* A section without what it requires was left out of the file. */
 static bool is_given(enum section_id id, const void *target)
 {
 	const struct section *s = section_get(id);

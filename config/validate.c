@@ -113,7 +113,7 @@ static void check_listeners(struct reader *r, const yaml_node_t *list)
 
 /* Endpoints. */
 
-/* A host that doesn't do what `fips` says would be believed to. */
+/* What `fips` and `dualstack` say of a host that is given must be true: readers believe it. */
 static void check_given_host(struct reader *r, const yaml_node_t *node,
 			     const struct endpoint_config *endpoint, const char *made)
 {

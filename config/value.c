@@ -125,7 +125,8 @@ static enum value_result read_rate(const struct config_option *option, struct sl
 	interval = number ? period / number : 0;
 	if (interval < option->min || interval > option->max)
 		return VALUE_OUT_OF_RANGE;
-	/* What comes in two units of time may come at once, unless `burst` says otherwise. */
+	/* As many as come in two units of time may come at once, unless `burst` says otherwise.
+	 */
 	*(struct rate *)field = (struct rate){
 		(usec_t)interval, (uint32_t)MIN(2 * number, (uint64_t)OPTION_BURST_MAX)};
 	return VALUE_OK;
@@ -217,7 +218,7 @@ static const char *format_quantity(const struct unit *units, uint64_t value, cha
 	return out;
 }
 
-/* Of the numbers that give this interval the roundest, since that is what was written. */
+/* Of the numbers that give this interval the roundest: it is what was written. */
 static const char *format_rate(uint64_t interval, char *out)
 {
 	for (const struct unit *u = rates; u->name; u++) {

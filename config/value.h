@@ -20,7 +20,7 @@ enum value_result {
 /* Whether the option is one scalar; the other functions are for such ones only. */
 bool value_is_scalar(const struct config_option *option);
 
-/* Whether the text may not be in quotes: a quoted number is a text to every reader of YAML. */
+/* Whether the text must not be in quotes: a quoted number is a text to every reader of YAML. */
 bool value_is_bare(const struct config_option *option);
 
 /* `plain`: the text has no quotes. `field` is written on VALUE_OK only; a text that was there
