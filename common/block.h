@@ -46,3 +46,23 @@ static inline size_t block_first(block marks)
 							  : __builtin_clzll(half);
 	return (size_t)zeros / 8 + (h[0] ? 0 : 8);
 }
+
+/* How many bytes at `p` are text: 0x20 to 0x7e and `also`, but never `except`. Both are
+ * literals; a space and 0x7f change nothing. */
+static inline size_t block_text_run(const char *p, size_t n, char also, char except)
+{
+	size_t i = 0;
+
+	while (n - i >= sizeof(block)) {
+		block b = block_load(p + i);
+		size_t run = block_first(((b < 0x20) & (b != (signed char)also)) | (b == 0x7f) |
+					 (b == (signed char)except));
+
+		i += run;
+		if (run < sizeof(block))
+			return i;
+	}
+	while (i < n && ((p[i] >= 0x20 && p[i] < 0x7f) || p[i] == also) && p[i] != except)
+		i++;
+	return i;
+}

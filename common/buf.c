@@ -75,7 +75,7 @@ int buf_printf(struct buf *b, const char *format, ...)
 	va_list args;
 	int n, r;
 
-	/* Into the room that is there; what passes the end of it is done anew below. */
+	/* Into the room that is there; what doesn't fit is formatted again below. */
 	va_start(args, format);
 	n = vsnprintf(b->p ? b->p + b->n : NULL, b->p ? b->cap - b->n + 1 : 0, format, args);
 	va_end(args);

@@ -25,9 +25,9 @@ void buf_done(struct buf *b);
 /* What buf_reserve() does when the room is not there yet. */
 _must_check_ int buf_grow(struct buf *b, size_t more);
 
-/* Makes room for `more` bytes behind the ones in use, growing by doubling.
- * -EMSGSIZE: would pass the maximum. -ENOMEM. The buffer is unchanged on failure. Here and not
- * in buf.c, as buf_append() is, because the room is nearly always there. */
+/* Makes room for `more` bytes after the ones in use, growing by doubling. -EMSGSIZE: would pass
+ * the maximum. -ENOMEM. The buffer is unchanged on failure. Here and not in buf.c, as
+ * buf_append() is, because the room is nearly always there. */
 _must_check_ static inline int buf_reserve(struct buf *b, size_t more)
 {
 	return more <= b->cap - b->n ? 0 : buf_grow(b, more);

@@ -6,8 +6,9 @@
 
 #define TEXT_MAX ((size_t)24 * 1024) /* the token alone may be 16 KiB */
 
-/* A copy of a state costs as much as the hash of two blocks. It must be a block at least: what
- * is left behind the prefix's whole blocks must be of the token alone. */
+/* A copy of a state costs as much as the hash of two blocks: with a shorter token it isn't
+ * worth it. And one block it must be at least, so that what is left after the prefix's whole
+ * blocks is of the token alone. */
 #define TOKEN_MIN ((size_t)4 * SHA256_BLOCK)
 
 int canonical_init(struct canonical *c, struct sha256 *sha256)
@@ -64,8 +65,8 @@ struct slice canonical_signed_headers(const struct credentials *credentials,
 	return names[credentials->session_token != NULL][request->target.n > 0];
 }
 
-/* What all requests to one host in one second begin with: whatever stands in here must be
- * compared in is_prefix_of(), but what the serial stands for. */
+/* What all requests to one host in one second begin with: all of it must be compared in
+ * is_prefix_of(), except what the serial stands for. */
 static int write_prefix(struct canonical *c, const struct credentials *credentials,
 			const struct sigv4_request *request, usec_t wall, struct buf *out)
 {
@@ -177,7 +178,7 @@ static bool is_worth_keeping(struct slice token, const struct sigv4_request *req
 	       request->host.n <= sizeof(((struct canonical_prefix *)0)->host);
 }
 
-/* Leaves in c->text what the hash of the request goes on with behind *ret_kept. */
+/* Leaves in c->text what the hash of the request goes on with after *ret_kept. */
 static int begin(struct canonical *c, const struct credentials *credentials, struct slice token,
 		 const struct sigv4_request *request, usec_t wall, const EVP_MD_CTX **ret_kept)
 {

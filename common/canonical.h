@@ -14,7 +14,7 @@
 
 struct canonical {
 	struct sha256 *sha256;
-	struct buf text; /* wiped behind each use */
+	struct buf text; /* wiped after each use */
 	usec_t second;   /* of amz_date: most signatures share their second */
 	char amz_date[CLOCK_AMZ_DATE_SIZE];
 	struct canonical_prefix {
@@ -22,7 +22,7 @@ struct canonical {
 		uint64_t serial; /* 0: the slot is empty */
 		usec_t second;
 		size_t content_type_n, host_n;
-		size_t left; /* bytes at the token's end, behind the last whole block */
+		size_t left; /* bytes at the token's end, after the last whole block */
 		char content_type[64], host[264]; /* longer ones aren't kept */
 	} prefixes[CANONICAL_PREFIXES];
 	unsigned next; /* the slot that is given away next */

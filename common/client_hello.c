@@ -47,7 +47,7 @@ static bool take_number(struct slice *s, size_t width, size_t *ret_number)
 	return true;
 }
 
-/* Bytes behind their length, which is a number of `width` bytes. */
+/* Bytes that follow their length, which is a number of `width` bytes. */
 static bool take_vector(struct slice *s, size_t width, struct slice *ret_vector)
 {
 	size_t n;
@@ -212,7 +212,7 @@ static bool read_extensions(struct slice extensions, struct client_hello *hello,
 	return true;
 }
 
-/* The message behind its header, RFC 8446 4.1.2. */
+/* The message after its header, RFC 8446 4.1.2. */
 static bool read_hello(struct slice s, struct client_hello *hello,
 		       struct client_hello_fault *ret_fault)
 {

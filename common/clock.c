@@ -40,7 +40,7 @@ static struct tm broken_down(usec_t wall)
 	return tm;
 }
 
-/* The last `n` digits, without a NUL: printf() would be the dearest part of a refusal. */
+/* The last `n` digits, without a NUL: printf() would be the costliest part of a refusal. */
 static void put_digits(char *out, int value, size_t n)
 {
 	while (n--) {
@@ -167,8 +167,7 @@ bool clock_parse_http_date(struct slice s, usec_t *ret_wall)
 	if (tm.tm_sec == 60 || !to_wall(&tm, &wall))
 		return false;
 
-	/* What we would write for it is what it must be: the weekday and every separator too.
-	 */
+	/* It must be just what we would write for it, the weekday and every separator too. */
 	put_http_date(&tm, again);
 	if (memcmp(s.p, again, s.n) != 0)
 		return false;

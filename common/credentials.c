@@ -35,15 +35,6 @@ static bool is_printable(struct slice s, size_t min, size_t max)
 	return true;
 }
 
-/* Serials must differ between all credentials of the process, whoever made them, because
- * signers keep derived keys by serial; hence the one counter of this tree. */
-static uint64_t next_serial(void)
-{
-	static _Atomic uint64_t last;
-
-	return atomic_fetch_add_explicit(&last, 1, memory_order_relaxed) + 1;
-}
-
 int credentials_new(struct slice access_key_id, struct slice secret_access_key,
 		    struct slice session_token, usec_t expiration,
 		    struct credentials **ret_credentials)
@@ -59,7 +50,6 @@ int credentials_new(struct slice access_key_id, struct slice secret_access_key,
 	if (!c)
 		return -ENOMEM;
 	atomic_init(&c->refs, 1);
-	c->serial = next_serial();
 	c->expiration = expiration;
 	c->access_key_id = secret_dup(access_key_id);
 	c->secret_access_key = secret_dup(secret_access_key);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* AWS credentials: an immutable, counted value. Who holds a reference may use it on any thread.
- */
+/* AWS credentials: a counted value, immutable once it is published (credentials_cache.h). From
+ * then on who holds a reference may use it on any thread. */
 
 #include "clock.h"
 #include "macro.h"
@@ -13,8 +13,9 @@
 
 struct credentials {
 	_Atomic unsigned refs;
-	uint64_t serial;     /* never two alike in one process: the key of the signer's cache */
-	usec_t expiration;   /* wall clock; 0: does not expire */
+	uint64_t serial;   /* given by who publishes them; newer ones have a larger one, so that
+			    * no two are alike: what signers keep is kept by it. 0: none yet */
+	usec_t expiration; /* wall clock; 0: does not expire */
 	char *access_key_id; /* not secret, but secure heap as well */
 	char *secret_access_key;
 	char *session_token; /* NULL: long-term credentials */
@@ -22,7 +23,7 @@ struct credentials {
 
 /* Checks the characters (access key id: 16 to 128 of [A-Za-z0-9_]; secret and token: printable
  * ASCII without space, secret 1 to 256 bytes, token up to 16 KiB; an empty token is none),
- * since both go into a header. -EINVAL if they aren't, -ENOMEM. */
+ * since both go into a header. They have no serial yet. -EINVAL if they aren't, -ENOMEM. */
 _must_check_ int credentials_new(struct slice access_key_id, struct slice secret_access_key,
 				 struct slice session_token, usec_t expiration,
 				 struct credentials **ret_credentials);

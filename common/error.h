@@ -13,7 +13,8 @@ struct error {
 
 /* Formats the sentence; what doesn't fit is cut. Is -EINVAL, so that a caller can write
  * `return error_set(error, "...")`. `error` may be NULL: then there is only the code. A macro,
- * so that who analyses a caller by itself sees that an error is never taken for success. */
+ * so that an analyzer that sees only the caller knows that an error is never taken for success.
+ */
 #define error_set(error, ...) error_returns((error_format((error), __VA_ARGS__), -EINVAL))
 _printf_(2, 3) void error_format(struct error *error, const char *format, ...);
 

@@ -62,7 +62,8 @@ static enum head_result read_content_length(struct reading *r, struct slice valu
 {
 	unsigned long long length;
 
-	/* The syntax first: a number that no integer holds is a number still, and too large. */
+	/* The syntax first: a number that no integer can hold is still a number, and too large.
+	 */
 	for (size_t i = 0; i < value.n; i++)
 		if (value.p[i] < '0' || value.p[i] > '9')
 			return bad(r, "Content-Length is not a number");
@@ -93,7 +94,7 @@ static bool is_service_byte(char c)
 	return is_letter(c) || (c >= '0' && c <= '9') || c == '_';
 }
 
-/* SERVICE.Action, where AWS KMS is TrentService; the case counts. */
+/* SERVICE.Action, where AWS KMS is TrentService; case counts. */
 static enum head_result read_target(struct reading *r, struct slice value)
 {
 	static const char fault[] = "X-Amz-Target is not SERVICE.Action";
@@ -124,7 +125,8 @@ static enum head_result read_expect(struct reading *r, struct slice value)
 	return HEAD_DONE;
 }
 
-/* Only these two: any other option names a field, and asks to treat it as one of this hop. */
+/* Only these two: any other option names a field, and asks that it be treated as one of this
+ * hop. */
 static enum head_result read_connection(struct reading *r, struct slice value)
 {
 	struct slice option;
@@ -185,7 +187,7 @@ static enum head_result read_field(struct reading *r, struct slice line)
 
 	if (fault)
 		return bad(r, fault);
-	/* Software in the way of CGI reads _ as -: to it this would be another name. */
+	/* CGI and what came of it read _ as -: to them this would be another name. */
 	if (memchr(got.name.p, '_', got.name.n))
 		return bad(r, "underscore in a field name");
 

@@ -8,7 +8,7 @@
  *
  * Works on one contiguous buffer, allocates nothing, and gives the same answer however the
  * bytes were split: it reads in the order of the bytes and stops at the first fault. A byte
- * that can't be is refused when it is seen, a field when its line has ended. */
+ * that can't stand where it is is refused when it is seen, a field when its line has ended. */
 
 #include "macro.h"
 #include "refusal.h"
@@ -35,9 +35,9 @@ struct http_head {
 	struct slice host; /* Host without its port; CONNECT: of the authority; no brackets */
 	bool host_is_address; /* an IPv4 or IPv6 address, not a name */
 	unsigned port;        /* of a CONNECT authority */
-	/* X-Amz-Target behind "TrentService.": [A-Za-z]{1,64}. Of another service the whole
-	 * value, which is no action, since it holds a dot: UnknownOperationException answers
-	 * it. */
+	/* X-Amz-Target after "TrentService.": [A-Za-z]{1,64}. Of another service the whole
+	 * value, which is no action since it holds a dot: UnknownOperationException answers it.
+	 */
 	struct slice action;
 	uint64_t content_length; /* of a CONNECT: 0 */
 	bool expect_continue;

@@ -34,24 +34,6 @@ const char *http_byte_fault(char c)
 	return (unsigned char)c >= 0x80 ? "byte outside ASCII" : "control byte";
 }
 
-/* How many bytes at `p` are text. */
-static size_t text_run(const char *p, size_t n)
-{
-	size_t i = 0;
-
-	while (n - i >= sizeof(block)) {
-		block b = block_load(p + i);
-		size_t run = block_first(((b < 0x20) & (b != '\t')) | (b == 0x7f));
-
-		i += run;
-		if (run < sizeof(block))
-			return i;
-	}
-	while (i < n && is_text[(unsigned char)p[i]])
-		i++;
-	return i;
-}
-
 enum line_result http_line_scan(struct slice bytes, size_t start, size_t *scanned,
 				const char **ret_fault)
 {
@@ -63,7 +45,7 @@ enum line_result http_line_scan(struct slice bytes, size_t start, size_t *scanne
 		return LINE_BAD;
 	}
 
-	i += text_run(bytes.p + i, bytes.n - i);
+	i += block_text_run(bytes.p + i, bytes.n - i, '\t', 0x7f);
 	*scanned = i;
 	if (i == bytes.n)
 		return LINE_NEED_MORE;

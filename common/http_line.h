@@ -17,8 +17,9 @@ enum line_result {
 };
 
 /* Looks for the end of the line that begins at `start`, in the order of the bytes: the first
- * byte that can't be is the fault, however the bytes were split. *scanned is where the last
- * call stopped (at first `start`); with LINE_DONE it is the first byte behind the CRLF. */
+ * byte that can't stand where it is is the fault, however the bytes were split. *scanned is
+ * where the last call stopped (at first `start`); with LINE_DONE it is the first byte after the
+ * CRLF. */
 _must_check_ enum line_result http_line_scan(struct slice bytes, size_t start, size_t *scanned,
 					     const char **ret_fault);
 

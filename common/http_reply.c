@@ -17,7 +17,7 @@ enum state {
 	CHUNK_DATA,
 	CHUNK_CR,
 	CHUNK_LF,
-	LAST_CR, /* behind the chunk of no bytes */
+	LAST_CR, /* after the chunk of no bytes */
 	LAST_LF,
 	DONE,
 	BAD,

@@ -3,7 +3,7 @@
 
 /* The strict reader of an upstream's replies (RFC 9112): HTTP/1.1 status line, Content-Length
  * or chunked (both, or neither, is a fault: the end of the stream never ends a message; so is a
- * status that has no body, 204 and 304, which KMS doesn't use), caps of limits.h. No chunk
+ * status that has no body, 204 and 304, which KMS doesn't use), the caps of limit.h. No chunk
  * extensions, no trailers, no bytes outside ASCII. tests/data/bad-replies.txt is the table of
  * what is refused. It takes the bytes as they come and gives the same answer however they were
  * split; the head is copied, the body is put without its chunk framing into a buffer, which is

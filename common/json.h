@@ -12,8 +12,8 @@
  * Refused beyond RFC 8259's grammar: duplicate members of one object at any depth (compared
  * decoded), NUL in a name, lone surrogates, invalid UTF-8, a BOM, more than LIMIT_JSON_DEPTH
  * arrays and objects within each other, more than LIMIT_JSON_MEMBERS members and elements in
- * all, a number of more than LIMIT_JSON_NUMBER bytes, anything but white space behind the
- * value. Nothing is allocated. */
+ * all, a number of more than LIMIT_JSON_NUMBER bytes, anything but white space after the value.
+ * Nothing is allocated. */
 
 #include "error.h"
 #include "limit.h"
@@ -35,7 +35,7 @@ enum json_node_type {
 
 struct json_node {
 	enum json_node_type type;
-	uint16_t end;      /* index behind the last node of this one's subtree */
+	uint16_t end;      /* index after the last node of this one's subtree */
 	struct slice name; /* member name, canonical, without quotes; .p is NULL for elements */
 	struct slice value; /* canonical text; a string's is without its quotes */
 };

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-#define PIECE 32 /* short, since an echo may write some characters of the token otherwise */
+/* Short, since an echo may write some characters of the token in another way. */
+#define PIECE 32
 #define SHORTEST ((size_t)16)  /* what is shorter may be in any text, and isn't AWS's */
 #define BEGINNING ((size_t)64) /* of a session token: much the same in all of them */
 
@@ -31,7 +32,7 @@ static const struct blamed {
 /* Where the SDKs look for a type in the body; they agree on `code` in small letters only. */
 static const char *const members[] = {"__type", "code", "Code"};
 
-#define HEADER ELEMENTSOF(members) /* the place behind them */
+#define HEADER ELEMENTSOF(members) /* the place after them */
 
 bool kms_error_read(char *body, size_t n, struct slice header, struct json_doc *doc,
 		    struct kms_error *ret_error, size_t *ret_n)

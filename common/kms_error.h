@@ -31,7 +31,7 @@ struct kms_error_place {
 };
 
 /* One type after the other, those of the body first. A text may list several with commas; each
- * is what stands before the first ':' and behind the last '#', without spaces around it, and
+ * is what stands before the first ':' and after the last '#', without spaces around it, and
  * never empty. False: no more. */
 _must_check_ bool kms_error_next(const struct kms_error *error, struct kms_error_place *at,
 				 struct slice *ret_type);
@@ -50,7 +50,8 @@ enum kms_blame {
  * nothing is blamed. */
 enum kms_blame kms_error_blame(const struct kms_error *error, const char **ret_type);
 
-/* Whether the text holds the secret, or so much of it that it could be told: a piece of some 64
- * bytes, or all of one that is shorter (below 16 bytes nothing is looked for). The beginning of
- * a long secret doesn't count: that of a session token says only who made it and where. */
+/* Whether the text holds the secret, or so much of it that it would be given away: a piece of
+ * some 64 bytes, or all of one that is shorter (below 16 bytes nothing is looked for). The
+ * beginning of a long secret doesn't count: that of a session token says only who made it and
+ * where. */
 _must_check_ bool kms_error_tells(struct slice text, struct slice secret);

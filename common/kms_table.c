@@ -172,7 +172,7 @@ const struct kms_action *kms_action(unsigned index)
 	return &actions[index];
 }
 
-/* Negative, zero or positive, as the slice stands before, at or behind `s`. */
+/* Negative, zero or positive, as the slice stands before, at or after `s`. */
 static int compare(struct slice a, const char *s)
 {
 	size_t n = strlen(s);

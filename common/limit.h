@@ -14,7 +14,6 @@
 /* An enclave's request. */
 #define LIMIT_HEAD (16 * KIB)                   /* SDKs send under 3 KiB, token included */
 #define LIMIT_FIELDS 64                         /* SDKs send under 20 */
-#define LIMIT_TARGET 8                          /* request target: only "/" is served */
 #define LIMIT_BODY_DEFAULT (512 * KIB)          /* the largest request of cryptography is 350 KiB */
 #define LIMIT_BODY_MAX (1 * MIB)                /* ceiling of the option `body` */
 #define LIMIT_JSON_DEPTH 8                      /* CreateGrant's Constraints are on level 3 */
@@ -27,7 +26,7 @@
 #define LIMIT_BODY_TIME (10 * USEC_PER_SEC)     /* from the end of the head to the end of the body */
 #define LIMIT_WRITE_TIME (10 * USEC_PER_SEC)    /* an answer: a peer that grants no credit blocks */
 #define LIMIT_IDLE_TIME (60 * USEC_PER_SEC)     /* between two requests */
-#define LIMIT_LINGER_TIME (1 * USEC_PER_SEC)    /* reading and dropping behind a closing answer */
+#define LIMIT_LINGER_TIME (1 * USEC_PER_SEC)    /* reading and dropping after a closing answer */
 #define LIMIT_LINGER_BYTES (64 * KIB)
 
 /* A tunnel; HELLO is the ClientHello with its record headers. */

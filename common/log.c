@@ -74,7 +74,7 @@ struct entry {
 	bool cut;
 };
 
-/* The entries stand one behind the other in `text`, so that lines go out together, and what is
+/* The entries stand one after the other in `text`, so that lines go out together, and what is
  * written over and over is as small as it can be: it stays in the processor's cache. */
 struct log_batch {
 	size_t n, written;
@@ -208,7 +208,7 @@ static ssize_t write_journal(const struct slice *entries, size_t n)
 		messages[i].msg_hdr.msg_iovlen = 1;
 	}
 	written = sendmmsg(target.journal, messages, (unsigned)n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	/* A journal that was started anew, or only now, is found by its path. */
+	/* A journal that was restarted, or has only now been started, is found by its path. */
 	if (written < 0 && (errno == ENOTCONN || errno == ECONNREFUSED)) {
 		if (connect(target.journal, (struct sockaddr *)&target.address,
 			    sizeof(target.address)) < 0)
@@ -223,24 +223,6 @@ static ssize_t write_journal(const struct slice *entries, size_t n)
 	return sum;
 }
 
-/* How many bytes at `s` a line holds as they are. */
-static size_t text_run(const char *s, size_t n, char also)
-{
-	size_t i = 0;
-
-	while (n - i >= sizeof(block)) {
-		block b = block_load(s + i);
-		size_t run = block_first((b < 0x20) | (b == 0x7f) | (b == (signed char)also));
-
-		i += run;
-		if (run < sizeof(block))
-			return i;
-	}
-	while (i < n && s[i] >= 0x20 && s[i] < 0x7f && s[i] != also)
-		i++;
-	return i;
-}
-
 /* Values from a wire were escaped when they were copied; what is escaped here is what a
  * terminal or a reader of lines would trip over, and the `also` byte. */
 static void put_text(struct entry *e, const char *s, char also)
@@ -249,7 +231,7 @@ static void put_text(struct entry *e, const char *s, char also)
 	char hex[5];
 
 	for (;;) {
-		size_t run = text_run(s, (size_t)(end - s), also);
+		size_t run = block_text_run(s, (size_t)(end - s), ' ', also);
 
 		put(e, s, run);
 		s += run;
@@ -340,7 +322,7 @@ static int entry_make(char *p, int priority, const char *const *fields, size_t n
 	return 0;
 }
 
-/* Entries that stand one behind the other. Returns how many bytes of them were written. */
+/* Entries that stand one after the other. Returns how many bytes of them were written. */
 static ssize_t entries_write(const struct slice *entries, size_t n)
 {
 	return log_to_journal() ? write_journal(entries, n) : write_stderr(entries, n);
@@ -397,7 +379,8 @@ static void batch_take(struct log_batch *b, struct slice entry)
 	b->used += entry.n;
 }
 
-int log_batch_add(struct log_batch *b, int priority, const char *const *fields, size_t n_fields)
+static int batch_add_fields(struct log_batch *b, int priority, const char *const *fields,
+			    size_t n_fields)
 {
 	struct slice entry;
 	int r = entry_make(batch_room(b), priority, fields, n_fields, &entry);
@@ -407,8 +390,8 @@ int log_batch_add(struct log_batch *b, int priority, const char *const *fields, 
 	return r;
 }
 
-int log_batch_add_text(struct log_batch *b, int priority, struct slice text,
-		       const char *const *fields, size_t n_fields)
+int log_batch_add(struct log_batch *b, int priority, struct slice text,
+		  const char *const *fields, size_t n_fields)
 {
 	struct entry e = {.p = batch_room(b)};
 	char *own;
@@ -416,7 +399,7 @@ int log_batch_add_text(struct log_batch *b, int priority, struct slice text,
 	assert(text.n > 0 && fields[0] == text.p && text.p[text.n - 1] == '\0');
 	/* A newline would end its field too early: then each needs to be looked at. */
 	if (!log_to_journal() || memchr(text.p, '\n', text.n))
-		return log_batch_add(b, priority, fields, n_fields);
+		return batch_add_fields(b, priority, fields, n_fields);
 	put_journal_head(&e, priority);
 	own = e.p + e.n;
 	put(&e, text.p, text.n);

@@ -2,8 +2,8 @@
 #pragma once
 
 /* Messages of the daemon itself (start, reload, credentials, upstreams); requests have audit
- * records, daemon/audit.h. To the journal where $JOURNAL_STREAM names our stderr, else as text
- * on stderr. May be called from any thread. */
+ * records, daemon/journal/audit.h. To the journal where $JOURNAL_STREAM names our stderr, else
+ * as text on stderr. May be called from any thread. */
 
 #include "macro.h"
 #include "slice.h"
@@ -18,7 +18,7 @@
 enum event_kind {
 	EVENT_START,            /* READY: version, listeners, enclaves */
 	EVENT_STOP,             /* the drain begins or ends */
-	EVENT_CONFIG_LOADED,    /* a reload was taken over */
+	EVENT_CONFIG_LOADED,    /* a reload took effect */
 	EVENT_CONFIG_REFUSED,   /* a reload failed; the old configuration stays */
 	EVENT_CONFIG_WARNING,   /* dangerous but allowed */
 	EVENT_CREDENTIALS,      /* new credentials */
@@ -55,15 +55,15 @@ const struct event_info *event_info(enum event_kind event);
  * stderr's device and inode, else stderr. */
 void log_open(void);
 
-/* The journal at another socket than journald's own, or (NULL) stderr: for tests. On -errno the
+/* The journal at a socket other than journald's own, or (NULL) stderr: for tests. On -errno the
  * target is what it was. */
 _must_check_ int log_open_journal(const char *path);
 
 bool log_to_journal(void);
 
 /* One event with its sentence. `fields` is NULL or a NULL-terminated list of at most 24
- * "NAME=value" strings that go along (in text: ` NAME=value` behind the sentence). Never
- * blocks; what the target doesn't take is counted, and the audit writer records the count. */
+ * "NAME=value" strings that go along (in text: ` NAME=value` after the sentence). Never blocks;
+ * what the target doesn't take is counted, and the audit writer records the count. */
 _printf_(3, 4) void log_event(enum event_kind event, const char *const *fields,
 			      const char *format, ...);
 
@@ -90,14 +90,10 @@ DEFINE_CLEANUP(struct log_batch *, log_batch_free)
 size_t log_batch_waiting(const struct log_batch *batch);
 
 /* Adds one, as for log_write(), where there is room: nothing of the batch was written, or all.
- * -EMSGSIZE: too large, it was not added. */
-_must_check_ int log_batch_add(struct log_batch *batch, int priority, const char *const *fields,
-			       size_t n_fields);
-
-/* The same for fields that stand one behind the other in `text`, each with its NUL: what they
- * are in an audit record, and soonest copied. */
-_must_check_ int log_batch_add_text(struct log_batch *batch, int priority, struct slice text,
-				    const char *const *fields, size_t n_fields);
+ * Its fields stand one after the other in `text`, each with its NUL: that is what they are in
+ * an audit record, and soonest copied. -EMSGSIZE: too large, it was not added. */
+_must_check_ int log_batch_add(struct log_batch *batch, int priority, struct slice text,
+			       const char *const *fields, size_t n_fields);
 
 /* Writes what waits. 0, or the error of log_write() for the first that waits still: those
  * before it were written. Never blocks. */

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A listed key; a key ARN has a second entry, for requests that name its bare id: not where the
- * rule has ARNs of more than one account. */
+/* A listed key; a key ARN has a second entry, for requests that name its bare id, but not where
+ * the rule has ARNs of more than one account. */
 struct key_entry {
 	struct slice key;
 	struct slice
@@ -20,7 +20,7 @@ struct policy_index {
 	struct key_entry *entries; /* by key, then by rule */
 	size_t n_entries;
 	size_t n_rules;
-	size_t any[]; /* any[i]: the first rule at or behind i that has `keys: any`, or n_rules
+	size_t any[]; /* any[i]: the first rule at or after i that has `keys: any`, or n_rules
 		       */
 };
 
@@ -86,9 +86,9 @@ struct policy_index *policy_index_free(struct policy_index *index)
 	return NULL;
 }
 
-/* The first entry whose key is at or behind `key`; `behind`: only behind it. */
+/* The first entry whose key is at or after `key`; with `after` only after it. */
 static const struct key_entry *bound(const struct policy_index *index, struct slice key,
-				     bool behind)
+				     bool after)
 {
 	const struct key_entry *first = index->entries;
 	size_t n = index->n_entries;
@@ -96,7 +96,7 @@ static const struct key_entry *bound(const struct policy_index *index, struct sl
 	while (n > 0) {
 		int r = compare_keys(first[n / 2].key, key);
 
-		if (r < 0 || (behind && r == 0)) {
+		if (r < 0 || (after && r == 0)) {
 			first += n / 2 + 1;
 			n -= n / 2 + 1;
 		} else {

@@ -32,7 +32,7 @@ struct key_range policy_index_find(const struct policy_index *index, struct slic
 /* Does rule `rule` list the key, for an endpoint of this region? */
 bool key_range_holds(struct key_range range, const char *region, size_t rule);
 
-/* The first rule at or behind `from` that lists the key or has `keys: any`; the number of rules
+/* The first rule at or after `from` that lists the key or has `keys: any`; the number of rules
  * when there is none. Moves range->begin there: call with rising `from`. */
 size_t policy_index_next(const struct policy_index *index, struct key_range *range,
 			 const char *region, size_t from);

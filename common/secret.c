@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/prctl.h>
 
-#define SMALLEST_BLOCK 32 /* what the heap hands out at least: an HMAC key of 32 bytes fits */
+#define SMALLEST_BLOCK 32 /* the heap hands out no less: an HMAC key of 32 bytes fits */
 
 int secret_init(void)
 {

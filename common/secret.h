@@ -10,7 +10,7 @@
 #define SECRET_HEAP_SIZE (256 * 1024) /* OpenSSL's own key exchange draws on it too */
 
 /* Makes the heap, and makes the process undumpable. Call once, before any thread and before
- * OpenSSL is used. 0, or negative errno if memory can't be locked (the message tells of
+ * OpenSSL is used. 0, or negative errno if memory can't be locked (the message names
  * LimitMEMLOCK). */
 _must_check_ int secret_init(void);
 

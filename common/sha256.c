@@ -46,12 +46,12 @@ int sha256_end(struct sha256 *h, const EVP_MD_CTX *kept, struct slice text,
 	return 0;
 }
 
-/* From the hash that is at hand. OpenSSL's own HMAC keeps the key in the ordinary heap until
- * another is set, and costs three times as much for a text this short. Here nothing stays of
- * the key: the hash of the outer pad writes over the state of the inner one, and OpenSSL wipes
- * the block it ended with. The result stays until the next hash, and the last one is public.
- * The states behind the pads would save two blocks, but who has them can sign, and OpenSSL has
- * no place for them in the secure heap. */
+/* Made with the hash that is at hand. OpenSSL's own HMAC keeps the key in the ordinary heap
+ * until another is set, and costs three times as much for a text this short. Here nothing of
+ * the key stays: the hash of the outer pad writes over the state of the inner one, and OpenSSL
+ * wipes the block it ended with. The result stays until the next hash, and the last one is
+ * public. The states after the pads would save two blocks, but who has them can sign, and
+ * OpenSSL has no place for them in the secure heap. */
 int sha256_mac(struct sha256 *h, struct slice key, struct slice text, unsigned char *ret_mac)
 {
 	struct {

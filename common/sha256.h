@@ -3,7 +3,7 @@
 
 /* SHA-256, and HMAC with it, by OpenSSL. Digest and context are made once: EVP_sha256() takes a
  * lock and looks for a provider at each use, which costs more than the hash of a short body.
- * All return 0 or -EIO: OpenSSL failed, which it does without memory. */
+ * All return 0, or -EIO when OpenSSL fails, as it does without memory. */
 
 #include "buf.h"
 #include "macro.h"
@@ -22,7 +22,7 @@ struct sha256 {
 _must_check_ int sha256_init(struct sha256 *h);
 void sha256_done(struct sha256 *h);
 
-/* Of two texts, one behind the other. */
+/* Of two texts, one after the other. */
 _must_check_ int sha256_of(struct sha256 *h, struct slice first, struct slice second,
 			   unsigned char *ret_digest);
 
@@ -30,7 +30,7 @@ _must_check_ int sha256_of(struct sha256 *h, struct slice first, struct slice se
  * context holds none of its bytes, and it can't be calculated back. */
 _must_check_ int sha256_begin(struct sha256 *h, struct slice text, EVP_MD_CTX *kept);
 
-/* Of the text that `kept` was begun with and `text` behind it; `kept` stays as it is. */
+/* Of the text that `kept` was begun with and `text` after it; `kept` stays as it is. */
 _must_check_ int sha256_end(struct sha256 *h, const EVP_MD_CTX *kept, struct slice text,
 			    unsigned char *ret_digest);
 

@@ -125,6 +125,9 @@ int sigv4_string_to_sign(struct signer *s, const struct credentials *credentials
 		SLICE("\n"),
 	};
 
+	/* What is kept for one that has none would serve for the next that has none. */
+	if (r >= 0 && credentials->serial == 0)
+		r = -EINVAL;
 	if (r < 0)
 		return r;
 	r = canonical_hash(&s->canonical, credentials, request, wall, digest);
@@ -200,7 +203,8 @@ static struct derived_key *find_key(struct signer *s, uint64_t serial, struct sl
 	return found;
 }
 
-/* OpenSSL wipes the state of a hash, but not what its functions saved of it below us. */
+/* OpenSSL wipes the state of a hash, but not what its functions saved of it on the stack below
+ * us. */
 __attribute__((noinline)) static void wipe_stack(void)
 {
 	_uninitialized_ unsigned char below[4096];

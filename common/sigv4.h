@@ -45,7 +45,8 @@ struct sigv4_signature {
 
 /* Signs for the moment `wall` (already corrected for skew). Both dates come from this one
  * value. 0, -EINVAL or -EMSGSIZE when region or service is not as said above or a name is too
- * long for the header, -ENOMEM, -EIO when OpenSSL fails (also when the secure heap is full). */
+ * long for the header, -EINVAL when the credentials have no serial, -ENOMEM, -EIO when OpenSSL
+ * fails (also when the secure heap is full). */
 _must_check_ int sigv4_sign(struct signer *s, const struct credentials *credentials,
 			    const struct sigv4_request *request, usec_t wall,
 			    struct sigv4_signature *ret_signature);

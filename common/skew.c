@@ -3,7 +3,7 @@
 
 #include <stdatomic.h>
 
-#define ROUND_TRIP_MAX (15 * 60 * USEC_PER_SEC) /* longer: sent and received say too little */
+#define ROUND_TRIP_MAX (15 * 60 * USEC_PER_SEC) /* if longer, the two times say too little */
 
 /* A clock that is a day off is for a person to mend; we don't sign for days far away, since
  * such a signature would still be good then. */
@@ -14,8 +14,8 @@
  * machine's time. */
 #define CORRECT_ABOVE (30 * USEC_PER_SEC)
 
-/* A signature this far off may have been refused for it: the 5 minutes less what Date and way
- * hide. */
+/* A signature this far off may have been refused for it: the 5 minutes less what Date and the
+ * way may hide. */
 #define EXPLAINS_ABOVE (4 * 60 * USEC_PER_SEC)
 
 static usec_t magnitude(usec_t usec)

@@ -95,32 +95,14 @@ static size_t escape_byte(char c, char *out)
 	return 4;
 }
 
-/* Whether all of it is plain and fits, as nearly all values are. */
-static bool is_plain_text(struct slice s, size_t size)
-{
-	size_t i = 0;
-
-	if (s.n >= size)
-		return false;
-	for (; s.n - i >= sizeof(block); i += sizeof(block)) {
-		block b = block_load(s.p + i);
-
-		if (block_any((b < 0x20) | (b == 0x7f) | (b == '\\')))
-			return false;
-	}
-	for (; i < s.n; i++)
-		if (!is_plain(s.p[i]))
-			return false;
-	return true;
-}
-
 const char *slice_escape(struct slice s, char *out, size_t size)
 {
 	static const char mark[] = "...";
 	size_t o = 0, cut = 0; /* `cut`: the last place between two bytes where the mark fits */
 
 	assert(size >= 8);
-	if (is_plain_text(s, size)) {
+	/* Nearly all values are plain, and fit. */
+	if (s.n < size && block_text_run(s.p, s.n, ' ', '\\') == s.n) {
 		if (s.n)
 			memcpy(out, s.p, s.n);
 		out[s.n] = '\0';

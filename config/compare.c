@@ -27,7 +27,8 @@ static bool endpoint_equal(const struct endpoint_config *a, const struct endpoin
 	       text_equal(a->ca_file, b->ca_file);
 }
 
-/* The endpoints of a rule are bits that mean another endpoint in another configuration. */
+/* A rule's endpoints are bits, and in another configuration the same bit may mean another
+ * endpoint. */
 static bool endpoint_set_equal(const struct config *a, uint64_t in_a, const struct config *b,
 			       uint64_t in_b)
 {

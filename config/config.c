@@ -104,7 +104,7 @@ unsigned config_endpoint_users(const struct config *config, unsigned endpoint)
 	return users;
 }
 
-/* What a client sends that was given the address of its bridge. */
+/* What a client sends when it was given the address of its bridge. */
 static bool is_nameless(struct slice host)
 {
 	return slice_eq_nocase(host, SLICE("localhost")) || syntax_is_ip(host);

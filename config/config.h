@@ -79,10 +79,10 @@ struct enclave_config {
 	struct tunnel_config tunnel;
 };
 
-enum credentials_source { CREDENTIALS_IMDS, CREDENTIALS_CONTAINER, CREDENTIALS_FILE };
+enum source_kind { SOURCE_IMDS, SOURCE_CONTAINER, SOURCE_FILE };
 
 struct credentials_config {
-	enum credentials_source source;
+	enum source_kind source;
 	char *imds_endpoint;        /* "http://169.254.169.254" */
 	char *imds_role;            /* NULL: the role that IMDS lists */
 	char *container_uri;        /* NULL: from the environment, as the SDKs do */
@@ -102,8 +102,7 @@ struct config {
 	struct enclave_config *enclaves;
 	size_t n_enclaves;
 	struct credentials_config credentials;
-	struct limits_config
-		limits; /* the default of each enclave's, which hold what is in force */
+	struct limits_config limits; /* the enclaves' default; theirs hold what is in force */
 	unsigned workers;
 	size_t memory;
 	enum audit_mode audit;

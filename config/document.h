@@ -2,7 +2,7 @@
 #pragma once
 
 /* One YAML document as a tree, with the place of every node. libyaml reads it; this refuses
- * what would make the file mean something else than it says (anchors, aliases, tags, merges, a
+ * what would make the file mean something other than it says (anchors, aliases, tags, merges, a
  * second document, a name given twice), and bounds its size. */
 
 #include "findings.h"

@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_behind(const struct finding *f, struct place at)
+static bool is_after(const struct finding *f, struct place at)
 {
 	return f->line > at.line || (f->line == at.line && f->column > at.column);
 }
 
-/* Room for one more, behind those of the same place: what is found first is told first. */
+/* Room for one more, after those of the same place: what is found first is told first. */
 static struct finding *insert(struct findings *findings, struct place at)
 {
 	struct finding *list;
@@ -22,7 +22,7 @@ static struct finding *insert(struct findings *findings, struct place at)
 	if (!list)
 		return NULL;
 	findings->list = list;
-	while (i > 0 && is_behind(&list[i - 1], at))
+	while (i > 0 && is_after(&list[i - 1], at))
 		i--;
 	memmove(&list[i + 1], &list[i], (findings->n - i) * sizeof(*list));
 	findings->n++;

@@ -19,8 +19,8 @@ static void *field(void *target, size_t offset)
 	return (char *)target + offset;
 }
 
-static void refuse_scalar(struct reader *r, const struct option *o, const yaml_node_t *node,
-			  bool out_of_range)
+static void refuse_scalar(struct reader *r, const struct config_option *o,
+			  const yaml_node_t *node, bool out_of_range)
 {
 	char expected[200];
 	struct similar similar;
@@ -44,8 +44,8 @@ static void refuse_scalar(struct reader *r, const struct option *o, const yaml_n
 			     expected, SIMILAR_PHRASE(&similar));
 }
 
-static void read_scalar(struct reader *r, const struct option *o, const yaml_node_t *node,
-			void *target)
+static void read_scalar(struct reader *r, const struct config_option *o,
+			const yaml_node_t *node, void *target)
 {
 	enum value_result result = VALUE_BAD;
 
@@ -58,8 +58,8 @@ static void read_scalar(struct reader *r, const struct option *o, const yaml_nod
 		refuse_scalar(r, o, node, result == VALUE_OUT_OF_RANGE);
 }
 
-static void read_address(struct reader *r, const struct option *o, const yaml_node_t *node,
-			 void *target)
+static void read_address(struct reader *r, const struct config_option *o,
+			 const yaml_node_t *node, void *target)
 {
 	unsigned *port = field(target, o->second);
 	char **host = field(target, o->offset);
@@ -102,8 +102,8 @@ static void read_endpoint_name(struct reader *r, const yaml_node_t *node,
 	enclave->endpoints[enclave->n_endpoints++] = i;
 }
 
-static void read_endpoints(struct reader *r, const struct option *o, const yaml_node_t *node,
-			   void *target)
+static void read_endpoints(struct reader *r, const struct config_option *o,
+			   const yaml_node_t *node, void *target)
 {
 	struct enclave_config *enclave = target;
 
@@ -120,13 +120,13 @@ static void read_endpoints(struct reader *r, const struct option *o, const yaml_
 	}
 }
 
-/* Defaults are read from their text, so that the table has the one truth. */
+/* Defaults are read from their text, so that the table alone says what they are. */
 static void set_defaults(struct reader *r, enum section_id id, void *target)
 {
 	const struct section *s = section_get(id);
 
 	for (size_t i = 0; i < s->n_options; i++) {
-		const struct option *o = &s->options[i];
+		const struct config_option *o = &s->options[i];
 		enum value_result result;
 
 		if (o->type == OPTION_SECTION)
@@ -141,7 +141,7 @@ static void set_defaults(struct reader *r, enum section_id id, void *target)
 }
 
 /* The next item of the array, which has room. */
-static void *item_new(struct reader *r, const struct option *o, const yaml_node_t *at,
+static void *item_new(struct reader *r, const struct config_option *o, const yaml_node_t *at,
 		      void *target)
 {
 	const struct section *s = section_get(o->section);
@@ -163,7 +163,7 @@ static void *item_new(struct reader *r, const struct option *o, const yaml_node_
 }
 
 /* False when there is nothing to read. */
-static bool items_new(struct reader *r, const struct option *o, const yaml_node_t *node,
+static bool items_new(struct reader *r, const struct config_option *o, const yaml_node_t *node,
 		      void *target)
 {
 	void **array = field(target, o->offset);
@@ -172,7 +172,7 @@ static bool items_new(struct reader *r, const struct option *o, const yaml_node_
 	return *array;
 }
 
-static void read_list(struct reader *r, const struct option *o, const yaml_node_t *node,
+static void read_list(struct reader *r, const struct config_option *o, const yaml_node_t *node,
 		      void *target)
 {
 	if (!reader_is_list(r, o->name, node) || !items_new(r, o, node, target))
@@ -184,7 +184,7 @@ static void read_list(struct reader *r, const struct option *o, const yaml_node_
 	}
 }
 
-static void read_map_item(struct reader *r, const struct option *o,
+static void read_map_item(struct reader *r, const struct config_option *o,
 			  const yaml_node_pair_t *pair, void *target)
 {
 	const yaml_node_t *key = document_node(&r->document, pair->key);
@@ -206,7 +206,7 @@ static void read_map_item(struct reader *r, const struct option *o,
 	read_section(r, o->section, key, document_node(&r->document, pair->value), item);
 }
 
-static void read_map(struct reader *r, const struct option *o, const yaml_node_t *node,
+static void read_map(struct reader *r, const struct config_option *o, const yaml_node_t *node,
 		     void *target)
 {
 	size_t *n = field(target, o->second);
@@ -251,8 +251,8 @@ static void read_tunnel_host(struct reader *r, const yaml_node_t *node,
 			CLIPPED(node_text(node)));
 }
 
-static void read_tunnel_hosts(struct reader *r, const struct option *o, const yaml_node_t *node,
-			      void *target)
+static void read_tunnel_hosts(struct reader *r, const struct config_option *o,
+			      const yaml_node_t *node, void *target)
 {
 	if (!reader_is_list(r, o->name, node) || !items_new(r, o, node, target))
 		return;
@@ -263,15 +263,15 @@ static void read_tunnel_hosts(struct reader *r, const struct option *o, const ya
 	}
 }
 
-static void read_subsection(struct reader *r, const struct option *o, const yaml_node_t *node,
-			    void *target)
+static void read_subsection(struct reader *r, const struct config_option *o,
+			    const yaml_node_t *node, void *target)
 {
 	read_section(r, o->section, node, node, field(target, o->offset));
 }
 
 /* Resolved at the end: it may stand before the enclaves. */
-static void read_enclave(struct reader *r, const struct option *o, const yaml_node_t *node,
-			 void *target)
+static void read_enclave(struct reader *r, const struct config_option *o,
+			 const yaml_node_t *node, void *target)
 {
 	struct listener_config *listener = target;
 
@@ -320,7 +320,7 @@ static void read_section(struct reader *r, enum section_id id, const yaml_node_t
 	FOREACH_PAIR (pair, node)
 		refuse_unknown(r, s, document_node(&r->document, pair->key));
 	for (size_t i = 0; i < s->n_options; i++) {
-		const struct option *o = &s->options[i];
+		const struct config_option *o = &s->options[i];
 		const yaml_node_t *value = document_member(&r->document, node, o->name);
 
 		if (value)

@@ -34,7 +34,7 @@ static void read_action(struct reader *r, const yaml_node_t *node, struct rule *
 	}
 }
 
-void read_actions(struct reader *r, const struct option *o, const yaml_node_t *node,
+void read_actions(struct reader *r, const struct config_option *o, const yaml_node_t *node,
 		  void *target)
 {
 	struct rule *rule = target;
@@ -76,7 +76,8 @@ static bool is_key(struct reader *r, const yaml_node_t *node, const struct rule 
 	return true;
 }
 
-void read_keys(struct reader *r, const struct option *o, const yaml_node_t *node, void *target)
+void read_keys(struct reader *r, const struct config_option *o, const yaml_node_t *node,
+	       void *target)
 {
 	struct rule *rule = target;
 
@@ -158,7 +159,7 @@ static void read_context_values(struct reader *r, const yaml_node_t *node,
 		read_context_value(r, document_node(&r->document, *item), context);
 }
 
-void read_context(struct reader *r, const struct option *o, const yaml_node_t *node,
+void read_context(struct reader *r, const struct config_option *o, const yaml_node_t *node,
 		  void *target)
 {
 	struct rule *rule = target;
@@ -215,7 +216,7 @@ static void read_subset_item(struct reader *r, const yaml_node_t *node, struct r
 		     CLIPPED(name), SIMILAR_PHRASE(&similar));
 }
 
-void read_subset(struct reader *r, const struct option *o, const yaml_node_t *node,
+void read_subset(struct reader *r, const struct config_option *o, const yaml_node_t *node,
 		 void *target)
 {
 	struct rule *rule = target;

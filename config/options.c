@@ -15,7 +15,7 @@ static const char *const source_words[] = {"imds", "container", "file", NULL};
 static const char *const consent_words[] = {"refuse", "allow", NULL};
 
 /* In the order of reading and printing: what is named stands before what names it. */
-static const struct option root[] = {
+static const struct config_option root[] = {
 	{"listen", OPTION_LIST, .required = true, .restart = true, AT(config, listeners),
 	 COUNT(config, n_listeners), .section = SECTION_LISTENER,
 	 .help = "sockets that enclaves connect to"},
@@ -37,7 +37,7 @@ static const struct option root[] = {
 	 .help = "which requests leave an audit record"},
 };
 
-static const struct option listener[] = {
+static const struct config_option listener[] = {
 	{"vsock", OPTION_NUMBER, .restart = true, AT(listener_config, port),
 	 SPAN(1, UINT32_MAX - 1), .help = "listen on this vsock port"},
 	{"unix", OPTION_TEXT, .restart = true, AT(listener_config, path),
@@ -56,7 +56,7 @@ static const struct option listener[] = {
 	 .help = "the group of a Unix socket"},
 };
 
-static const struct option endpoint[] = {
+static const struct config_option endpoint[] = {
 	{"region", OPTION_TEXT, .required = true, AT(endpoint_config, region),
 	 .syntax = syntax_region, .expected = "a region such as eu-central-1",
 	 .help = "the region that signatures are made for"},
@@ -86,7 +86,7 @@ static const struct option endpoint[] = {
 	 .help = "for a request that waits for a connection"},
 };
 
-static const struct option credentials[] = {
+static const struct config_option credentials[] = {
 	{"source", OPTION_WORD, AT(credentials_config, source), .words = source_words,
 	 .fallback = "imds", .help = "which source is asked"},
 	{"imds", OPTION_SECTION, .section = SECTION_IMDS,
@@ -98,7 +98,7 @@ static const struct option credentials[] = {
 	 .help = "an AWS credentials file"},
 };
 
-static const struct option imds[] = {
+static const struct config_option imds[] = {
 	{"endpoint", OPTION_TEXT, AT(credentials_config, imds_endpoint),
 	 .syntax = syntax_imds_endpoint, .fallback = "http://169.254.169.254",
 	 .expected = "http://HOST or http://HOST:PORT", .help = "its address"},
@@ -106,7 +106,7 @@ static const struct option imds[] = {
 	 .expected = "the name of an IAM role", .help = "the role to ask for"},
 };
 
-static const struct option container[] = {
+static const struct config_option container[] = {
 	{"uri", OPTION_TEXT, AT(credentials_config, container_uri),
 	 .syntax = syntax_container_uri,
 	 .expected = "an https URL, or an http URL of loopback, 169.254.170.2, 169.254.170.23 "
@@ -117,7 +117,7 @@ static const struct option container[] = {
 	 .help = "the file with the token to send along"},
 };
 
-static const struct option limits[] = {
+static const struct config_option limits[] = {
 	{"requests", OPTION_RATE, AT(limits_config, requests),
 	 SPAN(10, (uint64_t)3600 * USEC_PER_SEC), .fallback = "200/s",
 	 .help = "requests in the long run"},
@@ -131,7 +131,7 @@ static const struct option limits[] = {
 	 .fallback = "512KiB", .help = "the body of a request"},
 };
 
-static const struct option enclave[] = {
+static const struct config_option enclave[] = {
 	{"cid", OPTION_NUMBER, AT(enclave_config, cid), SPAN(4, UINT32_MAX - 1),
 	 .help = "its vsock context id"},
 	{"endpoints", OPTION_ENDPOINTS,
@@ -145,7 +145,7 @@ static const struct option enclave[] = {
 	 .help = "TLS connections that are passed through"},
 };
 
-static const struct option rule[] = {
+static const struct config_option rule[] = {
 	{"name", OPTION_TEXT, .required = true, AT(rule, name), .syntax = syntax_name,
 	 .expected = "1 to 64 letters, digits, dots, dashes and underscores",
 	 .help = "what audit records call it"},
@@ -159,7 +159,7 @@ static const struct option rule[] = {
 	 .fallback = "refuse", .help = "actions that hand authority over a key to others"},
 };
 
-static const struct option tunnel[] = {
+static const struct config_option tunnel[] = {
 	{"hosts", OPTION_HOSTS, .required = true, AT(tunnel_config, hosts),
 	 COUNT(tunnel_config, n_hosts), .section = SECTION_TUNNEL_HOST,
 	 .help = "the hosts that may be reached"},
@@ -173,7 +173,7 @@ static const struct option tunnel[] = {
 	 .help = "a tunnel without traffic is closed"},
 };
 
-static const struct option tunnel_host[] = {
+static const struct config_option tunnel_host[] = {
 	{"host", OPTION_TEXT, .required = true, AT(tunnel_host, host), .syntax = syntax_host,
 	 .expected = "a DNS name in lower case", .help = "the name that the enclave asks for"},
 	{"port", OPTION_NUMBER, AT(tunnel_host, port), SPAN(1, 65535), .fallback = "443",
@@ -212,7 +212,7 @@ const struct section *section_get(enum section_id id)
 	return &sections[id];
 }
 
-const struct option *section_find(const struct section *section, struct slice name)
+const struct config_option *section_find(const struct section *section, struct slice name)
 {
 	for (size_t i = 0; i < section->n_options; i++)
 		if (slice_eq_str(name, section->options[i].name))

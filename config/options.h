@@ -55,7 +55,7 @@ enum section_id {
 	_SECTION_MAX,
 };
 
-struct option {
+struct config_option {
 	const char *name;
 	enum option_type type;
 	bool required;
@@ -74,7 +74,7 @@ struct option {
 
 struct section {
 	const char *name; /* as messages call it */
-	const struct option *options;
+	const struct config_option *options;
 	size_t n_options;
 	size_t size; /* of its struct */
 	size_t line; /* of an item of a list or map: the field for its line */
@@ -84,4 +84,4 @@ struct section {
 const struct section *section_get(enum section_id id);
 
 /* The option of that name, or NULL. */
-const struct option *section_find(const struct section *section, struct slice name);
+const struct config_option *section_find(const struct section *section, struct slice name);

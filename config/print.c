@@ -13,7 +13,8 @@ struct printer {
 	bool is_item; /* the next line opens an item of a list */
 };
 
-typedef void option_printer(struct printer *p, const struct option *option, const void *target);
+typedef void option_printer(struct printer *p, const struct config_option *option,
+			    const void *target);
 
 static void print_section(struct printer *p, enum section_id id, const void *target);
 
@@ -30,13 +31,13 @@ static void begin_line(struct printer *p)
 	p->is_item = false;
 }
 
-static void print_name(struct printer *p, const struct option *o)
+static void print_name(struct printer *p, const struct config_option *o)
 {
 	begin_line(p);
 	fprintf(p->f, "%s:", o->name);
 }
 
-static void print_scalar(struct printer *p, const struct option *o, const void *target)
+static void print_scalar(struct printer *p, const struct config_option *o, const void *target)
 {
 	if (!value_is_set(o, field(target, o->offset)))
 		return;
@@ -46,7 +47,7 @@ static void print_scalar(struct printer *p, const struct option *o, const void *
 	fputc('\n', p->f);
 }
 
-static void print_address(struct printer *p, const struct option *o, const void *target)
+static void print_address(struct printer *p, const struct config_option *o, const void *target)
 {
 	const char *host = *(char *const *)field(target, o->offset);
 	unsigned port = *(const unsigned *)field(target, o->second);
@@ -58,7 +59,7 @@ static void print_address(struct printer *p, const struct option *o, const void 
 	fprintf(p->f, " \"%s%s%s:%u\"\n", is_ip6 ? "[" : "", host, is_ip6 ? "]" : "", port);
 }
 
-static void print_enclave(struct printer *p, const struct option *o, const void *target)
+static void print_enclave(struct printer *p, const struct config_option *o, const void *target)
 {
 	const struct listener_config *listener = target;
 
@@ -71,7 +72,8 @@ static void print_enclave(struct printer *p, const struct option *o, const void 
 }
 
 /* A list of words in one line. The first call opens it, print_words_end() closes it. */
-static void print_word(struct printer *p, const struct option *o, unsigned *n, const char *word)
+static void print_word(struct printer *p, const struct config_option *o, unsigned *n,
+		       const char *word)
 {
 	if ((*n)++ == 0) {
 		print_name(p, o);
@@ -88,7 +90,8 @@ static void print_words_end(struct printer *p, unsigned n)
 		fputs("]\n", p->f);
 }
 
-static void print_endpoints(struct printer *p, const struct option *o, const void *target)
+static void print_endpoints(struct printer *p, const struct config_option *o,
+			    const void *target)
 {
 	const struct enclave_config *enclave = target;
 	unsigned n = 0;
@@ -98,7 +101,7 @@ static void print_endpoints(struct printer *p, const struct option *o, const voi
 	print_words_end(p, n);
 }
 
-static void print_subset(struct printer *p, const struct option *o, const void *target)
+static void print_subset(struct printer *p, const struct config_option *o, const void *target)
 {
 	const struct rule *rule = target;
 	unsigned n = 0;
@@ -109,7 +112,7 @@ static void print_subset(struct printer *p, const struct option *o, const void *
 	print_words_end(p, n);
 }
 
-static void print_actions(struct printer *p, const struct option *o, const void *target)
+static void print_actions(struct printer *p, const struct config_option *o, const void *target)
 {
 	const struct rule *rule = target;
 	unsigned n = 0;
@@ -120,7 +123,7 @@ static void print_actions(struct printer *p, const struct option *o, const void 
 	print_words_end(p, n);
 }
 
-static void print_keys(struct printer *p, const struct option *o, const void *target)
+static void print_keys(struct printer *p, const struct config_option *o, const void *target)
 {
 	const struct rule *rule = target;
 
@@ -147,7 +150,7 @@ static void print_pair(struct printer *p, const struct rule_context *context)
 	fputs("]\n", p->f);
 }
 
-static void print_context(struct printer *p, const struct option *o, const void *target)
+static void print_context(struct printer *p, const struct config_option *o, const void *target)
 {
 	const struct rule *rule = target;
 
@@ -161,13 +164,13 @@ static void print_context(struct printer *p, const struct option *o, const void 
 	p->indent -= 2;
 }
 
-static const void *items(const struct option *o, const void *target, size_t *ret_n)
+static const void *items(const struct config_option *o, const void *target, size_t *ret_n)
 {
 	*ret_n = *(const size_t *)field(target, o->second);
 	return *(void *const *)field(target, o->offset);
 }
 
-static void print_list(struct printer *p, const struct option *o, const void *target)
+static void print_list(struct printer *p, const struct config_option *o, const void *target)
 {
 	size_t n, size = section_get(o->section)->size;
 	const char *array = items(o, target, &n);
@@ -184,7 +187,7 @@ static void print_list(struct printer *p, const struct option *o, const void *ta
 	p->indent -= 4;
 }
 
-static void print_map(struct printer *p, const struct option *o, const void *target)
+static void print_map(struct printer *p, const struct config_option *o, const void *target)
 {
 	const struct section *s = section_get(o->section);
 	size_t n;
@@ -208,14 +211,14 @@ static void print_map(struct printer *p, const struct option *o, const void *tar
 	p->indent -= 2;
 }
 
-/* Without what it requires it was left out. */
+/* A section without what it requires was left out of the file. */
 static bool is_given(enum section_id id, const void *target)
 {
 	const struct section *s = section_get(id);
 	bool any = false;
 
 	for (size_t i = 0; i < s->n_options; i++) {
-		const struct option *o = &s->options[i];
+		const struct config_option *o = &s->options[i];
 		size_t n;
 
 		if (o->type == OPTION_HOSTS)
@@ -226,7 +229,8 @@ static bool is_given(enum section_id id, const void *target)
 	return any;
 }
 
-static void print_subsection(struct printer *p, const struct option *o, const void *target)
+static void print_subsection(struct printer *p, const struct config_option *o,
+			     const void *target)
 {
 	if (!is_given(o->section, field(target, o->offset)))
 		return;

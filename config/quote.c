@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* What YAML 1.1 takes for something else than text. We don't, but others may read what we
+/* What YAML 1.1 takes for something other than text. We don't, but others may read what we
  * print. */
 static bool is_special(struct slice s)
 {

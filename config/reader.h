@@ -37,14 +37,15 @@ const yaml_node_t *reader_pair_value(const struct reader *r, const yaml_node_t *
 void *reader_alloc(struct reader *r, size_t n, size_t size);
 char *reader_text(struct reader *r, struct slice text);
 
-/* Whether `node` is a list with something in it; else tells so. `name` is the option's. */
+/* Whether `node` is a list with something in it; if not, a finding says so. `name` is the
+ * option's. */
 bool reader_is_list(struct reader *r, const char *name, const yaml_node_t *node);
 
-/* Whether `node` is text; else tells so. */
+/* Whether `node` is text; if not, a finding says so. */
 bool reader_is_text(struct reader *r, const char *name, const yaml_node_t *node);
 
 /* Reads one option's value `node` into the section's struct `target`. */
-typedef void option_reader(struct reader *r, const struct option *option,
+typedef void option_reader(struct reader *r, const struct config_option *option,
 			   const yaml_node_t *node, void *target);
 
 /* load_policy.c: the options of a rule that are more than one scalar. */

@@ -12,7 +12,7 @@ static char fold(char c)
 }
 
 /* How many letters must be changed, added, dropped or swapped with the next. Case is free. Both
- * are at most LIMIT_NAME long; rows[0] is the current row, behind it the two before. */
+ * are at most LIMIT_NAME long; rows[0] is the current row, then the two before it. */
 static unsigned distance(struct slice a, struct slice b)
 {
 	unsigned rows[3][LIMIT_NAME + 1];

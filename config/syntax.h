@@ -35,5 +35,5 @@ enum key_form {
 	KEY_ALIAS_ARN,
 };
 
-/* How a key is named; of the ARNs also the partition and the region. */
+/* How a key is named; for an ARN also its partition and region. */
 enum key_form syntax_key(struct slice s, struct slice *ret_partition, struct slice *ret_region);

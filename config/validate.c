@@ -113,7 +113,7 @@ static void check_listeners(struct reader *r, const yaml_node_t *list)
 
 /* Endpoints. */
 
-/* A host that doesn't do what `fips` says would be believed to. */
+/* What `fips` and `dualstack` say of a host that is given must be true: readers believe it. */
 static void check_given_host(struct reader *r, const yaml_node_t *node,
 			     const struct endpoint_config *endpoint, const char *made)
 {
@@ -220,12 +220,12 @@ static void check_credentials(struct reader *r, const yaml_node_t *node)
 	const yaml_node_t *container = reader_member(r, node, "container");
 	const yaml_node_t *file = reader_member(r, node, "file");
 
-	if (c->source == CREDENTIALS_FILE && !file)
+	if (c->source == SOURCE_FILE && !file)
 		reader_error(r, reader_member(r, node, "source"),
 			     "source: file needs the option \"file\"");
-	if (c->source != CREDENTIALS_FILE && file)
+	if (c->source != SOURCE_FILE && file)
 		reader_warning(r, file, "file: has no effect, since source is another");
-	if (c->source != CREDENTIALS_CONTAINER && container)
+	if (c->source != SOURCE_CONTAINER && container)
 		reader_warning(r, container,
 			       "container: has no effect, since source is another");
 }

@@ -50,7 +50,7 @@ static void check_action(struct reader *r, const yaml_node_t *node, const struct
 				       warnings[k].what);
 }
 
-/* Who reads the secret then is a matter of the other key, which may be anybody's. */
+/* Who can read the secret then depends on the other key, which may be anybody's. */
 static void check_rewrap(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
 	int i = kms_action_index(node_text(node));
@@ -70,7 +70,7 @@ static bool lists_delegation(const struct rule *rule)
 	return false;
 }
 
-/* Consent to nothing would stand there unseen when such an action is added. */
+/* Consent to nothing would be there already, unnoticed, when such an action is added. */
 static void check_delegation(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
 	const yaml_node_t *actions = reader_member(r, node, "actions");
@@ -119,8 +119,8 @@ static void check_key(struct reader *r, const yaml_node_t *node, const struct ru
 			     known->name);
 }
 
-/* KMS looks a bare id up in one account; which of these that is, neither file nor request says.
- */
+/* KMS looks a bare id up in one account; which of these that is neither the file nor the
+ * request says. */
 static void check_accounts(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
 	int foreign = rule_foreign_key(rule);

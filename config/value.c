@@ -34,23 +34,24 @@ struct scalar {
 	const char *title;        /* for messages; NULL: the option's own */
 	const struct unit *units; /* NULL: not a number */
 	size_t size;              /* of a number's field */
-	enum value_result (*read)(const struct option *option, struct slice text, void *field);
-	void (*print)(const struct option *option, const void *field, FILE *f);
+	enum value_result (*read)(const struct config_option *option, struct slice text,
+				  void *field);
+	void (*print)(const struct config_option *option, const void *field, FILE *f);
 };
 
 static const struct scalar scalars[_OPTION_TYPE_MAX];
 
-bool value_is_scalar(const struct option *option)
+bool value_is_scalar(const struct config_option *option)
 {
 	return scalars[option->type].read != NULL;
 }
 
-bool value_is_bare(const struct option *option)
+bool value_is_bare(const struct config_option *option)
 {
 	return option->type == OPTION_NUMBER || (option->type == OPTION_BOOL && !option->words);
 }
 
-static const char *const *words_of(const struct option *option)
+static const char *const *words_of(const struct config_option *option)
 {
 	return option->words ?: bools;
 }
@@ -76,7 +77,7 @@ static bool read_number(const struct unit *units, struct slice text, uint64_t *r
 	return false;
 }
 
-static void store(const struct option *option, uint64_t value, void *field)
+static void store(const struct config_option *option, uint64_t value, void *field)
 {
 	if (scalars[option->type].size == sizeof(uint64_t))
 		*(uint64_t *)field = value;
@@ -84,14 +85,14 @@ static void store(const struct option *option, uint64_t value, void *field)
 		*(uint32_t *)field = (uint32_t)value;
 }
 
-static uint64_t fetch(const struct option *option, const void *field)
+static uint64_t fetch(const struct config_option *option, const void *field)
 {
 	if (scalars[option->type].size == sizeof(uint64_t))
 		return *(const uint64_t *)field;
 	return *(const uint32_t *)field;
 }
 
-static enum value_result read_quantity(const struct option *option, struct slice text,
+static enum value_result read_quantity(const struct config_option *option, struct slice text,
 				       void *field)
 {
 	uint64_t number, factor, value;
@@ -105,7 +106,7 @@ static enum value_result read_quantity(const struct option *option, struct slice
 	return VALUE_OK;
 }
 
-static enum value_result read_bandwidth(const struct option *option, struct slice text,
+static enum value_result read_bandwidth(const struct config_option *option, struct slice text,
 					void *field)
 {
 	if (!slice_eq_str(text, "none"))
@@ -114,7 +115,8 @@ static enum value_result read_bandwidth(const struct option *option, struct slic
 	return VALUE_OK;
 }
 
-static enum value_result read_rate(const struct option *option, struct slice text, void *field)
+static enum value_result read_rate(const struct config_option *option, struct slice text,
+				   void *field)
 {
 	uint64_t number, period, interval;
 
@@ -123,13 +125,15 @@ static enum value_result read_rate(const struct option *option, struct slice tex
 	interval = number ? period / number : 0;
 	if (interval < option->min || interval > option->max)
 		return VALUE_OUT_OF_RANGE;
-	/* What comes in two units of time may come at once, unless `burst` says otherwise. */
+	/* As many as come in two units of time may come at once, unless `burst` says otherwise.
+	 */
 	*(struct rate *)field = (struct rate){
 		(usec_t)interval, (uint32_t)MIN(2 * number, (uint64_t)OPTION_BURST_MAX)};
 	return VALUE_OK;
 }
 
-static enum value_result read_mode(const struct option *option, struct slice text, void *field)
+static enum value_result read_mode(const struct config_option *option, struct slice text,
+				   void *field)
 {
 	mode_t mode = 0;
 
@@ -155,7 +159,8 @@ static int find_word(const char *const *words, struct slice text)
 	return -1;
 }
 
-static enum value_result read_bool(const struct option *option, struct slice text, void *field)
+static enum value_result read_bool(const struct config_option *option, struct slice text,
+				   void *field)
 {
 	int i = find_word(words_of(option), text);
 
@@ -165,7 +170,8 @@ static enum value_result read_bool(const struct option *option, struct slice tex
 	return VALUE_OK;
 }
 
-static enum value_result read_word(const struct option *option, struct slice text, void *field)
+static enum value_result read_word(const struct config_option *option, struct slice text,
+				   void *field)
 {
 	int i = find_word(words_of(option), text);
 
@@ -175,7 +181,8 @@ static enum value_result read_word(const struct option *option, struct slice tex
 	return VALUE_OK;
 }
 
-static enum value_result read_text(const struct option *option, struct slice text, void *field)
+static enum value_result read_text(const struct config_option *option, struct slice text,
+				   void *field)
 {
 	char *copy;
 
@@ -189,7 +196,7 @@ static enum value_result read_text(const struct option *option, struct slice tex
 	return VALUE_OK;
 }
 
-enum value_result value_read(const struct option *option, struct slice text, bool plain,
+enum value_result value_read(const struct config_option *option, struct slice text, bool plain,
 			     void *field)
 {
 	if (value_is_bare(option) && !plain)
@@ -211,7 +218,7 @@ static const char *format_quantity(const struct unit *units, uint64_t value, cha
 	return out;
 }
 
-/* Of the numbers that give this interval the roundest, since that is what was written. */
+/* Of the numbers that give this interval the roundest: it is what was written. */
 static const char *format_rate(uint64_t interval, char *out)
 {
 	for (const struct unit *u = rates; u->name; u++) {
@@ -231,7 +238,7 @@ static const char *format_rate(uint64_t interval, char *out)
 	return out;
 }
 
-static const char *format_value(const struct option *option, uint64_t value, char *out)
+static const char *format_value(const struct config_option *option, uint64_t value, char *out)
 {
 	if (option->type == OPTION_RATE)
 		return format_rate(value, out);
@@ -245,7 +252,7 @@ static void append(char *out, size_t size, const char *text)
 	snprintf(out + n, size - n, "%s", text);
 }
 
-const char *value_expected(const struct option *option, char *out, size_t size)
+const char *value_expected(const struct config_option *option, char *out, size_t size)
 {
 	bool is_rate = option->type == OPTION_RATE;
 	char low[NUMBER_TEXT], high[NUMBER_TEXT];
@@ -267,7 +274,7 @@ const char *value_expected(const struct option *option, char *out, size_t size)
 	return out;
 }
 
-bool value_is_set(const struct option *option, const void *field)
+bool value_is_set(const struct config_option *option, const void *field)
 {
 	if (option->type == OPTION_MODE) /* listeners that have none hold 0 */
 		return *(const mode_t *)field != 0;
@@ -278,19 +285,19 @@ bool value_is_set(const struct option *option, const void *field)
 	return fetch(option, field) != 0;
 }
 
-void value_print(const struct option *option, const void *field, FILE *f)
+void value_print(const struct config_option *option, const void *field, FILE *f)
 {
 	scalars[option->type].print(option, field, f);
 }
 
-static void print_quantity(const struct option *option, const void *field, FILE *f)
+static void print_quantity(const struct config_option *option, const void *field, FILE *f)
 {
 	char text[NUMBER_TEXT];
 
 	fputs(format_quantity(scalars[option->type].units, fetch(option, field), text), f);
 }
 
-static void print_bandwidth(const struct option *option, const void *field, FILE *f)
+static void print_bandwidth(const struct config_option *option, const void *field, FILE *f)
 {
 	if (fetch(option, field) == 0)
 		fputs("none", f);
@@ -298,7 +305,7 @@ static void print_bandwidth(const struct option *option, const void *field, FILE
 		print_quantity(option, field, f);
 }
 
-static void print_rate(const struct option *option, const void *field, FILE *f)
+static void print_rate(const struct config_option *option, const void *field, FILE *f)
 {
 	const struct rate *rate = field;
 	char text[NUMBER_TEXT];
@@ -307,23 +314,23 @@ static void print_rate(const struct option *option, const void *field, FILE *f)
 	fputs(format_rate((uint64_t)rate->interval, text), f);
 }
 
-static void print_mode(const struct option *option, const void *field, FILE *f)
+static void print_mode(const struct config_option *option, const void *field, FILE *f)
 {
 	(void)option;
 	fprintf(f, "%04o", (unsigned)*(const mode_t *)field);
 }
 
-static void print_bool(const struct option *option, const void *field, FILE *f)
+static void print_bool(const struct config_option *option, const void *field, FILE *f)
 {
 	fputs(words_of(option)[*(const bool *)field], f);
 }
 
-static void print_word(const struct option *option, const void *field, FILE *f)
+static void print_word(const struct config_option *option, const void *field, FILE *f)
 {
 	fputs(words_of(option)[*(const unsigned *)field], f);
 }
 
-static void print_text(const struct option *option, const void *field, FILE *f)
+static void print_text(const struct config_option *option, const void *field, FILE *f)
 {
 	(void)option;
 	quote_text(slice_from(*(char *const *)field), f);

@@ -18,22 +18,22 @@ enum value_result {
 };
 
 /* Whether the option is one scalar; the other functions are for such ones only. */
-bool value_is_scalar(const struct option *option);
+bool value_is_scalar(const struct config_option *option);
 
-/* Whether the text may not be in quotes: a quoted number is a text to every reader of YAML. */
-bool value_is_bare(const struct option *option);
+/* Whether the text must not be in quotes: a quoted number is a text to every reader of YAML. */
+bool value_is_bare(const struct config_option *option);
 
 /* `plain`: the text has no quotes. `field` is written on VALUE_OK only; a text that was there
  * is freed. Numbers are decimal, without sign, leading zero or point. */
-_must_check_ enum value_result value_read(const struct option *option, struct slice text,
+_must_check_ enum value_result value_read(const struct config_option *option, struct slice text,
 					  bool plain, void *field);
 
 /* What value_read() takes, for messages: "a size in B, KiB or MiB from 1KiB to 1MiB". `out` has
  * `size` bytes, of which 200 suffice. Returns out. */
-const char *value_expected(const struct option *option, char *out, size_t size);
+const char *value_expected(const struct config_option *option, char *out, size_t size);
 
 /* Whether the field holds anything: without a default, 0 and NULL stand for "left out". */
-bool value_is_set(const struct option *option, const void *field);
+bool value_is_set(const struct config_option *option, const void *field);
 
 /* Prints it as YAML that value_read() reads to the same again. */
-void value_print(const struct option *option, const void *field, FILE *f);
+void value_print(const struct config_option *option, const void *field, FILE *f);

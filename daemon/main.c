@@ -201,13 +201,13 @@ static int run_daemon(const char *path, struct config *config, const struct find
 	log_open();
 	if (r < 0) {
 		log_event(EVENT_MACHINE, NULL,
-			  "cannot lock memory for secrets: %s; raise LimitMEMLOCK (ulimit -l)",
+			  "can't lock memory for secrets: %s; raise LimitMEMLOCK (ulimit -l)",
 			  strerrordesc_np(-r));
 		return EXIT_FAILURE;
 	}
 	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, wipe_malloc, wipe_free, wipe_realloc,
 				 wipe_strdup, wipe_calloc) != CURLE_OK) {
-		log_event(EVENT_MACHINE, NULL, "libcurl cannot be initialised");
+		log_event(EVENT_MACHINE, NULL, "libcurl can't be initialised");
 		return EXIT_FAILURE;
 	}
 	r = server_run(path, config, findings);

@@ -500,7 +500,7 @@ int server_run(const char *path, struct config *config, const struct findings *f
 	r = r < 0 ? r : give_up_calls();
 	r = r < 0 ? r : start_accepting(&s); /* no byte of an enclave is read before */
 	if (r < 0) {
-		log_event(EVENT_MACHINE, NULL, "cannot start: %s",
+		log_event(EVENT_MACHINE, NULL, "can't start: %s",
 			  error.text[0] ? error.text : strerrordesc_np(-r));
 		return r;
 	}

@@ -124,8 +124,8 @@ static int find_url(const struct container *c, char **ret_url, struct error *err
 	return r;
 }
 
-/* Makes the header line of a token, in the secure heap. A line end at the token's end is an
- * editor's; a control character anywhere else could begin another header. */
+/* Makes the header line of a token, in the secure heap. A line end at the token's end was left
+ * by an editor; a control character anywhere else could begin another header. */
 static int make_header(struct slice token, const char *from, char **ret_header,
 		       struct error *error)
 {

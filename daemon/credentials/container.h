@@ -7,9 +7,9 @@
  * AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE, else _TOKEN. */
 
 #include "config.h"
-#include "credentials_source.h"
 #include "error.h"
 #include "macro.h"
+#include "source.h"
 
 #include <event2/event.h>
 

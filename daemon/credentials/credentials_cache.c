@@ -3,11 +3,12 @@
 
 #include "container.h"
 #include "credentials_file.h"
-#include "credentials_source.h"
 #include "imds.h"
 #include "log.h"
 #include "refresh.h"
+#include "source.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <sys/random.h>
@@ -33,6 +34,7 @@ struct credentials_cache {
 	credentials_cb changed;
 	void *userdata;
 	struct credentials *current; /* NULL: none so far */
+	uint64_t last_serial;        /* of `current` */
 	enum cache_state state;
 	bool asking; /* one at a time */
 	unsigned failures;
@@ -94,12 +96,12 @@ static bool config_equal(const struct credentials_config *a, const struct creden
 	return true;
 }
 
-static const char *source_name(enum credentials_source source)
+static const char *source_name(enum source_kind source)
 {
 	static const char *const names[] = {
-		[CREDENTIALS_IMDS] = "imds",
-		[CREDENTIALS_CONTAINER] = "container",
-		[CREDENTIALS_FILE] = "file",
+		[SOURCE_IMDS] = "imds",
+		[SOURCE_CONTAINER] = "container",
+		[SOURCE_FILE] = "file",
 	};
 
 	return names[source];
@@ -109,11 +111,11 @@ static int source_new(struct event_base *base, const struct credentials_config *
 		      struct source **ret_source)
 {
 	switch (config->source) {
-	case CREDENTIALS_IMDS:
+	case SOURCE_IMDS:
 		return imds_new(base, config, ret_source);
-	case CREDENTIALS_CONTAINER:
+	case SOURCE_CONTAINER:
 		return container_new(base, config, ret_source);
-	case CREDENTIALS_FILE:
+	case SOURCE_FILE:
 		return credentials_file_new(config, ret_source);
 	}
 	return -EINVAL;
@@ -238,6 +240,16 @@ static bool is_better(const struct credentials_cache *cache, const struct creden
 	return !has_expired(answer, wall) || has_expired(cache->current, wall);
 }
 
+/* No other thread knows them before they are published, so that the serial can still be set. A
+ * source never gives again what was replaced: nothing gets two serials. */
+static void replace_current(struct credentials_cache *cache, struct credentials *answer)
+{
+	assert(!answer->serial);
+	answer->serial = ++cache->last_serial;
+	credentials_unref(cache->current);
+	cache->current = credentials_ref(answer);
+}
+
 /* Logs what changed: new credentials, another state, another reason for the same state. */
 static void settle(struct credentials_cache *cache, bool is_new, const char *failure,
 		   usec_t wall)
@@ -263,10 +275,8 @@ static void on_answer(struct credentials *answer, const struct error *error, voi
 	struct error failure = {""};
 
 	cache->asking = false;
-	if (is_new) {
-		credentials_unref(cache->current);
-		cache->current = credentials_ref(answer);
-	}
+	if (is_new)
+		replace_current(cache, answer);
 	if (!answer)
 		failure = *error;
 	else if (has_expired(answer, wall))

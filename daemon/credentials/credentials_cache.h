@@ -13,7 +13,8 @@
 
 struct credentials_cache;
 
-/* Called on the control thread with each new value (borrowed: take a reference to keep it). */
+/* Called on the control thread with each new value (borrowed: take a reference to keep it). Its
+ * serial is larger than those before it: the cache hands them out, from 1 on. */
 typedef void (*credentials_cb)(struct credentials *credentials, void *userdata);
 
 /* Begins to fetch at once (from the loop's first turn on). */

@@ -5,10 +5,10 @@
  * changes. A relative path is one under $CREDENTIALS_DIRECTORY. */
 
 #include "config.h"
-#include "credentials_source.h"
 #include "error.h"
 #include "macro.h"
 #include "slice.h"
+#include "source.h"
 
 _must_check_ int credentials_file_new(const struct credentials_config *config,
 				      struct source **ret_source);

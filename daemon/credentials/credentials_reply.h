@@ -31,7 +31,7 @@ _must_check_ int credentials_reply_make(struct slice access_key_id,
 					struct credentials **ret_credentials,
 					struct error *error);
 
-/* The Expiration of an answer or file. False: not a time like 2026-01-02T03:04:05Z. Then
+/* The Expiration of an answer or file. -EINVAL: not a time like 2026-01-02T03:04:05Z; then
  * `error` says so as above. */
 _must_check_ int credentials_reply_expiration(struct slice text, usec_t *ret_expiration,
 					      struct error *error);

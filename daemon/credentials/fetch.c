@@ -43,7 +43,7 @@ struct fetch *fetch_free(struct fetch *f)
 	return NULL;
 }
 
-/* Also what a transfer that has ended leaves. */
+/* Also clears up what a transfer that has ended left. */
 void fetch_cancel(struct fetch *f)
 {
 	f->loop = curl_loop_free(f->loop);

@@ -23,14 +23,14 @@ struct fetch_request {
 	const char *url;
 	bool put;                                   /* PUT with an empty body, else GET */
 	bool allow_https;                           /* else http only */
-	const char *headers[FETCH_HEADERS_MAX + 1]; /* "Name: value", NULL behind the last */
+	const char *headers[FETCH_HEADERS_MAX + 1]; /* "Name: value", NULL after the last */
 	const char *reply_header; /* static: the header to report; NULL: none */
 	usec_t timeout;           /* from the start to the last byte */
 };
 
 enum fetch_result {
 	FETCH_FAILED = 0, /* `error` says why, in a phrase */
-	FETCH_TIMEOUT,    /* the same, where the reason was the time */
+	FETCH_TIMEOUT,    /* the same, when the time was over */
 	FETCH_DONE,       /* an answer came, whatever its status */
 };
 

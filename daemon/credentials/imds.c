@@ -38,7 +38,7 @@ struct imds {
 	void *userdata;
 };
 
-/* What an operator can do about a status; elsewhere the bare status is told. */
+/* What an operator can do about a status; for any other the bare status is reported. */
 static const struct {
 	enum imds_state state;
 	int status;
@@ -204,7 +204,7 @@ static void ask_role(struct imds *imds)
 		ask_with_token(imds, IMDS_ROLE, "");
 }
 
-/* Its lifetime is what IMDS granted; without a word on that it serves this run only. */
+/* Its lifetime is what IMDS granted; if it names none, the token serves this run only. */
 static usec_t token_lifetime(const char *header)
 {
 	unsigned long long seconds;

@@ -5,9 +5,9 @@
  * only: PUT for a token, then the name of the role, then its credentials. */
 
 #include "config.h"
-#include "credentials_source.h"
 #include "macro.h"
 #include "slice.h"
+#include "source.h"
 
 #include <event2/event.h>
 

@@ -3,7 +3,7 @@
 
 #define MINUTE (60 * USEC_PER_SEC)
 
-#define MANDATORY MINUTE /* so near to its end a new one is overdue */
+#define MANDATORY MINUTE /* this near to their end new ones are overdue */
 #define INSIDE_WINDOW (30 * USEC_PER_SEC)
 #define INSIDE_MANDATORY (5 * USEC_PER_SEC)
 

@@ -28,19 +28,14 @@ struct listener {
 	listener_cb accepted;
 	void *userdata;
 	char *enclave;
-	char *unlink; /* the Unix socket's path, if we made it */
-	bool failing; /* accept() is failing: said once */
-	char name[160];
+	char *unlink;   /* the Unix socket's path, if we made it */
+	bool failing;   /* accept() is failing: said once */
+	char name[160]; /* "vsock port 8000", for messages */
 };
 
 const char *listener_enclave(const struct listener *l)
 {
 	return l->enclave;
-}
-
-const char *listener_name(const struct listener *l)
-{
-	return l->name;
 }
 
 struct peer peer_identify(const struct config *config, const char *listener_enclave,
@@ -74,7 +69,7 @@ static void pause_accepting(struct listener *l, int e)
 	static const struct timeval pause = {0, PAUSE_MSEC * 1000};
 
 	if (!l->failing)
-		log_event(EVENT_ACCEPT_FAIL, NULL, "%s: cannot accept connections: %s", l->name,
+		log_event(EVENT_ACCEPT_FAIL, NULL, "%s: can't accept connections: %s", l->name,
 			  strerrordesc_np(e));
 	l->failing = true;
 	event_del(&l->event);
@@ -152,7 +147,7 @@ static int bind_vsock(struct listener *l, unsigned port, struct error *error)
 	}
 	if (bind(l->fd, (struct sockaddr *)&vm, sizeof(vm)) < 0) {
 		e = -errno;
-		return error_set_errno(error, e, "%s: cannot bind%s", l->name,
+		return error_set_errno(error, e, "%s: can't bind%s", l->name,
 				       e == -EADDRINUSE
 					       ? " (another process, or "
 						 "kms-vsock-proxy.socket, has the port)"
@@ -197,7 +192,7 @@ static int set_group(const char *path, const char *group, const char *name, stru
 	}
 	if (chown(path, (uid_t)-1, g->gr_gid) < 0) {
 		e = -errno;
-		return error_set_errno(error, e, "%s: cannot give it to group %s", name, group);
+		return error_set_errno(error, e, "%s: can't give it to group %s", name, group);
 	}
 	return 0;
 }
@@ -224,7 +219,7 @@ static int bind_unix(struct listener *l, const struct listener_config *config,
 	e = errno;
 	umask(before);
 	if (r < 0)
-		return error_set_errno(error, -e, "%s: cannot bind", l->name);
+		return error_set_errno(error, -e, "%s: can't bind", l->name);
 	l->unlink = strdup(config->path);
 	if (config->group) {
 		r = set_group(config->path, config->group, l->name, error);

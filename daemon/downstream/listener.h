@@ -53,6 +53,3 @@ struct peer peer_identify(const struct config *config, const char *listener_encl
 
 /* The enclave this listener names, or NULL. */
 const char *listener_enclave(const struct listener *l);
-
-/* "vsock port 8000", for messages. */
-const char *listener_name(const struct listener *l);

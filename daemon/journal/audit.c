@@ -12,11 +12,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define RETRY_MSEC 1            /* before the first new try at a journal that is full or away */
-#define RETRY_MSEC_MAX 32       /* it doubles up to this */
-#define NAP_MSEC 5              /* a writer that found no more looks once more after this */
-#define LOOK_MSEC 1000          /* an idle writer looks for losses of log_event() this often */
-#define FLUSH_TIME USEC_PER_SEC /* audit_free() waits this long for the journal */
+#define RETRY_MSEC 1             /* before a journal that is full or away is tried again */
+#define RETRY_MSEC_MAX 32        /* it doubles up to this */
+#define NAP_MSEC 5               /* a writer that found no more looks once more after this */
+#define LOOK_MSEC 1000           /* an idle writer looks for losses of log_event() this often */
+#define FLUSH_TIME USEC_PER_SEC  /* audit_free() waits this long for the journal */
 #define REPORT_TIME USEC_PER_SEC /* losses are recorded at most this often */
 
 struct audit {
@@ -59,7 +59,7 @@ static void audit_wait(struct audit *a, int msec)
 
 static void audit_wake(struct audit *a)
 {
-	(void)eventfd_write(a->wake, 1); /* fails only when it is more than awake */
+	(void)eventfd_write(a->wake, 1); /* fails only when it has been woken very often */
 }
 
 static bool audit_out_of_time(struct audit *a)
@@ -82,8 +82,8 @@ static bool audit_take(struct audit *a)
 
 	while (log_batch_waiting(a->batch) < LOG_BATCH && queue_pop(a->queue, &r)) {
 		audit_entry_init(&e, &r);
-		if (log_batch_add_text(a->batch, event_info(r.event)->priority,
-				       (struct slice){e.text, e.used}, e.fields, e.n) < 0)
+		if (log_batch_add(a->batch, event_info(r.event)->priority,
+				  (struct slice){e.text, e.used}, e.fields, e.n) < 0)
 			audit_count_lost(a, 1);
 	}
 	return log_batch_waiting(a->batch) > 0;
@@ -132,8 +132,8 @@ static void audit_report_lost(struct audit *a)
 	a->next_report = now + REPORT_TIME;
 }
 
-/* Between records it naps, and only behind a nap that brought none it says that it sleeps:
- * waking it costs a worker more than all else of a record. */
+/* Between records it naps, and only after a nap that brought none does it say that it sleeps:
+ * waking it costs a worker more than everything else about a record. */
 static void *audit_main(void *userdata)
 {
 	struct audit *a = userdata;

@@ -32,7 +32,7 @@ struct audit_record {
 	char endpoint[LIMIT_LOG_VALUE + 1]; /* of a tunnel: host:port */
 	char rule[LIMIT_NAME + 1];
 	enum reason reason;
-	char detail[LIMIT_LOG_VALUE + 1]; /* the sentence behind the reason, for MESSAGE */
+	char detail[LIMIT_LOG_VALUE + 1]; /* explains the reason, in MESSAGE */
 	int status;                       /* HTTP_STATUS; 0: none was sent */
 	int kms_status; /* KMS_STATUS of what was sent to KMS; 0: nothing was */
 	char aws_request_id[LIMIT_NAME + 1];

@@ -24,8 +24,6 @@ _printf_(2, 3) static void add(struct audit_entry *e, const char *format, ...)
 	e->used += (size_t)n + 1;
 }
 
-/* The same from its parts: of a request that passes, printf() would be half of the writer's
- * work. */
 static void begin(struct audit_entry *e)
 {
 	assert(e->n < ELEMENTSOF(e->fields));
@@ -45,6 +43,8 @@ static void end(struct audit_entry *e)
 	e->text[e->used++] = '\0';
 }
 
+/* As add(), from parts: of a request that passes, printf() would be half of the writer's work.
+ */
 static void add_parts(struct audit_entry *e, const struct slice *parts, size_t n)
 {
 	begin(e);

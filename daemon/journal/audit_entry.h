@@ -7,7 +7,7 @@
 #include "audit.h"
 
 struct audit_entry {
-	/* "NAME=value" strings, one behind the other; each value once, some twice. */
+	/* "NAME=value" strings, one after the other; each value once, some twice. */
 	char text[2 * sizeof(struct audit_record) + 1024];
 	size_t used;
 	const char *fields[24]; /* into `text` */

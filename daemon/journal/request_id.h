@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Request ids: random UUIDs (RFC 9562, version 4), as AWS has them. They name, they are no
+/* Request ids: random UUIDs (RFC 9562, version 4), as AWS uses them. They are names, not
  * secrets. */
 
 #include <stddef.h>

@@ -104,7 +104,7 @@ static void log_down(struct upstream *u)
 	u->down = true;
 	snprintf(endpoint, sizeof(endpoint), "ENDPOINT=%s", u->config->name);
 	fields[0] = endpoint;
-	log_event(EVENT_ENDPOINT_DOWN, fields, "endpoint %s: cannot connect to %s port %u: %s",
+	log_event(EVENT_ENDPOINT_DOWN, fields, "endpoint %s: can't connect to %s port %u: %s",
 		  u->config->name, connect_host(u),
 		  u->config->connect_to ? u->config->connect_port : u->config->port, u->why);
 }

@@ -131,9 +131,9 @@ def test_running_out_of_descriptors_is_said_once(subject):
         subject.page.arm("accept", ["control", "worker"], 1, "EMFILE", 5)
         assert subject.ask(scenarios.DESCRIBE) == 200
         assert subject.page.disarm() == 5
-        subject.wait_said("cannot accept connections", start)
+        subject.wait_said("can't accept connections", start)
         said = subject.daemon.log(start)
-        assert said.count("cannot accept connections: Too many open files") == 1
+        assert said.count("can't accept connections: Too many open files") == 1
 
 
 @pytest.mark.parametrize("error", ["EAGAIN", "EINTR", "EPIPE", "ENOSPC", "EIO"])

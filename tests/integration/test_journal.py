@@ -80,7 +80,7 @@ def test_each_kind_of_entry_has_its_priority_and_id(daemon, kms, journal):
         kms.stop()
         with daemon.client() as client:
             assert client.ask(DESCRIBE).status == 503
-        down = journal.wait(said="cannot connect")
+        down = journal.wait(said="can't connect")
         assert down["PRIORITY"] == "3"
         failed = journal.wait(REASON="no-upstream")
         assert failed["VERDICT"] == "allow"

@@ -127,7 +127,7 @@ def test_what_is_no_socket_is_left_alone(daemon, make):
 
 def test_a_folder_that_is_not_there(daemon):
     daemon.config["listen"][0]["unix"] = str(daemon.folder / "none" / "x.sock")
-    assert "none/x.sock: cannot bind: No such file or directory" in refused_start(daemon)
+    assert "none/x.sock: can't bind: No such file or directory" in refused_start(daemon)
 
 
 def test_several_listeners(daemon):
@@ -302,7 +302,7 @@ def test_a_vsock_port_that_is_taken(on_vsock):
         other.bind((socket.VMADDR_CID_ANY, PORT))
         other.listen()
         said = refused_start(on_vsock)
-        assert f"vsock port {PORT}: cannot bind (another process" in said
+        assert f"vsock port {PORT}: can't bind (another process" in said
     assert not os.path.exists(on_vsock.socket_path())   # the one that was opened is gone again
 
 
@@ -345,7 +345,7 @@ def test_running_out_of_descriptors_is_survived(daemon):
         clients = [daemon.client() for _ in range(30)]
         for client in clients:
             client.send(NOT_ALLOWED)
-        daemon.wait_log("unix socket .*payments.sock: cannot accept connections: Too many open files")
+        daemon.wait_log("unix socket .*payments.sock: can't accept connections: Too many open files")
         start = time.monotonic()
         while time.monotonic() - start < 0.5:           # it tries again several times
             assert first.ask(DESCRIBE).status == 200    # and those that are there live on

@@ -235,7 +235,7 @@ def test_the_ca_file_is_read_again(daemon, kms):
         # No connection and no TLS session of before helps.
         answer = client.ask(DESCRIBE)
         assert (answer.status, answer.error) == (503, "ServiceUnavailableException")
-        daemon.wait_log("cannot connect to .*(certificate|SSL)")
+        daemon.wait_log("can't connect to .*(certificate|SSL)")
         (daemon.folder / "ca.pem").write_bytes(kms.ca_pem())
         daemon.reload()
         wait_for(lambda: client.ask(DESCRIBE).status == 200)

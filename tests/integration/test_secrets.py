@@ -541,7 +541,7 @@ def test_locked_memory_that_is_refused_is_an_error(daemon):
     daemon.wrapper = ["prlimit", "--memlock=65536", *prefix]
     daemon.start(wait=False)
     assert daemon.process.wait(20) == 1
-    assert "cannot lock memory for secrets" in daemon.log()
+    assert "can't lock memory for secrets" in daemon.log()
 
 
 # The log, and the command line.

@@ -269,7 +269,7 @@ def test_no_descriptor_is_left(world):
             clients = [stack.enter_context(world.client()) for _ in range(10)]
             for client in clients:
                 client.send(DESCRIBE)
-            world.daemon.wait_log("cannot accept connections: Too many open files")
+            world.daemon.wait_log("can't accept connections: Too many open files")
             resource.prlimit(world.daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
             for client in clients:
                 assert client.read().status in (200, 503)

@@ -33,6 +33,25 @@ START_TEST(bytes_are_signed)
 }
 END_TEST
 
+/* Each byte at each place of a text that has one block, or one and a part of another. */
+START_TEST(text_runs)
+{
+	for (int c = 0; c < 256; c++)
+		for (size_t n = 0; n < 2 * sizeof(block); n++)
+			for (size_t i = 0; i < n; i++) {
+				bool plain = c >= 0x20 && c <= 0x7e;
+				const char *p = page_end_text(n, i, (char)c).p;
+
+				ck_assert_uint_eq(block_text_run(p, n, ' ', 0x7f),
+						  plain ? n : i);
+				ck_assert_uint_eq(block_text_run(p, n, '\t', 0x7f),
+						  plain || c == '\t' ? n : i);
+				ck_assert_uint_eq(block_text_run(p, n, ' ', '"'),
+						  plain && c != '"' ? n : i);
+			}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("block");
@@ -42,6 +61,7 @@ int main(void)
 	suite_add_tcase(s, tc);
 	tcase_add_test(tc, first);
 	tcase_add_test(tc, bytes_are_signed);
+	tcase_add_test(tc, text_runs);
 	srunner_run_all(runner, CK_ENV);
 	int failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

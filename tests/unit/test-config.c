@@ -218,7 +218,7 @@ START_TEST(defaults)
 	ck_assert_uint_eq(c->workers, 1);
 	ck_assert_uint_eq(c->memory, 96 * MIB);
 	ck_assert_int_eq(c->audit, AUDIT_ALL);
-	ck_assert_int_eq(c->credentials.source, CREDENTIALS_IMDS);
+	ck_assert_int_eq(c->credentials.source, SOURCE_IMDS);
 	ck_assert_str_eq(c->credentials.imds_endpoint, "http://169.254.169.254");
 	ck_assert_ptr_null(c->credentials.imds_role);
 	ck_assert_ptr_null(c->credentials.container_uri);
@@ -357,7 +357,7 @@ START_TEST(full_rest)
 	ck_assert_uint_eq(e->tunnel.connections, 9);
 	ck_assert_int_eq(e->tunnel.idle, 90 * USEC_PER_SEC);
 
-	ck_assert_int_eq(c->credentials.source, CREDENTIALS_CONTAINER);
+	ck_assert_int_eq(c->credentials.source, SOURCE_CONTAINER);
 	ck_assert_str_eq(c->credentials.imds_role, "My_Role+=,.@-1");
 	ck_assert_str_eq(c->credentials.container_uri, "http://169.254.170.23/v1/credentials");
 	ck_assert_str_eq(c->credentials.container_token_file, "/var/run/secrets/token");

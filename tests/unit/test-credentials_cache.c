@@ -81,13 +81,14 @@ static void on_change(struct credentials *credentials, void *userdata)
 {
 	ck_assert_ptr_eq(userdata, &changes);
 	changes++;
+	ck_assert_uint_gt(credentials->serial, serial); /* whatever source they are from */
 	serial = credentials->serial;
 	snprintf(key, sizeof(key), "%s", credentials->access_key_id);
 }
 
 static struct credentials_config imds(const char *role)
 {
-	return (struct credentials_config){.source = CREDENTIALS_IMDS,
+	return (struct credentials_config){.source = SOURCE_IMDS,
 					   .imds_endpoint = (char *)http_script_url(script),
 					   .imds_role = (char *)role};
 }
@@ -284,7 +285,7 @@ static void write_file(const char *text)
 START_TEST(test_other_source)
 {
 	const char *const answers[] = {TOKEN, ROLE, CREDENTIALS(KEY, LATER), NULL};
-	const struct credentials_config config = {.source = CREDENTIALS_FILE, .file = file};
+	const struct credentials_config config = {.source = SOURCE_FILE, .file = file};
 
 	begin(answers);
 	await_changes(1);
@@ -304,7 +305,7 @@ END_TEST
 START_TEST(test_heap_full)
 {
 	const char *const answers[] = {TOKEN, ROLE, CREDENTIALS(KEY, LATER), NULL};
-	const struct credentials_config config = {.source = CREDENTIALS_FILE, .file = file};
+	const struct credentials_config config = {.source = SOURCE_FILE, .file = file};
 
 	ck_assert_int_eq(secret_init(), 0);
 	begin(answers);

@@ -24,12 +24,13 @@ static struct message told;
 static unsigned n_told;
 static FILE *log_file;
 
-static struct credentials *make(const char *key)
+static struct credentials *make(const char *key, uint64_t serial)
 {
 	struct credentials *c;
 
 	ck_assert_int_eq(
 		credentials_new(slice_from(key), SLICE("s3cret"), SLICE("t0ken"), 0, &c), 0);
+	c->serial = serial;
 	return c;
 }
 
@@ -54,8 +55,8 @@ static void setup(void)
 	us = credentials_health_get(table, "kms-us");
 	ck_assert_ptr_nonnull(eu);
 	ck_assert_ptr_nonnull(us);
-	a = make(KEY_A);
-	b = make(KEY_B);
+	a = make(KEY_A, 1);
+	b = make(KEY_B, 2);
 }
 
 static void teardown(void)

@@ -27,15 +27,16 @@ union any {
 };
 
 #define FOREACH_OPTION(section, o)                                                             \
-	for (const struct option *o = section_get(section)->options;                           \
+	for (const struct config_option *o = section_get(section)->options;                    \
 	     o < section_get(section)->options + section_get(section)->n_options; o++)
 
-static enum value_result read_text(const struct option *o, const char *text, union any *value)
+static enum value_result read_text(const struct config_option *o, const char *text,
+				   union any *value)
 {
 	return value_read(o, slice_from(text), true, value);
 }
 
-static char *printed(const struct option *o, const union any *value)
+static char *printed(const struct config_option *o, const union any *value)
 {
 	char *text = NULL;
 	size_t n;
@@ -46,7 +47,7 @@ static char *printed(const struct option *o, const union any *value)
 	return text;
 }
 
-static void check_row(const struct section *s, const struct option *o)
+static void check_row(const struct section *s, const struct config_option *o)
 {
 	ck_assert_msg(o->help && *o->help, "%s.%s has no help", s->name, o->name);
 	ck_assert_ptr_eq(section_find(s, slice_from(o->name)), o); /* unique */
@@ -87,7 +88,7 @@ START_TEST(defaults_are_values)
 END_TEST
 
 /* The least and the largest value are taken, what is beyond is not. */
-static void check_limit(const struct option *o, uint64_t factor, const char *unit)
+static void check_limit(const struct config_option *o, uint64_t factor, const char *unit)
 {
 	static const struct {
 		int64_t beyond;
@@ -127,9 +128,9 @@ START_TEST(limits_hold)
 }
 END_TEST
 
-static const struct option *find(enum section_id id, const char *name)
+static const struct config_option *find(enum section_id id, const char *name)
 {
-	const struct option *o = section_find(section_get(id), slice_from(name));
+	const struct config_option *o = section_find(section_get(id), slice_from(name));
 
 	ck_assert_ptr_nonnull(o);
 	return o;
@@ -168,7 +169,7 @@ static const struct {
 
 START_TEST(rate)
 {
-	const struct option *o = find(SECTION_LIMITS, "requests");
+	const struct config_option *o = find(SECTION_LIMITS, "requests");
 	_cleanup_(freep) char *text = NULL;
 	union any value = {.rate = {7, 7}};
 	enum value_result result = read_text(o, rates[_i].text, &value);
@@ -186,7 +187,7 @@ END_TEST
 /* Up to a thousand a second every rate is printed as it was written. */
 START_TEST(rates_are_kept)
 {
-	const struct option *o = find(SECTION_LIMITS, "requests");
+	const struct config_option *o = find(SECTION_LIMITS, "requests");
 
 	for (unsigned i = 1; i <= 1000; i++) {
 		_cleanup_(freep) char *text = NULL;
@@ -272,7 +273,7 @@ static const char *const headings[_SECTION_MAX] = {
 };
 
 /* Behind the option's item the page gives its default and range as they are written. */
-static void check_item(const char *item, const struct option *o)
+static void check_item(const char *item, const struct config_option *o)
 {
 	_cleanup_(freep) char *end = NULL, *text = NULL;
 	const char *next = strstr(item + 1, "\n.It Ic ");
@@ -384,7 +385,7 @@ static bool shows_default(const char *line)
 	struct slice name = {line, strcspn(line, ":")};
 
 	for (unsigned s = 0; s < _SECTION_MAX; s++) {
-		const struct option *o = section_find(section_get(s), name);
+		const struct config_option *o = section_find(section_get(s), name);
 
 		if (o && o->fallback)
 			return true;

@@ -305,6 +305,21 @@ START_TEST(test_slash)
 }
 END_TEST
 
+/* Two that were never published have the same serial, none: the key of one must not sign for
+ * the other. */
+START_TEST(test_no_serial)
+{
+	struct sigv4_signature got;
+	struct vector v;
+
+	load(0, &v);
+	v.credentials.serial = 0;
+	ck_assert_int_eq(sigv4_sign(signer, &v.credentials, &v.request, WALL, &got), -EINVAL);
+	v.credentials.serial = 1;
+	ck_assert_int_eq(sigv4_sign(signer, &v.credentials, &v.request, WALL, &got), 0);
+}
+END_TEST
+
 /* ---- what stays on the stack ---- */
 
 #ifndef __SANITIZE_ADDRESS__ /* it has variables elsewhere, and forbids to read around them */
@@ -409,6 +424,7 @@ int main(void)
 	tcase_add_loop_test(tcase, test_sizes, 0, ELEMENTSOF(sizes));
 	tcase_add_loop_test(tcase, test_openssl_agrees, 0, ELEMENTSOF(secret_sizes));
 	tcase_add_test(tcase, test_slash);
+	tcase_add_test(tcase, test_no_serial);
 #ifndef __SANITIZE_ADDRESS__
 	tcase_add_test(tcase, test_no_key_stays_on_the_stack);
 #endif
