@@ -113,7 +113,7 @@ bool config_enclave_equal(const struct config *ca, size_t i, const struct config
 
 static const char *listener_enclave(const struct config *c, const struct listener_config *l)
 {
-	return l->enclave >= 0 ? c->enclaves[l->enclave].name : NULL;
+	return l->enclave_index >= 0 ? c->enclaves[l->enclave_index].name : NULL;
 }
 
 bool config_listen_equal(const struct config *a, const struct config *b)

@@ -20,12 +20,12 @@ enum listener_kind { LISTENER_VSOCK, LISTENER_UNIX, LISTENER_SYSTEMD };
 struct listener_config {
 	enum listener_kind kind;
 	unsigned line;
-	unsigned port; /* vsock */
-	char *path;    /* unix */
-	char *fd_name; /* systemd: FileDescriptorName */
-	int enclave;   /* index into enclaves; -1: the peer's CID names it */
-	mode_t mode;   /* unix: 0600 by default */
-	char *group;   /* unix: NULL or the socket's group */
+	unsigned port;     /* vsock */
+	char *path;        /* unix */
+	char *fd_name;     /* systemd: FileDescriptorName */
+	int enclave_index; /* index into enclaves; -1: the peer's CID names it */
+	mode_t mode;       /* unix: 0600 by default */
+	char *group;       /* unix: NULL or the socket's group */
 };
 
 struct endpoint_config {

@@ -275,7 +275,7 @@ static void read_enclave(struct reader *r, const struct config_option *o,
 {
 	struct listener_config *listener = target;
 
-	listener->enclave = -1;
+	listener->enclave_index = -1;
 	(void)reader_is_text(r, o->name, node);
 }
 

@@ -47,7 +47,7 @@ static const struct config_option listener[] = {
 	 .syntax = syntax_fd_name,
 	 .expected = "a FileDescriptorName: at most 255 printable characters without a colon",
 	 .help = "use the socket that systemd hands over under this name"},
-	{"enclave", OPTION_ENCLAVE, .restart = true, AT(listener_config, enclave),
+	{"enclave", OPTION_ENCLAVE, .restart = true, AT(listener_config, enclave_index),
 	 .help = "the enclave that connects to a Unix socket"},
 	{"mode", OPTION_MODE, .restart = true, AT(listener_config, mode), SPAN(1, 0777),
 	 .fallback = "0600", .help = "the access mode of a Unix socket"},

@@ -63,11 +63,11 @@ static void print_enclave(struct printer *p, const struct config_option *o, cons
 {
 	const struct listener_config *listener = target;
 
-	if (listener->enclave < 0)
+	if (listener->enclave_index < 0)
 		return;
 	print_name(p, o);
 	fputc(' ', p->f);
-	quote_text(slice_from(p->config->enclaves[listener->enclave].name), p->f);
+	quote_text(slice_from(p->config->enclaves[listener->enclave_index].name), p->f);
 	fputc('\n', p->f);
 }
 

@@ -36,7 +36,7 @@ static void check_listener_enclave(struct reader *r, const yaml_node_t *node,
 	const yaml_node_t *name = reader_member(r, node, "enclave");
 	struct similar similar;
 
-	listener->enclave = -1;
+	listener->enclave_index = -1;
 	if (!name && listener->kind == LISTENER_UNIX)
 		reader_error(
 			r, node,
@@ -53,9 +53,9 @@ static void check_listener_enclave(struct reader *r, const yaml_node_t *node,
 	for (size_t i = 0; i < r->config->n_enclaves; i++) {
 		similar_offer(&similar, r->config->enclaves[i].name);
 		if (slice_eq_str(node_text(name), r->config->enclaves[i].name))
-			listener->enclave = (int)i;
+			listener->enclave_index = (int)i;
 	}
-	if (listener->enclave < 0)
+	if (listener->enclave_index < 0)
 		reader_error(r, name, "enclave: there is no enclave \"%s\"%s",
 			     CLIPPED(node_text(name)), SIMILAR_PHRASE(&similar));
 }

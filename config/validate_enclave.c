@@ -233,8 +233,9 @@ static bool is_reachable(const struct config *c, size_t enclave)
 	for (size_t i = 0; i < c->n_listeners; i++) {
 		const struct listener_config *l = &c->listeners[i];
 
-		if (l->enclave == (int)enclave || (l->kind != LISTENER_UNIX && l->enclave < 0 &&
-						   c->enclaves[enclave].has_cid))
+		if (l->enclave_index == (int)enclave ||
+		    (l->kind != LISTENER_UNIX && l->enclave_index < 0 &&
+		     c->enclaves[enclave].has_cid))
 			return true;
 	}
 	return false;

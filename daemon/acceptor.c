@@ -60,15 +60,15 @@ static void on_accepted(struct listener *listener, int fd, const struct sockaddr
 	struct identity identity = {.has_cid = peer.has_cid, .cid = peer.cid};
 	struct instant now = clock_now();
 
-	if (peer.enclave < 0) {
+	if (peer.enclave_index < 0) {
 		connection_record(a->audit, a->unknown, &identity, REASON_UNKNOWN_PEER,
 				  "no enclave has this CID", now);
 		close(fd);
 		return;
 	}
-	identity.enclave = generation->enclaves[peer.enclave];
+	identity.enclave = generation->enclaves[peer.enclave_index];
 	if (!gauge_take(&identity.enclave->connections, 1,
-			generation_enclave(generation, (unsigned)peer.enclave)
+			generation_enclave(generation, (unsigned)peer.enclave_index)
 				->limits.connections)) {
 		connection_record(a->audit, &identity.enclave->flood, &identity,
 				  REASON_CONNECTIONS, "limits.connections is reached", now);
@@ -122,7 +122,7 @@ static int open_listeners(struct acceptor *a, const struct config *config,
 	for (size_t i = 0; i < config->n_listeners; i++) {
 		const struct listener_config *l = &config->listeners[i];
 		const char *enclave =
-			l->enclave >= 0 ? config->enclaves[l->enclave].name : NULL;
+			l->enclave_index >= 0 ? config->enclaves[l->enclave_index].name : NULL;
 
 		r = listener_new(l, enclave, handed, &a->listeners[i], error);
 		if (r < 0)

@@ -28,7 +28,7 @@ _must_check_ int acceptor_new(const struct config *config, struct handed_sockets
 void acceptor_start(struct acceptor *a, struct worker *self);
 
 /* On that thread: accepts what waits, closes the listeners, and tells the other workers to
- * drain, behind the last connection that each was handed. Frees; returns NULL. */
+ * drain, after the last connection that each was handed. Frees; returns NULL. */
 struct acceptor *acceptor_drain(struct acceptor *a);
 
 /* On that thread, or when it isn't running. Closes the listeners. Accepts and returns NULL. */

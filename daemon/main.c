@@ -69,7 +69,7 @@ static void print_help(FILE *f)
 	      f);
 }
 
-/* How many arguments may stand behind the options. */
+/* How many arguments may follow the options. */
 static int check_rest(const struct arguments *a)
 {
 	int wanted = a->mode == MODE_EXPLAIN ? 3 : 0;

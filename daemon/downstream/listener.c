@@ -41,13 +41,13 @@ const char *listener_enclave(const struct listener *l)
 struct peer peer_identify(const struct config *config, const char *listener_enclave,
 			  const struct sockaddr *address, socklen_t n)
 {
-	struct peer peer = {.enclave = -1};
+	struct peer peer = {.enclave_index = -1};
 	struct sockaddr_vm vm;
 
 	if (n < sizeof(address->sa_family))
 		return peer;
 	if (address->sa_family == AF_UNIX && listener_enclave) {
-		peer.enclave = config_find_enclave(config, listener_enclave);
+		peer.enclave_index = config_find_enclave(config, listener_enclave);
 		return peer;
 	}
 	if (address->sa_family != AF_VSOCK || n < sizeof(vm) || listener_enclave)
@@ -57,7 +57,7 @@ struct peer peer_identify(const struct config *config, const char *listener_encl
 	peer.has_cid = true;
 	peer.cid = vm.svm_cid;
 	if (vm.svm_cid >= FIRST_ENCLAVE_CID && vm.svm_cid != VMADDR_CID_ANY)
-		peer.enclave = config_find_cid(config, vm.svm_cid);
+		peer.enclave_index = config_find_cid(config, vm.svm_cid);
 	return peer;
 }
 

@@ -21,7 +21,7 @@ struct sigv4_request outgoing_request(const char *host_header, const char *regio
 				      const char *action, struct slice body,
 				      char target[OUTGOING_TARGET_SIZE]);
 
-/* Writes the head so that it ends right before `body`, behind outgoing_head_room() bytes of
+/* Writes the head so that it ends right before `body`, after outgoing_head_room() bytes of
  * room. Returns head and body as one. */
 struct slice outgoing_head_write(const struct sigv4_request *request,
 				 const struct sigv4_signature *signature,

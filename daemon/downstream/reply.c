@@ -7,8 +7,9 @@
 
 #include <stdio.h>
 
-#define OTHERS_TIME (3 * USEC_PER_SEC) /* to wait for others: IMDS answers within 2 s or not   \
-					*/
+#define OTHERS_TIME                                                                            \
+	(3 * USEC_PER_SEC) /* to wait for others: IMDS answers within 2 s or not               \
+			    */
 
 /* ---- relaying ---- */
 

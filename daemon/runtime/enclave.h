@@ -51,5 +51,5 @@ DEFINE_CLEANUP(struct enclave_table *, enclave_table_free)
 /* The enclave of that name; made if it isn't there. NULL when memory ran out. */
 struct enclave *enclave_table_get(struct enclave_table *table, const char *name);
 
-/* The i-th enclave in the order they were made; NULL behind the last. */
+/* The i-th enclave in the order they were made; NULL after the last. */
 struct enclave *enclave_table_at(const struct enclave_table *table, unsigned i);

@@ -53,7 +53,7 @@ static struct turn *next_in_line(struct turns *turns)
 	struct turn *turn;
 
 	TAILQ_FOREACH (turn, &turns->queue, link)
-		if (!was_served(turns, turn->enclave))
+		if (!was_served(turns, turn->enclave_id))
 			return turn;
 	return NULL;
 }

@@ -17,7 +17,7 @@
 struct turn {
 	TAILQ_ENTRY(turn) link;
 	bool queued;
-	unsigned enclave; /* struct enclave's `id` */
+	unsigned enclave_id; /* struct enclave's `id` */
 	void (*take)(struct turn *turn, struct instant now);
 };
 

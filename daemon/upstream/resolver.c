@@ -209,7 +209,7 @@ static void job_run(struct resolver *r, struct job *job)
 	pthread_mutex_lock(&r->mutex);
 	STAILQ_REMOVE(&r->jobs, job, job, link);
 	addresses = remember(r, job->host, addresses);
-	if (!r->closed) /* else the mailboxes may be gone */
+	if (!r->closed) /* else the mailboxes are going, or gone */
 		job_answer(job, code, addresses);
 	pthread_mutex_unlock(&r->mutex);
 	job_free(job);

@@ -80,10 +80,12 @@ static void check_enclave(const struct config *c, size_t i)
 
 static void check_listener(const struct config *c, const struct listener_config *l)
 {
-	must(l->line > 0 && l->enclave >= -1 && l->enclave < (int)c->n_enclaves, "a listener");
-	must(l->kind != LISTENER_VSOCK || (l->port > 0 && l->enclave == -1),
+	must(l->line > 0 && l->enclave_index >= -1 && l->enclave_index < (int)c->n_enclaves,
+	     "a listener");
+	must(l->kind != LISTENER_VSOCK || (l->port > 0 && l->enclave_index == -1),
 	     "a vsock listener");
-	must(l->kind != LISTENER_UNIX || (l->path && l->enclave >= 0 && l->mode), "a Unix one");
+	must(l->kind != LISTENER_UNIX || (l->path && l->enclave_index >= 0 && l->mode),
+	     "a Unix one");
 	must(l->kind != LISTENER_SYSTEMD || l->fd_name, "a socket handed over");
 }
 

@@ -227,7 +227,7 @@ START_TEST(defaults)
 	ck_assert_uint_eq(c->n_listeners, 1);
 	ck_assert_int_eq(c->listeners[0].kind, LISTENER_VSOCK);
 	ck_assert_uint_eq(c->listeners[0].port, 8000);
-	ck_assert_int_eq(c->listeners[0].enclave, -1);
+	ck_assert_int_eq(c->listeners[0].enclave_index, -1);
 
 	ck_assert_str_eq(endpoint->host, "kms.eu-central-1.amazonaws.com");
 	ck_assert_str_eq(endpoint->host_header, "kms.eu-central-1.amazonaws.com");
@@ -272,14 +272,14 @@ START_TEST(full_listeners)
 	ck_assert_uint_eq(l[1].port, 9);
 	ck_assert_int_eq(l[2].kind, LISTENER_UNIX);
 	ck_assert_str_eq(l[2].path, "/run/kms-vsock-proxy/dev.sock");
-	ck_assert_int_eq(l[2].enclave, 0);
+	ck_assert_int_eq(l[2].enclave_index, 0);
 	ck_assert_uint_eq(l[2].mode, 0660);
 	ck_assert_str_eq(l[2].group, "kms");
 	ck_assert_uint_eq(l[2].line, 5);
 	ck_assert_int_eq(l[3].kind, LISTENER_SYSTEMD);
 	ck_assert_str_eq(l[3].fd_name, "kms");
-	ck_assert_int_eq(l[3].enclave, -1);
-	ck_assert_int_eq(l[4].enclave, 1);
+	ck_assert_int_eq(l[3].enclave_index, -1);
+	ck_assert_int_eq(l[4].enclave_index, 1);
 }
 END_TEST
 

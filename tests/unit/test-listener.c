@@ -63,9 +63,9 @@ START_TEST(names_the_enclave_of_a_cid)
 
 	ck_assert(p.has_cid);
 	ck_assert_uint_eq(p.cid, peers[_i].cid);
-	ck_assert_int_eq(p.enclave, peers[_i].enclave
-					    ? config_find_enclave(config, peers[_i].enclave)
-					    : -1);
+	ck_assert_int_eq(p.enclave_index,
+			 peers[_i].enclave ? config_find_enclave(config, peers[_i].enclave)
+					   : -1);
 }
 END_TEST
 
@@ -77,11 +77,13 @@ START_TEST(names_the_listeners_enclave_on_a_unix_socket)
 		peer_identify(config, "dev", (struct sockaddr *)&un, sizeof(un.sun_family));
 
 	ck_assert(!p.has_cid);
-	ck_assert_int_eq(p.enclave, config_find_enclave(config, "dev"));
+	ck_assert_int_eq(p.enclave_index, config_find_enclave(config, "dev"));
 	ck_assert_int_eq(
-		peer_identify(config, NULL, (struct sockaddr *)&un, sizeof(un)).enclave, -1);
+		peer_identify(config, NULL, (struct sockaddr *)&un, sizeof(un)).enclave_index,
+		-1);
 	ck_assert_int_eq(
-		peer_identify(config, "gone", (struct sockaddr *)&un, sizeof(un)).enclave, -1);
+		peer_identify(config, "gone", (struct sockaddr *)&un, sizeof(un)).enclave_index,
+		-1);
 }
 END_TEST
 
@@ -91,14 +93,16 @@ START_TEST(knows_nobody_by_anything_else)
 	struct sockaddr_in in = {.sin_family = AF_INET};
 	const struct sockaddr *a = (struct sockaddr *)&vm;
 
-	ck_assert_int_eq(peer_identify(config, NULL, a, sizeof(vm) - 1).enclave, -1);
-	ck_assert_int_eq(peer_identify(config, NULL, a, 0).enclave, -1);
+	ck_assert_int_eq(peer_identify(config, NULL, a, sizeof(vm) - 1).enclave_index, -1);
+	ck_assert_int_eq(peer_identify(config, NULL, a, 0).enclave_index, -1);
 	/* a listener that names an enclave trusts no CID, and the other way round */
-	ck_assert_int_eq(peer_identify(config, "dev", a, sizeof(vm)).enclave, -1);
+	ck_assert_int_eq(peer_identify(config, "dev", a, sizeof(vm)).enclave_index, -1);
 	ck_assert_int_eq(
-		peer_identify(config, NULL, (struct sockaddr *)&in, sizeof(in)).enclave, -1);
+		peer_identify(config, NULL, (struct sockaddr *)&in, sizeof(in)).enclave_index,
+		-1);
 	ck_assert_int_eq(
-		peer_identify(config, "dev", (struct sockaddr *)&in, sizeof(in)).enclave, -1);
+		peer_identify(config, "dev", (struct sockaddr *)&in, sizeof(in)).enclave_index,
+		-1);
 }
 END_TEST
 

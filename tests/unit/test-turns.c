@@ -33,8 +33,8 @@ static void take(struct turn *turn, struct instant now)
 	ck_assert_int_gt(now.monotonic, 0);
 	ck_assert_int_gt(now.wall, 0);
 	w->taken++;
-	if (turn->enclave < 26)
-		note((char)('a' + turn->enclave));
+	if (turn->enclave_id < 26)
+		note((char)('a' + turn->enclave_id));
 	if (to_leave)
 		turns_leave(&turns, &to_leave->turn);
 	if (w->more) {
@@ -45,7 +45,8 @@ static void take(struct turn *turn, struct instant now)
 
 static struct waiter *queue(unsigned i, unsigned enclave, unsigned more)
 {
-	waiters[i] = (struct waiter){.turn = {.enclave = enclave, .take = take}, .more = more};
+	waiters[i] =
+		(struct waiter){.turn = {.enclave_id = enclave, .take = take}, .more = more};
 	turns_queue(&turns, &waiters[i].turn);
 	return &waiters[i];
 }
