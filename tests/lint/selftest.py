@@ -256,6 +256,10 @@ case("dead-code", "one that only a hook for tests calls", {"common/a.c": functio
 case("dead-code", "a listed one that the product calls", {"daemon/a.c": "static " + function("b")
                                                           + function("main", "skew_seen")},
      "common/skew.c: skew_seen is not there for the tests alone: strike it off")
+case("dead-code", "a build without tests",
+     {path: None for path in ("tests/unit/test.c", *symbols.FOR_TESTS)},
+     "the build folder has no tests",
+     *(f"{name} is not there" for names in symbols.FOR_TESTS.values() for name in names))
 
 case("steps", "a good tree", {})
 case("steps", "another number", {steps.TABLE: STEPS.replace("4}", "6}")},

@@ -32,10 +32,11 @@ FOR_TESTS_AT = "FOR_TESTS of tests/lint/symbols.py"
 class Symbols:
     """Of each source, by its path: what it defines for others, with nm's letter, and what it needs."""
 
-    def __init__(self):
+    def __init__(self, under):
         self.defined = collections.defaultdict(dict)
         self.needed = collections.defaultdict(set)
-        source = {entry["output"]: str(path) for path, entry in compilations()}
+        source = {entry["output"]: str(path) for path, entry in compilations()
+                  if path.parts[0] in under}
         objects_are_new(list(source))
         folder = build_folder()
         process = run("nm", "-A", "-P", *(str(folder / name) for name in source))
@@ -67,7 +68,7 @@ def objects_are_new(outputs):
     """Old objects say what the sources said once. It asks ninja, which builds nothing here."""
     state = run("ninja", "-C", str(build_folder()), "-n", *outputs)
     if "no work to do" not in state.stdout:
-        raise MissingTool(f"the objects are older than the tree: ninja -C {build_folder()}")
+        raise MissingTool(f"the objects are older than the tree: first ninja -C {build_folder()}")
 
 
 def reached(arrows, start):
@@ -90,7 +91,7 @@ def groups_of(arrows):
 @check
 def circles():
     """No files call each other in a circle but the listed pairs and those of main's own room."""
-    arrows = Symbols().arrows()
+    arrows = Symbols(LAYERS).arrows()
     if not any(arrows.values()):
         yield "nm found nothing that one file needs of another"
     groups = groups_of(arrows)
@@ -109,11 +110,13 @@ def circles():
 @check
 def dead_code():
     """Each function in a header is called from another file; those only for tests are listed."""
-    symbols = Symbols()
+    symbols = Symbols((*LAYERS, "tests"))
     hooks = re.compile(r"daemon/test_\w+\.c")
     product = [path for path in symbols.product() if not hooks.fullmatch(path)]
     calls = set().union(*(symbols.needed[path] for path in product))
     tests = set().union(*(needed for path, needed in symbols.needed.items() if path not in product))
+    if not tests:
+        yield "the build folder has no tests: meson configure -Dtests=true"
     listed = {(path, name) for path, names in FOR_TESTS.items() for name in names}
     for path in product:
         for name, letter in sorted(symbols.defined[path].items()):
