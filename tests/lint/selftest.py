@@ -7,10 +7,8 @@ build of its own; lint finds nothing in it. Each case changes a little and names
 
 usage: selftest.py
 """
-import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -32,19 +30,19 @@ README = """
 | 2 sniff: HTTP | `daemon/main.c` | close |
 | 3 read the head: strict | `common/room_common.c`, `room_common.h` | 400 |
 | 4 limit: a token | `daemon/journal/room_daemon_journal.c`, `common/room_common.c` | 429 |
-| 5 decide: the rule | `common/room_common.c` | 403 |
+| 5 read the body: all of it | `common/room_common.c` | 403 |
 """
 STEPS = """static const struct step table[] = {
 	[STEP_NONE] = {"none", 0},
 	[STEP_LIMIT] = {"limit", 4},
-	[STEP_DECIDE] = {.word = "decide", .number = 5},
+	[STEP_BODY] = {.name = "read the body", .number = 5},
 };
 """
 STEPS_H = """#pragma once
 enum request_step {
 	STEP_NONE,
 	STEP_LIMIT, /* of the rate */
-	STEP_DECIDE,
+	STEP_BODY,
 };
 """
 
@@ -264,10 +262,10 @@ case("dead-code", "a build without tests",
 case("steps", "a good tree", {})
 case("steps", "another number", {steps.TABLE: STEPS.replace("4}", "6}")},
      "README.md has no step 6 limit", "has no step 4 limit of README.md")
-case("steps", "another word", {"README.md": README.replace("5 decide", "5 judge")},
-     "README.md has no step 5 decide of daemon/", "has no step 5 judge of README.md")
+case("steps", "another word", {"README.md": README.replace("5 read the body", "5 read a body")},
+     "README.md has no step 5 read the body of daemon/", "has no step 5 read a body of README.md")
 case("steps", "another order", {steps.TABLE: "\n".join(sorted(STEPS.splitlines()))},
-     "has the steps in another order: 5 decide, 4 limit")
+     "has the steps in another order: 5 read the body, 4 limit")
 case("steps", "a step that the README lacks",
      {steps.TABLE: STEPS.replace("};", '\t[STEP_SIGN] = {"sign", 6},\n};')},
      "README.md has no step 6 sign")
@@ -281,10 +279,10 @@ case("steps", "a file that is nowhere", {"README.md": README.replace("`daemon/jo
      "README.md: step 4 limit names daemon/room_daemon_journal.c, which does not exist")
 case("steps", "a name alone is in the folder before it",
      {"README.md": README.replace("`common/room_common.c`, `room_", "`config/room_config.c`, `room_")},
-     "README.md: step 3 head names config/room_common.h, which does not exist")
+     "README.md: step 3 read the head names config/room_common.h, which does not exist")
 case("steps", "no table", {steps.TABLE: None}, "the code has no table of the steps")
 case("steps", "no row of the table found", {steps.TABLE: "\n"}, "has no step 4 limit",
-     "has no step 5 decide", "STEP_NONE", "STEP_LIMIT", "STEP_DECIDE")
+     "has no step 5 read the body", "STEP_NONE", "STEP_LIMIT", "STEP_BODY")
 
 case("freeing", "a good tree", {})
 case("freeing", "a comment of one line", {"daemon/a.c": "\n/* Then `c` may be gone. */\n"},

@@ -7,15 +7,14 @@ from tree import ROOT, check, files, read
 
 TABLE = "daemon/downstream/request_step.c"
 
-# A row of the code: [STEP_DECIDE] = {"decide", 7, ...}, with or without names of members. Number 0
-# is a state that isn't a step, such as that before the first or after the last.
-CODE_ROW = re.compile(r'\[(STEP_\w+)\]\s*=\s*\{\s*(?:\.\w+\s*=\s*)?"([a-z]+)",'
+# A row of the code: [STEP_BODY] = {"read the body", 5, ...}, with or without names of members.
+# Number 0 is a state that isn't in the README, such as that after the last.
+CODE_ROW = re.compile(r'\[(STEP_\w+)\]\s*=\s*\{\s*(?:\.\w+\s*=\s*)?"([a-z ]+)",'
                       r'\s*(?:\.\w+\s*=\s*)?(\d+)\b')
-# A row of the README: | 3 read the head: ... | `common/http_head.c` | ... |. The last word before
-# the colon is the step's.
-README_ROW = re.compile(r"^\| (\d+) (?:[a-z]+ )*([a-z]+): [^|]* \| ([^|]*) \| [^|]* \|$", re.M)
+# A row of the README: | 3 read the head: ... | `common/http_head.c` | ... |.
+README_ROW = re.compile(r"^\| (\d+) ([a-z ]+): [^|]* \| ([^|]*) \| [^|]* \|$", re.M)
 # What the connection does before there is a request.
-BEFORE = ("1 accept", "2 sniff", "3 head")
+BEFORE = ("1 accept", "2 sniff", "3 read the head")
 
 
 def missing_files(column):
@@ -43,10 +42,10 @@ def steps():
     readme = README_ROW.findall(section)
     if [int(number) for number, _, _ in readme] != list(range(1, len(readme) + 1)) or not readme:
         yield f"README.md: the steps are numbered {', '.join(row[0] for row in readme) or 'not'}"
-    for number, word, column in readme:
+    for number, name, column in readme:
         for path in missing_files(column):
-            yield f"README.md: step {number} {word} names {path}, which does not exist"
-    theirs = [f"{number} {word}" for number, word, _ in readme]
+            yield f"README.md: step {number} {name} names {path}, which does not exist"
+    theirs = [f"{number} {name}" for number, name, _ in readme]
     for step in BEFORE:
         if step not in theirs:
             yield f"README.md has no step {step}"
@@ -55,7 +54,7 @@ def steps():
         yield f"{TABLE} does not exist: the code has no table of the steps"
         return
     rows = CODE_ROW.findall(read(TABLE))
-    ours = [f"{number} {word}" for _, word, number in rows if number != "0"]
+    ours = [f"{number} {name}" for _, name, number in rows if number != "0"]
     theirs = [step for step in theirs if step not in BEFORE]
     for step in ours:
         if step not in theirs:
