@@ -190,7 +190,7 @@ static void on_reply(struct fetch_reply *reply, void *userdata)
 			error_set(&error, "the answer of the container endpoint %s",
 				  fault.text);
 	}
-	c->done(credentials, r < 0 ? &error : NULL, c->userdata); /* who may free us in it */
+	c->done(credentials, r < 0 ? &error : NULL, c->userdata); /* `c` may be freed in it */
 }
 
 static int begin(struct container *c, struct error *error)

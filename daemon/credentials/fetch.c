@@ -127,7 +127,7 @@ static void on_done(CURLcode code, void *userdata)
 	else
 		explain(f, code, &reply);
 	fetch_cancel(f);
-	f->done(&reply, f->userdata); /* may have freed `f` */
+	f->done(&reply, f->userdata); /* `f` may be freed in it */
 	buf_done(&reply.body);
 }
 

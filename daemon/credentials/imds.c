@@ -107,7 +107,7 @@ bool imds_role(struct slice list, struct slice *ret_role)
 	return true;
 }
 
-/* Ends the run: the last thing to do, since the owner may free the source in its callback. */
+/* Ends the run: the last thing to do, since the source may be freed in the callback. */
 static void finish(struct imds *imds, struct credentials *credentials,
 		   const struct error *error)
 {

@@ -2,6 +2,7 @@
 #include "http.h"
 
 #include "connection.h"
+#include "outbox.h"
 #include "request_step.h"
 #include "tunnel.h"
 
@@ -10,12 +11,11 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
-#define TLS_HANDSHAKE 0x16  /* the first byte of a TLS client */
-#define ONE_PIECE (4 * KIB) /* of an answer */
+#define TLS_HANDSHAKE 0x16 /* the first byte of a TLS client */
 
-static_assert(ONE_PIECE <= CONTEXT_SCRATCH, "a small answer is put together in the scratch");
+static_assert(OUTBOX_SCRATCH <= CONTEXT_SCRATCH,
+	      "a small answer is put together in the scratch");
 
 enum http_state {
 	HTTP_HEAD,  /* idle, or in the middle of a head */
@@ -36,8 +36,7 @@ struct http {
 	size_t in_charged; /* of the enclave's share of memory */
 	struct http_head head;
 	struct request *request; /* from the head's end until its answer is written */
-	struct slice out[2];     /* what is left of the answer; the request owns the bytes */
-	size_t out_n;            /* the whole of it */
+	struct outbox out;       /* of its answer, whose bytes the request owns */
 	bool close;              /* after this answer */
 	bool unread;             /* bytes may still come that nobody will read */
 	bool retired;            /* its enclave changed: closes when no request is in flight */
@@ -196,72 +195,28 @@ static void next_request(struct http *h, struct instant now)
 		read_ahead(h, now);
 }
 
-/* Bytes of the current answer that have left. */
-static size_t written(const struct http *h)
-{
-	return h->out_n - h->out[0].n - h->out[1].n;
-}
-
 static void answer_written(struct http *h, struct instant now)
 {
 	struct request *r = h->request;
-	size_t n = written(h);
+	size_t n = outbox_sent(&h->out);
 
 	h->request = NULL;
-	h->out_n = 0;
+	h->out = (struct outbox){0};
 	request_end(r, REASON_NONE, n, now);
 	next_request(h, now);
 }
 
-static void advance(struct http *h, size_t n)
-{
-	for (size_t i = 0; i < ELEMENTSOF(h->out); i++) {
-		size_t used = MIN(n, h->out[i].n);
-
-		h->out[i].p += used;
-		h->out[i].n -= used;
-		n -= used;
-	}
-}
-
-/* Sends what it can of the answer. A small one goes as one piece: to have the kernel gather two
- * costs more than the copy. */
-static ssize_t send_answer(struct http *h)
-{
-	int fd = h->connection->fd;
-	struct slice head = h->out[0], body = h->out[1];
-	char *whole = h->connection->context->scratch;
-	struct iovec iov[] = {{(void *)head.p, head.n}, {(void *)body.p, body.n}};
-	struct msghdr m = {.msg_iov = iov, .msg_iovlen = ELEMENTSOF(iov)};
-	ssize_t n;
-
-	if (body.n == 0)
-		return send(fd, head.p, head.n, MSG_NOSIGNAL);
-	if (head.n + body.n > ONE_PIECE)
-		return sendmsg(fd, &m, MSG_NOSIGNAL);
-	memcpy(whole, head.p, head.n);
-	memcpy(whole + head.n, body.p, body.n);
-	n = send(fd, whole, head.n + body.n, MSG_NOSIGNAL);
-	explicit_bzero(whole, head.n + body.n);
-	return n;
-}
-
 static void write_answer(struct http *h, struct instant now)
 {
-	while (h->out[0].n || h->out[1].n) {
-		ssize_t n = send_answer(h);
+	struct connection *c = h->connection;
+	int r = outbox_send(&h->out, c->fd, c->context->scratch);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN && connection_wait_writable(h->connection) == 0)
-			return;
-		if (n < 0) {
-			connection_close(h->connection, REASON_CLIENT_GONE, now);
-			return;
-		}
-		advance(h, (size_t)n);
-	}
-	answer_written(h, now);
+	if (r == -EAGAIN)
+		r = connection_wait_writable(c);
+	if (r < 0)
+		connection_close(c, REASON_CLIENT_GONE, now);
+	else if (outbox_is_empty(&h->out))
+		answer_written(h, now);
 }
 
 /* ---- what a request tells its client ---- */
@@ -286,9 +241,7 @@ static void on_answer(struct request_client *client, struct slice head, struct s
 {
 	struct http *h = http_of(client);
 
-	h->out[0] = head;
-	h->out[1] = body;
-	h->out_n = head.n + body.n;
+	outbox_fill(&h->out, head, body);
 	h->close |= close;
 	set_state(h, HTTP_WRITE, now.monotonic + LIMIT_WRITE_TIME);
 	write_answer(h, now);
@@ -591,7 +544,7 @@ static void http_free(void *protocol, enum reason why, struct instant now)
 	struct http *h = protocol;
 
 	if (h->request)
-		request_lose_client(h->request, why, written(h), now);
+		request_lose_client(h->request, why, outbox_sent(&h->out), now);
 	h->request = NULL;
 	drop_input(h);
 	h->state = HTTP_OVER;

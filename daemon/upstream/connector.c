@@ -112,7 +112,7 @@ struct connector_tls *connector_tls_free(struct connector_tls *tls)
 
 /* ---- connecting ---- */
 
-/* The end of connecting. The owner may free the connector in its callback. */
+/* The end of connecting; the connector may be freed in the callback. */
 static void connected(struct connector *c, const char *why)
 {
 	c->dial = dial_free(c->dial);
