@@ -75,13 +75,12 @@ static struct slice host_of(const char *url)
 
 static void load(int index, struct vector *v)
 {
-	static uint64_t serial;
 	struct json_object *headers = NULL;
 
 	v->json = json_object_array_get_idx(vectors, (size_t)index);
 	ck_assert(json_object_object_get_ex(v->json, "request_headers", &headers));
 	v->credentials = (struct credentials){
-		.serial = ++serial,
+		.serial = (uint64_t)index + 1,
 		.access_key_id = (char *)text(v->json, "access_key_id"),
 		.secret_access_key = (char *)text(v->json, "secret_access_key"),
 		.session_token = (char *)text(v->json, "session_token"),
