@@ -111,7 +111,7 @@ static bool fits(const struct message *m, size_t at, size_t from, size_t length,
 	if (at + RECORD_HEADER + MAX(needed, length) > LIMIT_HELLO)
 		return refuse(ret_fault, "longer than 16 KiB");
 	if (m->whole && from + length > m->whole)
-		return refuse(ret_fault, "bytes behind the hello in its record");
+		return refuse(ret_fault, "bytes after the hello in its record");
 	return true;
 }
 

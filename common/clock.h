@@ -19,7 +19,8 @@ typedef int64_t usec_t;
 usec_t clock_monotonic(void);
 usec_t clock_wall(void);
 
-/* One moment by both clocks: what happens takes it as a parameter from where the event came in. */
+/* One moment by both clocks: what happens takes it as a parameter from where the event came in.
+ */
 struct instant {
 	usec_t monotonic, wall;
 };

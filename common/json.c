@@ -513,7 +513,7 @@ static bool read_text(struct reader *r)
 			return false;
 	skip_space(r);
 	if (r->in != r->n)
-		return bad(r, r->in, "something behind the value");
+		return bad(r, r->in, "something after the value");
 	return true;
 }
 

@@ -21,7 +21,7 @@
 
 /* The object that `member` of type `type` is embedded in. */
 #define CONTAINER_OF(pointer, type, member)                                                    \
-	((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+	((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 /* Hands a pointer over: the variable is NULL afterwards, so its cleanup frees nothing. */
 #define TAKE_PTR(p)                                                                            \

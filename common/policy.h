@@ -90,7 +90,8 @@ struct verdict {
 struct verdict policy_decide(const struct policy *policy, struct policy_endpoint endpoint,
 			     const struct kms_request *request);
 
-/* Why a request that got no further than this stage is refused; POLICY_ALLOWED is REASON_ALLOWED.
+/* Why a request that got no further than this stage is refused; POLICY_ALLOWED is
+ * REASON_ALLOWED.
  */
 enum reason policy_stage_reason(enum policy_stage stage);
 

@@ -9,7 +9,7 @@
 
 #define READ_SIZE (16 * KIB) /* a TLS record */
 
-void upstream_connection_set_state(struct upstream_connection *c, enum link_state state)
+static void set_state(struct upstream_connection *c, enum link_state state)
 {
 	struct upstream *u = c->upstream;
 
@@ -84,7 +84,7 @@ static void link_answered(struct upstream_connection *c, bool whole, struct inst
 	if (whole && call->reply.keep_alive && c->unsent.n == 0) {
 		c->fresh = false;
 		c->deadline = now.monotonic + LIMIT_UPSTREAM_IDLE;
-		upstream_connection_set_state(c, LINK_IDLE);
+		set_state(c, LINK_IDLE);
 	} else {
 		upstream_connection_close(c);
 	}
@@ -202,7 +202,7 @@ void upstream_connection_start(struct upstream_connection *c, struct upstream_ca
 		upstream_call_done(u, call, UPSTREAM_NOT_SENT, NULL, now);
 		return;
 	}
-	upstream_connection_set_state(c, LINK_BUSY);
+	set_state(c, LINK_BUSY);
 	take_place(u, call);
 	call->connection = c;
 	call->sent = now.monotonic;
@@ -222,6 +222,6 @@ int upstream_connection_watch(struct upstream_connection *c, struct instant now)
 		return -ENOMEM;
 	c->watched = true;
 	c->deadline = now.monotonic + LIMIT_UPSTREAM_IDLE;
-	upstream_connection_set_state(c, LINK_IDLE);
+	set_state(c, LINK_IDLE);
 	return 0;
 }

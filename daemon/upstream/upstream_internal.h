@@ -85,8 +85,6 @@ void upstream_dispatch(struct upstream *u, struct instant now);
 
 /* ---- upstream_connection.c, for the pool ---- */
 
-void upstream_connection_set_state(struct upstream_connection *c, enum link_state state);
-
 /* Watches a connected socket: it is idle from now on. -ENOMEM. */
 _must_check_ int upstream_connection_watch(struct upstream_connection *c, struct instant now);
 

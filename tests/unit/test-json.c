@@ -171,7 +171,7 @@ END_TEST
 #define NAME "expected a member's name"
 #define COMMA "expected a comma or the closing bracket"
 #define DIGIT "expected a digit"
-#define BEHIND "something behind the value"
+#define AFTER "something after the value"
 #define NO_END "the string has no end"
 #define CONTROL "a control character in a string"
 #define NOT_UTF8 "not UTF-8"
@@ -211,8 +211,8 @@ static const struct {
 	{S("tru"), 0, VALUE},
 	{S("fals"), 0, VALUE},
 	{S("truE"), 0, VALUE},
-	{S("truefalse"), 4, BEHIND},
-	{S("nulll"), 4, BEHIND},
+	{S("truefalse"), 4, AFTER},
+	{S("nulll"), 4, AFTER},
 	{S("NaN"), 0, VALUE},
 	{S("nan"), 0, VALUE},
 	{S("Infinity"), 0, VALUE},
@@ -230,15 +230,15 @@ static const struct {
 	{S("1e+"), 3, DIGIT},
 	{S("1e-"), 3, DIGIT},
 	{S("1ee1"), 2, DIGIT},
-	{S("1e1.5"), 3, BEHIND},
-	{S("00"), 1, BEHIND},
-	{S("01"), 1, BEHIND},
-	{S("-01"), 2, BEHIND},
+	{S("1e1.5"), 3, AFTER},
+	{S("00"), 1, AFTER},
+	{S("01"), 1, AFTER},
+	{S("-01"), 2, AFTER},
 	{S("--1"), 1, DIGIT},
-	{S("0x10"), 1, BEHIND},
-	{S("1_000"), 1, BEHIND},
-	{S("1 2"), 2, BEHIND},
-	{S("1a"), 1, BEHIND},
+	{S("0x10"), 1, AFTER},
+	{S("1_000"), 1, AFTER},
+	{S("1 2"), 2, AFTER},
+	{S("1a"), 1, AFTER},
 	{S("[1.]"), 3, DIGIT},
 	{S("[01]"), 2, COMMA},
 	{S("\xef\xbc\x91"), 0, VALUE}, /* full-width digit one */
@@ -256,7 +256,7 @@ static const struct {
 	{S("[}"), 1, VALUE},
 	{S("[1:2]"), 2, COMMA},
 	{S("[\"a\":1]"), 4, COMMA},
-	{S("[]]"), 2, BEHIND},
+	{S("[]]"), 2, AFTER},
 	{S("[[]"), 3, COMMA},
 	/* objects */
 	{S("{"), 1, NAME},
@@ -277,16 +277,16 @@ static const struct {
 	{S("{\"a\":1,}"), 7, NAME},
 	{S("{\"a\":1,,\"b\":2}"), 7, NAME},
 	{S("{\"a\":1 \"b\":2}"), 7, COMMA},
-	{S("{\"a\":1}}"), 7, BEHIND},
+	{S("{\"a\":1}}"), 7, AFTER},
 	{S("{\"a\":[}"), 6, VALUE},
 	{S("{\"a\":1/**/}"), 6, COMMA},
 	/* behind the value */
-	{S("{} {}"), 3, BEHIND},
-	{S("{},"), 2, BEHIND},
-	{S("{}\0"), 2, BEHIND},
-	{S("{}\v"), 2, BEHIND},
-	{S("null\xef\xbb\xbf"), 4, BEHIND},
-	{S("\"a\"\"b\""), 3, BEHIND},
+	{S("{} {}"), 3, AFTER},
+	{S("{},"), 2, AFTER},
+	{S("{}\0"), 2, AFTER},
+	{S("{}\v"), 2, AFTER},
+	{S("null\xef\xbb\xbf"), 4, AFTER},
+	{S("\"a\"\"b\""), 3, AFTER},
 	/* strings */
 	{S("\""), 1, NO_END},
 	{S("\"a"), 2, NO_END},
@@ -439,7 +439,7 @@ START_TEST(special_bytes_at_every_place)
 			text[at] = '\xff';
 			assert_refused(in, at, NOT_UTF8);
 			text[at] = '"';
-			assert_refused(in, at + 1, BEHIND);
+			assert_refused(in, at + 1, AFTER);
 			text[at] = '\x7f';
 			assert_accepted(in, in);
 			if (at < n) {
