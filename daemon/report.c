@@ -29,7 +29,7 @@ static void report_enclave(const struct enclave *e)
 	char text[_COUNTER_MAX][48], name[LIMIT_NAME + sizeof("ENCLAVE=")];
 	const char *fields[_COUNTER_MAX + 2] = {NULL};
 
-	snprintf(name, sizeof(name), "ENCLAVE=%s", e->name);
+	snprintf(name, sizeof(name), "ENCLAVE=%s", e->named.name);
 	fields[0] = name;
 	for (unsigned i = 0; i < _COUNTER_MAX; i++) {
 		snprintf(text[i], sizeof(text[i]), "%s=%" PRIu64, counter_name(i),
@@ -37,7 +37,7 @@ static void report_enclave(const struct enclave *e)
 		fields[i + 1] = text[i];
 	}
 	log_event(EVENT_COUNTERS, fields, "%s: %" PRIu64 " requests, %" PRIu64 " allowed",
-		  e->name, atomic_load(&e->counters[COUNTER_REQUESTS]),
+		  e->named.name, atomic_load(&e->counters[COUNTER_REQUESTS]),
 		  atomic_load(&e->counters[COUNTER_ALLOWED]));
 }
 
@@ -71,6 +71,6 @@ void report_suppressed(const struct enclave_table *table, struct flood *unknown)
 	struct enclave *e;
 
 	for (unsigned i = 0; (e = enclave_table_at(table, i)); i++)
-		report_left_out(&e->flood, e->name, e->name);
+		report_left_out(&e->flood, e->named.name, e->named.name);
 	report_left_out(unknown, "", "peers of no enclave");
 }

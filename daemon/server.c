@@ -133,7 +133,7 @@ static void update_status(struct server *s)
 	else
 		snprintf(text, sizeof(text), "Serving %zu enclaves, %u connections; %s%s%s%s",
 			 s->generation->config->n_enclaves, n, bad ? "endpoint " : "",
-			 bad ? bad->endpoint : "", bad ? " rejects the credentials; " : "",
+			 bad ? bad->named.name : "", bad ? " rejects the credentials; " : "",
 			 credentials_cache_status(s->cache));
 	if (strcmp(text, s->status) == 0)
 		return;

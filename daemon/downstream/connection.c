@@ -197,7 +197,7 @@ struct connection *connection_new(struct context *context, int fd,
 	c->identity = *identity;
 	c->generation = generation_ref(context->generation);
 	c->enclave_index = (unsigned)enclave_index;
-	c->turn = (struct turn){.enclave_id = identity->enclave->id, .take = on_turn};
+	c->turn = (struct turn){.enclave_id = identity->enclave->named.id, .take = on_turn};
 	LIST_INSERT_HEAD(&context->connections, c, link);
 	event_assign(&c->read_event, context->base, fd,
 		     EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_io, c);

@@ -46,7 +46,7 @@ static enum refusal take_rate(struct request *r, struct instant now)
 	snprintf(r->record.detail, sizeof(r->record.detail),
 		 "limits.requests of enclave %s is used up; the next request may come in %lld "
 		 "ms",
-		 e->name, (long long)(wait / USEC_PER_MSEC + 1));
+		 e->named.name, (long long)(wait / USEC_PER_MSEC + 1));
 	return REFUSAL_RATE;
 }
 
@@ -59,7 +59,7 @@ static enum refusal take_in_flight(struct request *r)
 		return REFUSAL_NONE;
 	snprintf(r->record.detail, sizeof(r->record.detail),
 		 "limits.in_flight (%u) of enclave %s is reached", max,
-		 r->identity.enclave->name);
+		 r->identity.enclave->named.name);
 	return REFUSAL_IN_FLIGHT;
 }
 
@@ -84,7 +84,7 @@ static enum refusal take_memory(struct request *r)
 	}
 	snprintf(r->record.detail, sizeof(r->record.detail),
 		 "enclave %s has used its share of `memory` (%zu bytes)",
-		 r->identity.enclave->name, r->generation->memory_share);
+		 r->identity.enclave->named.name, r->generation->memory_share);
 	return REFUSAL_MEMORY;
 }
 
@@ -228,7 +228,7 @@ static void decide(struct request *r, struct instant now)
 	if (r->endpoint < 0) {
 		snprintf(r->record.detail, sizeof(r->record.detail),
 			 "Host %.128s is no endpoint of enclave %s", r->host,
-			 r->identity.enclave->name);
+			 r->identity.enclave->named.name);
 		refuse(r, REFUSAL_HOST, now);
 		return;
 	}

@@ -8,14 +8,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* How often a rejection may count, and be recorded. */
 static const struct rate change_rate = {30 * USEC_PER_SEC, 4};
 
 struct credentials_health_table {
-	struct credentials_health **list;
-	unsigned n;
+	struct named_table all;
 };
 
 int credentials_health_table_new(struct credentials_health_table **ret_table)
@@ -24,6 +22,7 @@ int credentials_health_table_new(struct credentials_health_table **ret_table)
 
 	if (!t)
 		return -ENOMEM;
+	t->all.size = sizeof(struct credentials_health);
 	*ret_table = t;
 	return 0;
 }
@@ -33,9 +32,7 @@ credentials_health_table_free(struct credentials_health_table *t)
 {
 	if (!t)
 		return NULL;
-	for (unsigned i = 0; i < t->n; i++)
-		free(t->list[i]);
-	free(t->list);
+	named_table_done(&t->all);
 	free(t);
 	return NULL;
 }
@@ -43,22 +40,9 @@ credentials_health_table_free(struct credentials_health_table *t)
 struct credentials_health *credentials_health_get(struct credentials_health_table *t,
 						  const char *endpoint)
 {
-	struct credentials_health **list, *h;
+	struct named *named = named_table_get(&t->all, endpoint);
 
-	for (unsigned i = 0; i < t->n; i++)
-		if (strcmp(t->list[i]->endpoint, endpoint) == 0)
-			return t->list[i];
-
-	list = reallocarray(t->list, t->n + 1, sizeof(*list));
-	if (!list)
-		return NULL;
-	t->list = list;
-	h = calloc(1, sizeof(*h));
-	if (!h)
-		return NULL;
-	snprintf(h->endpoint, sizeof(h->endpoint), "%s", endpoint);
-	t->list[t->n++] = h;
-	return h;
+	return named ? CONTAINER_OF(named, struct credentials_health, named) : NULL;
 }
 
 /* ---- the workers ---- */
@@ -119,20 +103,20 @@ usec_t credentials_health_wait_end(struct credentials_health *h,
 static void go(struct credentials_health *h, uint64_t rejected,
 	       const struct credentials *current)
 {
-	char endpoint[sizeof(h->endpoint) + 16], key[160];
+	char endpoint[sizeof(h->named.name) + 16], key[160];
 	const char *fields[] = {endpoint, current ? key : NULL, NULL};
 
 	atomic_store_explicit(&h->rejected, rejected, memory_order_relaxed);
-	snprintf(endpoint, sizeof(endpoint), "ENDPOINT=%s", h->endpoint);
+	snprintf(endpoint, sizeof(endpoint), "ENDPOINT=%s", h->named.name);
 	if (current)
 		snprintf(key, sizeof(key), "ACCESS_KEY_ID=%s", current->access_key_id);
 	if (rejected)
 		log_event(EVENT_CREDENTIALS_BAD, fields,
-			  "endpoint %s: AWS KMS rejects the credentials: %s", h->endpoint,
+			  "endpoint %s: AWS KMS rejects the credentials: %s", h->named.name,
 			  h->why);
 	else
 		log_event(EVENT_CREDENTIALS_OK, fields,
-			  "endpoint %s: AWS KMS accepts the credentials again", h->endpoint);
+			  "endpoint %s: AWS KMS accepts the credentials again", h->named.name);
 }
 
 bool credentials_health_is_bad(const struct credentials_health *h,

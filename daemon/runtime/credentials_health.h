@@ -10,8 +10,8 @@
 
 #include "clock.h"
 #include "credentials.h"
-#include "limit.h"
 #include "macro.h"
+#include "named_table.h"
 #include "rate_limit.h"
 
 #include <stdbool.h>
@@ -21,7 +21,7 @@ struct mailbox;
 struct message;
 
 struct credentials_health {
-	char endpoint[LIMIT_NAME + 1];
+	struct named named;        /* the endpoint's */
 	_Atomic uint64_t rejected; /* serial of the credentials it rejects; 0: it takes them */
 	_Atomic uint64_t waited;   /* serial of the last for whose successor requests waited */
 	_Atomic usec_t wait_end;   /* of that wait, monotonic */

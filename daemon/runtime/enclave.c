@@ -2,12 +2,9 @@
 #include "enclave.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 
 struct enclave_table {
-	struct enclave **list;
-	unsigned n;
+	struct named_table all;
 };
 
 bool enclave_take_token(struct enclave *e, const struct enclave_config *config, usec_t now,
@@ -38,6 +35,7 @@ int enclave_table_new(struct enclave_table **ret_table)
 
 	if (!t)
 		return -ENOMEM;
+	t->all.size = sizeof(struct enclave);
 	*ret_table = t;
 	return 0;
 }
@@ -46,37 +44,19 @@ struct enclave_table *enclave_table_free(struct enclave_table *t)
 {
 	if (!t)
 		return NULL;
-	for (unsigned i = 0; i < t->n; i++)
-		free(t->list[i]);
-	free(t->list);
+	named_table_done(&t->all);
 	free(t);
 	return NULL;
 }
 
 struct enclave *enclave_table_get(struct enclave_table *t, const char *name)
 {
-	struct enclave **list;
-	struct enclave *e;
+	struct named *named = named_table_get(&t->all, name);
 
-	for (unsigned i = 0; i < t->n; i++)
-		if (strcmp(t->list[i]->name, name) == 0)
-			return t->list[i];
-
-	list = reallocarray(t->list, t->n + 1, sizeof(*list));
-	if (!list)
-		return NULL;
-	t->list = list;
-
-	e = calloc(1, sizeof(*e));
-	if (!e)
-		return NULL;
-	e->id = t->n;
-	snprintf(e->name, sizeof(e->name), "%s", name);
-	t->list[t->n++] = e;
-	return e;
+	return named ? CONTAINER_OF(named, struct enclave, named) : NULL;
 }
 
 struct enclave *enclave_table_at(const struct enclave_table *t, unsigned i)
 {
-	return i < t->n ? t->list[i] : NULL;
+	return i < t->all.n ? CONTAINER_OF(t->all.list[i], struct enclave, named) : NULL;
 }

@@ -8,16 +8,15 @@
 #include "config.h"
 #include "counter.h"
 #include "flood.h"
-#include "limit.h"
 #include "macro.h"
+#include "named_table.h"
 #include "rate_limit.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
 
 struct enclave {
-	unsigned id; /* dense, from 0: the index of per-worker tables */
-	char name[LIMIT_NAME + 1];
+	struct named named; /* its `id` is the index of per-worker tables */
 	struct rate_limit requests;
 	struct rate_limit bandwidth; /* of its tunnels */
 	struct gauge in_flight, connections, memory, tunnels;
@@ -40,8 +39,7 @@ bool enclave_take_token(struct enclave *e, const struct enclave_config *config, 
 _must_check_ bool enclave_charge(struct enclave *e, size_t share, size_t *charged, size_t n);
 void enclave_uncharge(struct enclave *e, size_t *charged); /* of all */
 
-/* All enclaves this process has known, the control thread's; an enclave is never freed before
- * the table, so that a worker's pointer stays good. */
+/* All enclaves this process has known, the control thread's: see named_table.h. */
 struct enclave_table;
 
 _must_check_ int enclave_table_new(struct enclave_table **ret_table);

@@ -201,7 +201,7 @@ void generation_swap(struct generation **slot, struct generation *g)
 int generation_find(const struct generation *g, const struct identity *id)
 {
 	int i = id->has_cid ? config_find_cid(g->config, id->cid)
-			    : config_find_enclave(g->config, id->enclave->name);
+			    : config_find_enclave(g->config, id->enclave->named.name);
 
 	return i >= 0 && g->enclaves[i] == id->enclave ? i : -1;
 }

@@ -130,7 +130,7 @@ START_TEST(one_object_an_endpoint)
 {
 	ck_assert_ptr_eq(credentials_health_get(table, "kms-eu"), eu);
 	ck_assert_ptr_ne(eu, us);
-	ck_assert_str_eq(us->endpoint, "kms-us");
+	ck_assert_str_eq(us->named.name, "kms-us");
 	ck_assert_ptr_null(credentials_health_table_free(NULL));
 }
 END_TEST

@@ -30,9 +30,9 @@ START_TEST(the_table_keeps_each_under_its_name)
 
 	ck_assert_ptr_ne(other, e);
 	ck_assert_ptr_eq(enclave_table_get(table, "payments"), e);
-	ck_assert_uint_eq(e->id, 0);
-	ck_assert_uint_eq(other->id, 1);
-	ck_assert_str_eq(other->name, "billing");
+	ck_assert_uint_eq(e->named.id, 0);
+	ck_assert_uint_eq(other->named.id, 1);
+	ck_assert_str_eq(other->named.name, "billing");
 	ck_assert_ptr_eq(enclave_table_at(table, 0), e);
 	ck_assert_ptr_eq(enclave_table_at(table, 1), other);
 	ck_assert_ptr_null(enclave_table_at(table, 2));
