@@ -5,7 +5,7 @@ stopped for a while (SIGSTOP) finds all of it at once."""
 import contextlib
 import time
 
-from proxy_help import DESCRIBE, NOT_ALLOWED, ended, stopped
+from daemon.help import DESCRIBE, NOT_ALLOWED, ended, stopped
 
 
 def test_requests_that_wait_for_their_turn_are_not_late(daemon):
