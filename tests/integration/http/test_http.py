@@ -2,6 +2,7 @@
 """HTTP as an enclave may speak it to the daemon, and as it may not."""
 
 import concurrent.futures
+import contextlib
 import select
 import socket
 import threading
@@ -357,6 +358,20 @@ def test_a_pipeline_behind_a_large_body(daemon, kms):
     assert {r.body for r in kms.requests} == {b'{"KeyId":"alias/payments"}'}
 
 
+def test_a_head_begun_behind_a_request_must_come_in_time_too(daemon, kms):
+    kms.fault("hang")
+    with daemon, daemon.client() as client:
+        client.send(DESCRIBE)
+        kms.wait_for_requests(1)
+        client.send(DESCRIBE[:20])      # read when the answer has gone
+        kms.clear()
+        assert client.read().status == 200
+        start = time.monotonic()
+        assert client.read().status == 408
+        assert ended(client)
+        assert 4 < time.monotonic() - start < 15
+
+
 # Expect.
 
 def with_expect(body=b'{"KeyId":"alias/payments"}'):
@@ -531,6 +546,24 @@ def _flood(client, stop):
             client.send(NOT_ALLOWED * 50)
     except OSError:
         pass
+
+
+def test_requests_that_wait_for_their_turn_are_not_late(daemon):
+    """They are here; that nobody looked at them in 5 seconds is not their fault."""
+    count, each = 40, 150
+    daemon.config["enclaves"]["payments"]["limits"] = {
+        "requests": "100000/s", "burst": 200000, "connections": count, "in_flight": count}
+    with daemon, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(daemon.client()) for _ in range(count)]
+        with stopped(daemon):
+            for client in clients:
+                client.send(NOT_ALLOWED * each)
+        for client in clients:
+            assert client.read().status == 400
+        with stopped(daemon):
+            time.sleep(5.5)
+        for client in clients:
+            assert [client.read().status for _ in range(each - 1)] == [400] * (each - 1)
 
 
 def test_a_thousand_connections_come_and_go(daemon):

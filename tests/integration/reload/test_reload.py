@@ -2,6 +2,7 @@
 """SIGHUP, SIGTERM, SIGUSR1, and what the service manager hears of it."""
 
 import concurrent.futures
+import contextlib
 import copy
 import os
 import signal
@@ -13,7 +14,8 @@ import pytest
 
 from daemon import Daemon, wait_for
 from daemon.help import (
-    add_enclave, allow, DESCRIBE, ended, KEY, limits, NOT_ALLOWED, sanitized, wait_taken)
+    add_enclave, allow, DESCRIBE, ended, KEY, limits, NOT_ALLOWED, sanitized, stopped,
+    wait_taken)
 from kms.client import request
 from standins import Authority, LocalImds, LocalKms
 
@@ -448,6 +450,22 @@ def test_it_ends_while_clients_ask_and_loses_no_answer(daemon, kms):
         assert daemon.process.wait(20) == 0
     assert not bad and len(answered) == 8
     assert len(daemon.records(REASON="allowed")) == sum(answered)
+
+
+def test_a_request_that_was_accepted_before_the_end_is_answered(daemon):
+    """The worker hears of the connections and of the end at once, and has read nothing yet, nor accepted
+    all of them: so many come not in one turn of the loop."""
+    with daemon.start(), contextlib.ExitStack() as stack:
+        with stopped(daemon):
+            clients = [stack.enter_context(daemon.client()) for _ in range(60)]
+            for client in clients:
+                client.send(DESCRIBE)
+            daemon.process.terminate()
+        for client in clients:
+            answer = client.read()
+            assert (answer.status, answer.header("Connection")) == (200, "close")
+            assert ended(client)
+        assert daemon.process.wait(20) == 0
 
 
 def test_reload_while_draining_does_nothing(daemon, kms):

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from daemon import ROOT
-from daemon.help import add_enclave, allow, wait_taken
+from daemon.help import add_enclave, allow, stopped, wait_taken
 from kms.client import request
 from standins import VARIANTS
 
@@ -116,6 +116,32 @@ def test_bytes_behind_an_answer_end_the_connection_and_reach_nobody(daemon, kms)
         assert (first.status, second.status) == (200, 200)
         assert second.json["KeyMetadata"]
         assert len({r.connection for r in kms.requests}) == 2
+
+
+def test_an_answer_nobody_asked_for_is_given_to_nobody(daemon, kms):
+    """It comes when the next request is here but has not been sent on."""
+    with daemon, daemon.client() as client:
+        kms.fault("trailing", after=0.5)
+        assert client.ask(DESCRIBE).status == 200
+        with stopped(daemon):
+            client.send(DESCRIBE)
+            time.sleep(1)
+        answer = client.read()
+        assert answer.status == 200 and answer.json["KeyMetadata"]
+
+
+def test_an_answer_read_ahead_with_the_one_before_is_given_to_nobody(daemon, kms):
+    """A TLS record of its own, that OpenSSL takes from the socket with the answer's."""
+    with daemon, daemon.client() as client:
+        kms.fault("delay", seconds=0.5)
+        kms.fault("trailing", after=0)
+        client.send(DESCRIBE)
+        kms.wait_for_requests(1)
+        with stopped(daemon):
+            time.sleep(1)
+        assert client.read().status == 200
+        answer = client.ask(DESCRIBE)
+        assert answer.status == 200 and answer.json["KeyMetadata"]
 
 
 def test_a_connection_that_closed_silently_costs_nothing(daemon, kms):
