@@ -20,9 +20,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-import policy_cases as cases  # noqa: E402
-import policy_model as model  # noqa: E402
 from figures import figure  # noqa: E402
+from policy import cases, model  # noqa: E402
 
 REASONS = {"allowed", "unknown-action", "json", "host", "no-rules", "endpoint", "action", "key",
            "encryption-context", "recipient"}

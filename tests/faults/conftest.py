@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-TESTS = pathlib.Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "integration")]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 from figures import figure  # noqa: E402
 from standins import LocalImds, LocalKms  # noqa: E402

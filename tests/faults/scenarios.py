@@ -9,11 +9,11 @@ import signal
 import socket
 import threading
 
-from kms_client import request
-from proxy_help import DESCRIBE, KEY, NOT_ALLOWED
+from daemon.help import DESCRIBE, KEY, NOT_ALLOWED
+from kms.client import request
 from subject import CLOSED, DEADLINE, SLOW
-from tls_hello import client_hello
-from tunnel_help import NAME, connect_request
+from daemon.tunnel_help import NAME, connect_request
+from net.tls_hello import client_hello
 
 ENCRYPT = request("Encrypt", {"KeyId": KEY, "Plaintext": b"p" * 4096})
 SWEPT = 0.3 * SLOW      # seconds, until a worker has let go of what was in force before

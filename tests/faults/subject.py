@@ -26,7 +26,7 @@ import warnings
 
 from daemon import Daemon, wait_for
 from fault_points import Page, library, trace
-from proxy_help import DESCRIBE, add_enclave
+from daemon.help import DESCRIBE, add_enclave
 from standins import LocalContainer
 
 import pytest

@@ -10,7 +10,7 @@ import pytest
 import scenarios
 from daemon import wait_for
 from fault_points import trace
-from proxy_help import DESCRIBE
+from daemon.help import DESCRIBE
 from subject import CLOSED, ONLY, sweep_in_lanes
 
 pytestmark = pytest.mark.skipif(

@@ -4,7 +4,7 @@
  * and the same bytes as a reply. The first byte picks the action, the rest is the body. What is
  * asserted is that a plain second look at the text agrees with what was allowed. */
 
-#include "../lib/policy_model.h"
+#include "../lib/policy/model.h"
 #include "../unit/policy_spec.h"
 #include "kms.h"
 #include "kms_error.h"

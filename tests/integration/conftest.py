@@ -11,7 +11,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 from daemon import Daemon  # noqa: E402
 from standins import LocalImds, LocalKms  # noqa: E402
-from world_help import Tally  # noqa: E402
 
 
 def pytest_configure(config):
@@ -52,11 +51,3 @@ def daemon(tmp_path, kms, imds):
     if instance.process is not None:
         instance.process.kill()
         instance.process.wait()
-
-
-@pytest.fixture(scope="session")
-def tally():
-    """The faults of the world that were survived, and what other enclaves saw of them."""
-    counted = Tally()
-    yield counted
-    counted.print()

@@ -5,7 +5,7 @@ opens the answer with its private key. As a program, one call over HTTP without 
 
   enclave.py --connect 127.0.0.1:8000 --attestation DIR Decrypt '{"KeyId": "...", ...}'
 
-prints the answer, and the plaintext that was opened, as JSON. DIR: of `attestation.py authority`.
+prints the answer, and the plaintext that was opened, as JSON. DIR: of `python3 -m nitro.attestation authority`.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import sys
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from attestation import AttestationAuthority, open_ciphertext_for_recipient
-from kms_client import Client, request
+from kms.client import Client, request
+from nitro.attestation import AttestationAuthority, open_ciphertext_for_recipient
 
 
 class Enclave:

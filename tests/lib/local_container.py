@@ -8,11 +8,11 @@ import hmac
 import json
 import secrets
 
-from credential_store import CredentialStore
-from http_message import Reply
-from http_server import HttpServer
 from local_imds import FAULTS, credential_members
-from standin import Standin
+from server.credential_store import CredentialStore
+from server.http_message import Reply
+from server.http_server import HttpServer
+from server.standin import Standin
 
 PATH = "/v1/credentials"
 
@@ -72,5 +72,5 @@ class LocalContainer(Standin):
 
 
 if __name__ == "__main__":
-    import program
+    from server import program
     program.main(["container"])

@@ -5,11 +5,11 @@
 import json
 import secrets
 
-from credential_store import CredentialStore
-from faults import Table
-from http_message import Reply, iso_time
-from http_server import HttpServer
-from standin import Standin
+from server.credential_store import CredentialStore
+from server.faults import Table
+from server.http_message import Reply, iso_time
+from server.http_server import HttpServer
+from server.standin import Standin
 
 TOKEN_PATH = "/latest/api/token"
 ROLES_PATH = "/latest/meta-data/iam/security-credentials/"
@@ -178,5 +178,5 @@ class LocalImds(Standin):
 
 
 if __name__ == "__main__":
-    import program
+    from server import program
     program.main(["imds"])

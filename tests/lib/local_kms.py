@@ -2,26 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """A local KMS: TLS, signatures checked, real cryptography, faults on request.
 
-The way of a request: http_server reads and records it, LocalKms.answer checks its shape, its
-signature (sigv4_check), its body (kms_model), and does it (kms_crypto_actions, kms_key_actions).
+The way of a request: server/http_server reads and records it, LocalKms.answer checks its shape, its
+signature (kms/sigv4_check), its body (kms/model), and does it (kms/crypto_actions, kms/key_actions).
 """
 
 import copy
 import uuid
 
-import kms_crypto_actions   # noqa: F401  fills the table of actions
-import kms_faults
-import kms_key_actions      # noqa: F401  the same
-import kms_model
-import sigv4_check
-from credential_store import CredentialStore
-from http_message import Reply
-from http_server import HttpServer
-from kms_call import ACTIONS, Call, wire
-from kms_errors import KmsError
-from kms_keys import KeyStore
-from standin import Standin
-from tls_certs import ServerIdentity
+from kms import crypto_actions, key_actions     # noqa: F401  they fill the table of actions
+from kms import faults as kms_faults
+from kms import model as kms_model
+from kms import sigv4_check
+from kms.call import ACTIONS, Call, wire
+from kms.errors import KmsError
+from kms.keys import KeyStore
+from server.credential_store import CredentialStore
+from server.http_message import Reply
+from server.http_server import HttpServer
+from server.standin import Standin
+from server.tls_certs import ServerIdentity
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
 DEFAULT_ACCOUNT = "111122223333"
@@ -187,5 +186,5 @@ def _claimed_key(request):
 
 
 if __name__ == "__main__":
-    import program
+    from server import program
     program.main(["kms"])

@@ -7,15 +7,15 @@
         assert kms.requests[-1].verdict == "ok"
 """
 
-from attestation import AttestationAuthority, open_ciphertext_for_recipient, spki
-from bridge import Bridge
-from credential_store import CredentialStore, Credentials, make_credentials, make_user_key
 from enclave import Enclave
-from kms_client import Client
+from kms.client import Client
 from local_container import LocalContainer
 from local_imds import LocalImds
 from local_kms import DEFAULT_KEYS, LocalKms, endpoint_host
-from tls_certs import Authority, VARIANTS
+from net.bridge import Bridge
+from nitro.attestation import AttestationAuthority, open_ciphertext_for_recipient, spki
+from server.credential_store import CredentialStore, Credentials, make_credentials, make_user_key
+from server.tls_certs import Authority, VARIANTS
 
 __all__ = [
     "AttestationAuthority", "Authority", "Bridge", "Client", "CredentialStore", "Credentials",

@@ -19,7 +19,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-from tls_hello import client_hello  # noqa: E402
+from net.tls_hello import client_hello  # noqa: E402
 
 HOST = "kms.eu-central-1.amazonaws.com"
 MANY = 64           # connections: the daemon's limit for an enclave

@@ -39,9 +39,9 @@ import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-from credential_store import CredentialStore  # noqa: E402
 from local_imds import LocalImds  # noqa: E402
-from tls_certs import ServerIdentity  # noqa: E402
+from server.credential_store import CredentialStore  # noqa: E402
+from server.tls_certs import ServerIdentity  # noqa: E402
 
 HOST = "kms.eu-central-1.amazonaws.com"
 ADDRESSES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")     # what a change of DNS leads to

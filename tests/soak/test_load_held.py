@@ -9,8 +9,8 @@ import time
 import pytest
 
 from abuse import ALLOWED, REFUSED
-from bridge import connect
 from daemon import wait_for
+from net.bridge import connect
 from echo_kms import ADDRESSES
 from figures import figure
 from soak_help import CountedDaemon, EchoKms, sample

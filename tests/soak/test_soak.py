@@ -15,8 +15,8 @@ import pytest
 from clients import Plan, Reloads
 from daemon import DEADLINE, wait_for
 from echo_kms import ADDRESSES, HOST
-from fake_dns import FakeDns
 from figures import figure
+from net.fake_dns import FakeDns
 from soak_help import allocated, CountedDaemon, EchoKms, Process, sample, slope
 
 SECONDS = int(os.environ.get("KMS_VSOCK_PROXY_SOAK_SECONDS", "60"))

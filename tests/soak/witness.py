@@ -14,7 +14,7 @@ import sys
 import time
 
 from abuse import HOST
-from bridge import connect
+from net.bridge import connect
 from echo_kms import echo
 
 EACH = 0.002        # seconds from a request to the next

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy_index.h"
 
-#include "../lib/policy_model.h"
+#include "../lib/policy/model.h"
 #include "policy_spec.h"
 
 #include <check.h>

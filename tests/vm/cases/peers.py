@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 
-from kms_client import Client
+from kms.client import Client
 
 VSOCK_GUEST = "/test/build/tests/vm/vsock-guest"
 SOCKETS = pathlib.Path("/run/vm-peers")

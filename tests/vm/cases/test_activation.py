@@ -8,7 +8,7 @@ import subprocess
 import journal
 import pytest
 import service
-from kms_client import request
+from kms.client import request
 
 DESCRIBE = request("DescribeKey", {"KeyId": "alias/payments"})
 

@@ -7,7 +7,7 @@ import subprocess
 
 import journal
 import service
-from kms_client import request
+from kms.client import request
 
 README = pathlib.Path("/test/README.md")
 

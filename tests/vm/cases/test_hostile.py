@@ -7,7 +7,7 @@ import time
 import peers
 import pytest
 import service
-from kms_client import request
+from kms.client import request
 from traffic import Traffic
 
 DESCRIBE = request("DescribeKey", {"KeyId": "alias/payments"})

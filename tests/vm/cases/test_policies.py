@@ -6,7 +6,7 @@ import socket
 import peers
 import pytest
 from daemon import Daemon
-from kms_client import request
+from kms.client import request
 
 PORT = 8000
 KEY = "alias/payments"

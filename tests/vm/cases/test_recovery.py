@@ -8,7 +8,7 @@ import threading
 import time
 
 import service
-from kms_client import request
+from kms.client import request
 
 DESCRIBE = request("DescribeKey", {"KeyId": "alias/payments"})
 HOOKS = "/test/build/daemon/kms-vsock-proxyd"

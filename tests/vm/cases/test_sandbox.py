@@ -14,7 +14,7 @@ import subprocess
 import journal
 import pytest
 import service
-from kms_client import request
+from kms.client import request
 
 HOOKS = "/test/build/daemon/kms-vsock-proxyd"
 HOOK = pathlib.Path("/run/kms-vsock-proxy/hook")

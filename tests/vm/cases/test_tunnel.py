@@ -12,9 +12,9 @@ import journal
 import peers
 import pytest
 import service
-from kms_client import request
-from tls_echo import TlsEcho
-from tls_hello import UNRECOGNIZED_NAME, alert, client_hello
+from kms.client import request
+from net.tls_echo import TlsEcho
+from net.tls_hello import UNRECOGNIZED_NAME, alert, client_hello
 
 NAME = "kms.eu-central-1.amazonaws.com"
 OTHER = "kms.us-east-1.amazonaws.com"

@@ -10,9 +10,9 @@ import threading
 import journal
 import pytest
 import service
-from fake_dns import FakeDns
-from kms_client import request
-from tls_hello import client_hello
+from kms.client import request
+from net.fake_dns import FakeDns
+from net.tls_hello import client_hello
 from vanishing import (
     ACTION, allow_updates, Asked, assert_in_flight_is_full, at_kms, client, DESCRIBE, DOOMED_KEY, NOT_ALLOWED, records,
     SECONDS, sent, SLOW_KMS, unanswered, update, vanish, WAYS)

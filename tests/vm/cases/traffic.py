@@ -6,7 +6,7 @@ import threading
 import time
 
 import service
-from kms_client import request
+from kms.client import request
 
 DESCRIBE = request("DescribeKey", {"KeyId": "alias/payments"})
 ATTEMPTS = 20       # of one call; SDKs make three to five, of a service that answers at once

@@ -7,7 +7,7 @@ import time
 import journal
 import peers
 import service
-from kms_client import request
+from kms.client import request
 
 KEY = "aaaabbbb-cccc-4ddd-8eee-ffff00001111"
 DOOMED_KEY = "00000005-0000-4000-8000-000000000005"     # no other case needs it
