@@ -29,8 +29,9 @@ import svg
 import table
 from peers import Upstream
 from result import Unfair, Unmeasured, verdicts
-from rows import (Audit, EachConnection, LatencyOne, ManyRules, ManyUpstreams, OpenLoop, Refused, RefusedConnections,
-                  Signed5k, Signed200, TextMode, TunnelBulk, TunnelShort, TwoWorkers, TwoWorkersCpu)
+from rows import (Added, Audit, Compare, EachConnection, LatencyOne, ManyRules, ManyUpstreams, OpenLoop, Refused,
+                  RefusedConnections, Signed5k, Signed200, TextMode, TunnelBulk, TunnelShort, TwoWorkers,
+                  TwoWorkersCpu)
 from rows_counts import MemoryConnection, MemoryRest, MemoryTunnel, NewConnections
 from tls import Agreed
 
@@ -216,6 +217,10 @@ def measure(row, bench):
         if row.needs_journal and bench.no_journal:
             raise Unmeasured(bench.no_journal)
         bench.journal_naps = row.journal_naps
+        if bench.options.against:
+            if not isinstance(row, Compare) or isinstance(row, Added):
+                raise Unmeasured("it can't be set beside another build")
+            row.against, row.marks = bench.options.against, ()
         result = row.measure(bench)
         line.update(dataclasses.asdict(result), marks=verdicts(row.marks, result), state="measured")
     except Unmeasured as e:
@@ -265,10 +270,14 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1, help="of the order in which programs take turns (default: 1)")
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--build", default="build-bench", help="the build to measure (default: %(default)s)")
+    parser.add_argument("--against", metavar="BUILD", type=pathlib.Path,
+                        help="only ours, beside the same of another build; without marks")
     parser.add_argument("row", nargs="*", help="only these rows")
     options = parser.parse_args()
     options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
+    if options.against and not (options.against / "daemon" / "kms-vsock-proxyd").exists():
+        parser.error(f"{options.against}: no build with a daemon")
     unknown = set(options.row) - {row.name for row in ROWS}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; see --list")

@@ -74,6 +74,7 @@ class Compare(Row):
     unit = "CPU us a request"
     best = min
     stretch = 1                  # times the seconds of a round
+    against = None               # the other build, beside which ours is set instead
 
     def servers(self, bench):
         """Ours first."""
@@ -93,6 +94,8 @@ class Compare(Row):
     def measure(self, bench):
         with contextlib.ExitStack() as stack:
             servers = self.servers(bench)
+            if self.against:
+                servers = [servers[0], servers[0].of_build(self.against)]
             for server in servers:
                 if server is not bench.upstream:  # which runs already
                     stack.enter_context(server)
@@ -112,7 +115,8 @@ class Compare(Row):
             if s.upstream:
                 result.details[s.name].update(tls_connections=s.agreed.n, tls_resumed=s.agreed.n_resumed)
         check_floor(result)
-        result.note = self.note(rounds)
+        if not self.against:
+            result.note = self.note(rounds)
         return result
 
 

@@ -5,6 +5,7 @@ Each listens on a Unix socket in the bench's folder and runs on the core of `pla
 upstream, the generator and what stands for the journal have other cores where there are some.
 """
 
+import copy
 import json
 import os
 import socket
@@ -224,6 +225,7 @@ class Daemon(Server):
     def __init__(self, bench, name=None, tunnel=False, text=False, **changes):
         super().__init__(bench, name)
         self.tls = tunnel
+        self.build = bench.build
         if text or not bench.no_journal:
             self.journal = Journal(bench, self.name, text)
         self.config = self.default_config()
@@ -231,6 +233,13 @@ class Daemon(Server):
         if tunnel:
             self.enclave["tunnel"] = {"connections": 4096,
                                       "hosts": [{"host": HOST, "connect_to": bench.upstream.address}]}
+
+    def of_build(self, build):
+        """The same daemon of another build."""
+        other = type(self)(self.bench, f"{self.name}-before", self.tls, bool(self.journal and self.journal.text))
+        other.config = {**copy.deepcopy(self.config), "listen": other.config["listen"]}
+        other.build, other.upstream = build, self.upstream
+        return other
 
     def records(self, load, n):
         """Of a tunnel two: when it opens and when it ends."""
@@ -263,7 +272,7 @@ class Daemon(Server):
     def command(self):
         path = self.bench.folder / f"{self.name}.yaml"
         path.write_text(json.dumps(self.config, separators=(",", ":")))
-        program = [self.bench.build / "daemon" / "kms-vsock-proxyd", "--config", path]
+        program = [self.build / "daemon" / "kms-vsock-proxyd", "--config", path]
         if not self.journal or self.journal.text:
             return program
         return ["unshare", "--mount", "sh", "-c", WITH_JOURNAL, "sh", self.journal.folder, *program]
