@@ -45,7 +45,7 @@ STARTED = 0.2      # seconds; then what the daemon records of its start has been
 QUICK_ROUNDS, QUICK_SECONDS = 3, 0.15
 CALIBRATE = 400    # requests
 PROBE = 8          # requests at once, at most, until a second connection resumes a session
-SETTLE = 0.01      # seconds; what is still written behind the last answer
+SETTLE = 0.01      # seconds; what is still written after the last answer
 RECORDS_TIME = 2   # seconds that the last record may take; the writer's longest wait is 32 ms
 
 

@@ -7,7 +7,7 @@
  * It takes requests with a body of BODY_SIZE on the Unix socket FRONT and sends them to
  * 127.0.0.1:PORT over TLS, verified as ours is, on connections that it keeps. It knows
  * beforehand what a proxy would have to read: how long a body is, that an answer is one TLS
- * record, and whether clients want their connection closed behind it. */
+ * record, and whether clients want their connection closed after it. */
 #include "macro.h"
 
 #include <arpa/inet.h>
@@ -80,7 +80,7 @@ struct floor {
 	SSL_CTX *ctx;
 	SSL_SESSION *session; /* the newest */
 	struct upstream *idle;
-	struct client *gone; /* freed behind the turn: it may still have an event */
+	struct client *gone; /* freed after the turn: it may still have an event */
 	EVP_MD *sha256;
 	EVP_MD_CTX *hash, *kept; /* `kept`: of the canonical request's beginning, or NULL */
 	size_t kept_n;
@@ -384,7 +384,7 @@ static void on_client(struct floor *f, struct client *c)
 	forward(f, c, body + 4);
 }
 
-/* With `Connection: close` behind the status line, where it is asked for. */
+/* With `Connection: close` after the status line, where it is asked for. */
 static void answer(struct floor *f, struct client *c, char *p, size_t n)
 {
 	static char closes[] = "Connection: close\r\n";

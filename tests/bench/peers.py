@@ -82,7 +82,7 @@ class Upstream(Nginx):
         return int(text.split("requests\n")[1].split()[0]) - self.asked
 
     def agreements(self, offset):
-        """What the connections agreed on that came behind `offset` of the log: [(protocol, suite, resumed)],
+        """What the connections agreed on that came after `offset` of the log: [(protocol, suite, resumed)],
         and the new offset."""
         with open(self.tls_log, "rb") as f:
             f.seek(offset)

@@ -142,7 +142,7 @@ def journal_trouble(bench):
 
 
 class Server:
-    """One program: started by `with`, ended and waited for behind it."""
+    """One program: started by `with`, ended and waited for at its end."""
     name = ""
     tls = False      # whether clients speak TLS through it
     upstream = True  # whether it connects to one

@@ -14,7 +14,7 @@ class Agreed:
 
     def __init__(self):
         self.suites = set()          # (protocol, cipher suite)
-        self.resumes = None          # whether one of the connections behind the first did
+        self.resumes = None          # whether one of the connections after the first did
         self.n = self.n_resumed = 0  # of all its connections in this row
 
     def add(self, agreements):

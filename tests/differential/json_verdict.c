@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Reads documents from stdin, each behind its length, and writes for each what our reader says
+/* Reads documents from stdin, each after its length, and writes for each what our reader says
  * and what json-c says: a byte (1 accepted, 0 refused), then the canonical form (refused: the
- * reason) behind its length. Lengths are 32 bits in the machine's order. The first words
+ * reason) after its length. Lengths are 32 bits in the machine's order. The first words
  * written are the limits on depth, members and the length of a number. json_bodies.py compares
  * the two with Python's json. */
 
@@ -31,7 +31,7 @@ static void put_ours(char *text, size_t n)
 		put(false, slice_from(error.text));
 }
 
-/* `text` has a NUL behind its n bytes: json-c must see it to know that a number has ended. */
+/* `text` has a NUL after its n bytes: json-c must see it to know that a number has ended. */
 static void put_json_c(const char *text, size_t n)
 {
 	struct json_tokener *tokener = json_tokener_new();

@@ -36,5 +36,5 @@ void oracle_read(struct oracle *oracle, bool request, struct slice bytes);
 void oracle_done(struct oracle *oracle);
 
 /* How many fields of this name the message has; *ret_value is the first one's, without the
- * blanks behind it. */
+ * blanks after it. */
 size_t oracle_field(const struct oracle *oracle, const char *name, struct slice *ret_value);

@@ -2,7 +2,7 @@
 
 /* Loads configurations and judges requests by them with the daemon's own functions;
  * policy_pairs.py compares what it says with the model of the policy. Reads commands from
- * stdin, each a byte and its fields, and writes fields to stdout. A field stands behind its
+ * stdin, each a byte and its fields, and writes fields to stdout. A field stands after its
  * length, 32 bits in the machine's order.
  *
  *   C text                       a configuration, which must be without errors

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* Signs the requests that come on stdin and writes for each its X-Amz-Date and Authorization, a
- * line each. A request is its fields in the order of enum field, each behind its length (32
+ * line each. A request is its fields in the order of enum field, each after its length (32
  * bits in the machine's order). sigv4_requests.py compares with botocore. */
 
 #include "sigv4.h"
@@ -31,7 +31,7 @@ static void die(const char *what)
 	exit(1);
 }
 
-/* A copy with a NUL behind it; NULL at the end of the input. */
+/* A copy with a NUL after it; NULL at the end of the input. */
 static char *read_field(size_t *ret_n)
 {
 	uint32_t n;

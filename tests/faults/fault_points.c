@@ -38,7 +38,7 @@
 static struct fault_page unshared, *page = &unshared;
 static NEAR bool inside; /* what we call ourselves neither counts nor fails */
 
-/* ---- what comes behind us ---- */
+/* ---- what comes after us ---- */
 
 #define FIND(name) ((__typeof__(&name))find(#name, &next_##name))
 #define NEXT(name)                                                                             \
@@ -493,7 +493,7 @@ static const struct iovec *shorten(const struct iovec *iov, size_t *n, size_t wh
 static bool message_fails(enum fault_kind kind, int fd, struct msghdr *m, struct iovec *one,
 			  const void *caller)
 {
-	size_t n = 2; /* 1 behind the call: a short one */
+	size_t n = 2; /* 1 after the call: a short one */
 
 	if (transfer_fails(kind, fd, &n, caller))
 		return true;

@@ -88,7 +88,7 @@ class Page:
                    for t in threads)
 
     def arm(self, kind, threads, n, error, times=1):
-        """The n-th call from now fails, and `times - 1` behind it."""
+        """The n-th call from now fails, and `times - 1` after it."""
         self._put("I", KIND, KINDS.index(kind))
         self._put("I", THREAD_BITS, sum(1 << THREADS.index(t) for t in threads))
         self._put("i", ERROR, -1 if error == SHORT else getattr(errno, error))
@@ -121,7 +121,7 @@ def trace(frames):
 def _line(path, offset):
     if not os.path.exists(path):
         return ""
-    # What stands there is the address to return to, behind the call.
+    # What stands there is the address to return to, after the call.
     done = subprocess.run(["addr2line", "-f", "-s", "-e", path, hex(int(offset, 16) - 1)],
                           capture_output=True, text=True, check=False)
     return " ".join(done.stdout.split()).replace("?? ??:0", "")

@@ -143,7 +143,7 @@ class Connect(Tunnel):
 
 
 def check_echo(client, hello):
-    """All of it comes back, or the end does, perhaps behind an alert."""
+    """All of it comes back, or the end does, perhaps after an alert."""
     data = b""
     try:
         client.send(hello)

@@ -144,7 +144,7 @@ class Subject:
         return self.daemon.log_size()
 
     def wait_said(self, pattern, start, deadline=DEADLINE):
-        """The match in what was written behind `start`."""
+        """The match in what was written after `start`."""
         def look():
             assert self.daemon.process.poll() is None, "the daemon ended"
             return re.search(pattern, self.daemon.log(start))
@@ -314,9 +314,9 @@ class Subject:
 
 
 def suspects(tried, held):
-    """The points behind which more was held than before, for good. held: before the first, behind
+    """The points after which more was held than before, for good. held: before the first, after
     each, and at rest at the end. A point may be seen late, when something else was held for a
-    moment, so some of those behind it are suspected too."""
+    moment, so some of those after it are suspected too."""
     found = set()
     for what in range(2):
         least = held[-1][what]

@@ -36,7 +36,7 @@ static bool within(struct slice inner, struct slice outer)
 	return inner.p >= outer.p && inner.p + inner.n <= outer.p + outer.n;
 }
 
-/* Node `i` as a child of `parent`, behind the byte where the last sibling ended. */
+/* Node `i` as a child of `parent`, after the byte where the last sibling ended. */
 static void check_node(const struct json_doc *doc, unsigned i, unsigned parent,
 		       const char *behind)
 {
@@ -47,7 +47,7 @@ static void check_node(const struct json_doc *doc, unsigned i, unsigned parent,
 	must((node->name.p != NULL) == (up->type == JSON_OBJECT), "a name where none belongs");
 	if (node->name.p) {
 		must(within(node->name, up->value) && node->name.p > behind, "a name outside");
-		must(node->name.p + node->name.n < node->value.p, "a name behind its value");
+		must(node->name.p + node->name.n < node->value.p, "a name after its value");
 		must(json_member(doc, parent, node->name) == (int)i,
 		     "a name gives another member");
 	}

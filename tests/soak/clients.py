@@ -198,7 +198,7 @@ class Tally:
             self.notes.append(f"{what}: {request.marker[:30]} ({len(request.marker)} bytes, expects {request.expect}), "
                               f"sent {now - request.sent:.2f} s ago, connection {now - connection.opened:.2f} s old, "
                               f"tunnel {connection.tunnel}, reload {self.reloads.ago():.2f} s ago, "
-                              f"{len(connection.pending)} behind it, "
+                              f"{len(connection.pending)} after it, "
                               f"unread {connection.buffer[:50]!r}, answer {text[:200]}")
 
     def look(self):

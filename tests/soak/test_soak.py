@@ -215,7 +215,7 @@ def test_no_answer_is_crossed_doubled_or_lost(tmp_path):
 
 
 class Soak:
-    """Two loads, a short one to warm up and the one that counts, with a rest behind each."""
+    """Two loads, a short one to warm up and the one that counts, with a rest after each."""
 
     def __init__(self, folder, daemon, world, seed):
         self.folder, self.daemon, self.world, self.seed = folder, daemon, world, seed
@@ -275,7 +275,7 @@ class Soak:
         self.kms_state = self.world.kms.ask(do="state")
 
     def measured(self):
-        """The samples behind the warming up of this load."""
+        """The samples after the warming up of this load."""
         warm = self.samples[0][0] + min(60, SECONDS / 6)
         return [s for s in self.samples if s[0] >= warm]
 

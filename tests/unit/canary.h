@@ -14,7 +14,7 @@
  * fits. */
 void canary_main(char **argv);
 
-/* Writes the canary, with a NUL behind it, into out[CANARY_SIZE + 1]. It stands nowhere in the
+/* Writes the canary, with a NUL after it, into out[CANARY_SIZE + 1]. It stands nowhere in the
  * program: it is computed. */
 void canary_write(char *out);
 

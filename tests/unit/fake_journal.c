@@ -46,7 +46,7 @@ void fake_journal_done(struct fake_journal *j)
 	rmdir(j->folder);
 }
 
-/* One field at `p`; returns the byte behind it. */
+/* One field at `p`; returns the byte after it. */
 static char *read_field(struct fake_entry *e, char *p, char *end)
 {
 	char *newline = memchr(p, '\n', (size_t)(end - p));

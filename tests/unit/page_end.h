@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Text that ends where memory ends: who reads a byte behind it dies of SIGSEGV. */
+/* Text that ends where memory ends: who reads a byte after it dies of SIGSEGV. */
 
 #include "slice.h"
 

@@ -214,7 +214,7 @@ static void openssl_free(void *p, const char *file, int line)
 		free(p);
 }
 
-/* The eight words of SHA-256 behind the whole blocks up to the end of the token. */
+/* The eight words of SHA-256 after the whole blocks up to the end of the token. */
 static struct slice kept_state(const struct made *m, SHA256_CTX *context)
 {
 	struct buf text = text_of(m);
@@ -320,7 +320,7 @@ static void hash_other_hosts(struct made *m)
 }
 
 /* Whichever allocation fails, where nothing is kept yet and where others are: what is hashed
- * behind it is right. */
+ * after it is right. */
 START_TEST(test_no_memory)
 {
 	static struct made m, other;

@@ -52,8 +52,8 @@ struct spec {
 	unsigned type, version;
 	struct slice session, ciphers, compression;
 	struct slice name;       /* makes a server_name of it, in front of the others */
-	struct slice extensions; /* behind it */
-	struct slice tail;       /* behind the extensions, inside the message */
+	struct slice extensions; /* after it */
+	struct slice tail;       /* after the extensions, inside the message */
 	bool no_extensions;
 };
 
@@ -135,7 +135,7 @@ static enum client_hello_result read_copy(struct slice bytes)
 }
 
 /* The bytes give this name, or this fault when `name` is NULL. Whatever is there of them gives
- * either that already or asks for more, and what comes behind changes nothing. */
+ * either that already or asks for more, and what comes after changes nothing. */
 static void assert_answer(struct out *out, const char *name, const char *text,
 			  enum tls_alert alert, const char *what)
 {
@@ -230,7 +230,7 @@ static const struct {
 	{"others around it",
 	 {.name = S("a.b"), .extensions = S("\0\x17\0\0\xff\x01\0\x01\0")},
 	 "a.b"},
-	{"behind others",
+	{"after others",
 	 {.extensions = S("\0\x2b\0\x03\x02\x03\x04"
 			  "\0\0\0\x08\0\x06\0\0\x03"
 			  "a.b")},
@@ -287,7 +287,7 @@ static const struct {
 	{"no null compression",
 	 {.compression = S("\x01\x02")},
 	 "the compression methods are malformed"},
-	{"a byte behind the extensions",
+	{"a byte after the extensions",
 	 {.name = S("a.b"), .tail = S("\0")},
 	 "the extensions are malformed"},
 	{"a byte instead of extensions",
@@ -302,14 +302,14 @@ static const struct {
 	{"an extension of one byte", {.extensions = S("\0")}, EXTENSION},
 	{"of three", {.extensions = S("\0\x17\0")}, EXTENSION},
 	{"longer than the rest", {.extensions = S("\0\x17\0\x01")}, EXTENSION},
-	{"behind a name", {.name = S("a.b"), .extensions = S("\0\x17\0\x02\0")}, EXTENSION},
+	{"after a name", {.name = S("a.b"), .extensions = S("\0\x17\0\x02\0")}, EXTENSION},
 	{"two names",
 	 {.name = S("a.b"),
 	  .extensions = S("\0\0\0\x08\0\x06\0\0\x03"
 			  "a.b")},
 	 TWICE},
 	{"two names, the second empty", {.name = S("a.b"), .extensions = S("\0\0\0\0")}, TWICE},
-	{"two names, one far behind",
+	{"two names, far apart",
 	 {.name = S("a.b"),
 	  .extensions = S("\0\x17\0\0\0\0\0\x08\0\x06\0\0\x03"
 			  "a.c")},
@@ -345,7 +345,7 @@ static const struct {
 			  "\0\0\x03"
 			  "a.c")},
 	 NOT_ONE},
-	{"another type behind it",
+	{"another type after it",
 	 {.extensions = S("\0\0\0\x0e\0\x0c\0\0\x03"
 			  "a.b"
 			  "\x01\0\x03"
@@ -366,7 +366,7 @@ static const struct {
 	{"an IPv6 address", {.name = S("[::1]")}, NO_HOST},
 	{"UTF-8", {.name = S("\xc3\xa9.b")}, NO_HOST},
 	{"next to the letters", {.name = S("a@b")}, NO_HOST},
-	{"behind the letters", {.name = S("a[b")}, NO_HOST},
+	{"after the letters", {.name = S("a[b")}, NO_HOST},
 	{"DEL",
 	 {.name = S("a\x7f"
 		    "b")},
@@ -438,7 +438,7 @@ static const struct {
 	{"half a version", S("\x16\x03\x01\0\x05\x01\0\0\x01\x03"), "the hello is cut short"},
 	{"a version only", S("\x16\x03\x01\0\x06\x01\0\0\x02\x03\x03"),
 	 "the hello is cut short"},
-	{"a byte behind the hello", S("\x16\x03\x01\0\x07\x01\0\0\x02\x03\x03\0"),
+	{"a byte after the hello", S("\x16\x03\x01\0\x07\x01\0\0\x02\x03\x03\0"),
 	 "bytes after the hello in its record"},
 	{"in the second record",
 	 S("\x16\x03\x01\0\x04\x01\0\0\x02\x16\x03\x01\0\x03\x03\x03\0"),

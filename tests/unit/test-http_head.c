@@ -73,7 +73,7 @@ static bool refused(const struct http_head *head, const struct wire_row *row)
 	       slice_eq_str(row->columns[1], head->fault);
 }
 
-/* The next place to split behind `n`: every one, but for the long runs of one letter, where
+/* The next place to split after `n`: every one, but for the long runs of one letter, where
  * every 61st does, and all around the limit. Byte by byte sees the rest. */
 static size_t next_split(size_t n)
 {

@@ -60,7 +60,7 @@ static bool as_expected(const struct http_reply *reply, size_t used, const struc
 	       used == row->bytes.n - rest;
 }
 
-/* The next place to split behind `n`; see test-http_head.c. */
+/* The next place to split after `n`; see test-http_head.c. */
 static size_t next_split(size_t n)
 {
 	return n < KIB / 2 || n + 30 > LIMIT_REPLY_HEAD ? n + 1 : n + 61;

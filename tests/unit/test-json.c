@@ -280,7 +280,7 @@ static const struct {
 	{S("{\"a\":1}}"), 7, AFTER},
 	{S("{\"a\":[}"), 6, VALUE},
 	{S("{\"a\":1/**/}"), 6, COMMA},
-	/* behind the value */
+	/* after the value */
 	{S("{} {}"), 3, AFTER},
 	{S("{},"), 2, AFTER},
 	{S("{}\0"), 2, AFTER},
@@ -382,7 +382,7 @@ static const struct {
 	/* NUL in a name */
 	{S("{\"\\u0000\":1}"), 2, "NUL in a name"},
 	{S("{\"Key\\u0000Id\":1}"), 5, "NUL in a name"},
-	/* duplicates, also behind white space, in other spellings and at depth */
+	/* duplicates, also after white space, in other spellings and at depth */
 	{S("{\"a\":1,\"a\":1}"), 7, SECOND},
 	{S("{\"\":1,\"\":1}"), 6, SECOND},
 	{S("{ \"a\" : 1 , \"a\" : 2 }"), 12, SECOND},

@@ -6,7 +6,7 @@
 
 static struct json_doc doc;
 
-/* The types in their order, with a blank behind each. */
+/* The types in their order, with a blank after each. */
 static const struct {
 	const char *body, *header, *want;
 	bool is_object;
@@ -139,7 +139,7 @@ START_TEST(blame_of_the_header_alone)
 }
 END_TEST
 
-/* Every excerpt of 63 bytes behind the beginning is found, none that is shorter than a piece.
+/* Every excerpt of 63 bytes after the beginning is found, none that is shorter than a piece.
  */
 START_TEST(tells)
 {

@@ -301,7 +301,7 @@ START_TEST(a_batch_leaves_out_what_is_too_large_or_dropped)
 }
 END_TEST
 
-/* Fields one behind the other in a text. */
+/* Fields one after the other in a text. */
 static const struct {
 	const char *text;
 	size_t n;
@@ -362,7 +362,7 @@ START_TEST(fields_in_a_text_are_fields)
 }
 END_TEST
 
-/* The longest, and one byte more; behind another, so that it doesn't begin the batch. */
+/* The longest, and one byte more; after another, so that it doesn't begin the batch. */
 START_TEST(a_text_too_large_is_refused)
 {
 	_cleanup_(log_batch_freep) struct log_batch *batch = NULL;

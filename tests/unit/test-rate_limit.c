@@ -92,7 +92,7 @@ START_TEST(rate_holds)
 
 	for (usec_t t = T0; t < T0 + 100 * USEC_PER_SEC; t += 777)
 		n += rate_limit_take(&limit, ten_a_second, t, NULL);
-	ck_assert_uint_eq(n, 5 + 999); /* the last is due behind the last question */
+	ck_assert_uint_eq(n, 5 + 999); /* the last is due after the last question */
 }
 END_TEST
 

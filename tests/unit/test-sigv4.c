@@ -324,7 +324,7 @@ END_TEST
 #ifndef __SANITIZE_ADDRESS__ /* it has variables elsewhere, and forbids to read around them */
 static _Alignas(64) char stack[256 * 1024];
 
-/* What must not be there, and at which hash of the signature it is looked for: behind the
+/* What must not be there, and at which hash of the signature it is looked for: after the
  * derivation of the key, whose place later hashes would write over. */
 static struct {
 	int hashes, at;

@@ -6,7 +6,7 @@
 /* The ten test vectors of the AWS SDKs' clock skew correction (aws-sdk-go-v2,
  * aws/middleware/testdata/ clock-skew-test-cases.json), in seconds of 2026-01-01. A step is one
  * attempt: sent and received by our clock, the Date of the reply, and what must be known and
- * decided behind it. */
+ * decided after it. */
 #define DAY ((usec_t)1767225600 * USEC_PER_SEC) /* 2026-01-01T00:00:00Z */
 #define AT(minutes, seconds) ((minutes)*60 + (seconds))
 #define NO_DATE -1

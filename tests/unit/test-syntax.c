@@ -300,7 +300,7 @@ START_TEST(key_parts)
 }
 END_TEST
 
-/* Names of 250 letters behind "alias/" are the longest that KMS has. */
+/* Names of 250 letters after "alias/" are the longest that KMS has. */
 START_TEST(longest_alias)
 {
 	char alias[300];

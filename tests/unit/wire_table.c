@@ -49,7 +49,7 @@ static struct slice gathered(FILE *f, char **p, size_t *n)
 	return (struct slice){*p, *n};
 }
 
-/* <NAME> or <NAME*N> at `text`; returns what is behind it. */
+/* <NAME> or <NAME*N> at `text`; returns what is after it. */
 static const char *expand_name(struct loading *l, const char *text, FILE *out)
 {
 	size_t n = strcspn(text + 1, "*>");
@@ -57,7 +57,7 @@ static const char *expand_name(struct loading *l, const char *text, FILE *out)
 	unsigned long times = *end == '*' ? strtoul(end + 1, &end, 10) : 1;
 
 	if (*end != '>')
-		die(l, "no > behind a name");
+		die(l, "no > after a name");
 	for (size_t i = 0; i < l->n_names; i++) {
 		const struct name *name = &l->names[i];
 

@@ -203,7 +203,7 @@ def sent_behind_a_refusal(daemon, kms, client):
 
 
 def sent_before_the_answer(daemon, kms, client):
-    """What stands in the socket behind an answer is the next request."""
+    """What stands in the socket after an answer is the next request."""
     value = canary()
     kms.fault("hang")
     before = len(kms.requests)

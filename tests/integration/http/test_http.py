@@ -29,7 +29,7 @@ def is_http(row):
     return not row.bytes.startswith(TLS)
 
 
-# Deadlines. They run while other tests do, and are looked at behind all of them.
+# Deadlines. They run while other tests do, and are looked at after all of them.
 
 class Slow:
     """Connections that take their time, and when they ended."""
@@ -308,7 +308,7 @@ def test_connection_close_is_honoured(daemon, value):
         answer = client.ask(wish + DESCRIBE)
         assert answer.status == 200
         assert answer.header("Connection") == "close"
-        assert ended(client)    # what came behind it is not answered
+        assert ended(client)    # what came after it is not answered
         daemon.record(REASON="allowed")
     assert len(daemon.records(VERDICT="allow")) == 1
 

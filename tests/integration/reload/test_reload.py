@@ -144,7 +144,7 @@ def test_narrowing_during_traffic(daemon, kms, workers):
             kms.wait_for_requests(len(kms.requests) + 1)
         narrow(daemon, "DescribeKey")
         daemon.reload()
-        with daemon.client() as client:     # of every worker, since it comes behind the reload
+        with daemon.client() as client:     # of every worker, since it comes after the reload
             assert client.ask(DESCRIBE).status == 400
         stop.set()
         for thread in threads:
@@ -349,7 +349,7 @@ class Stalled:
 
 @pytest.fixture(scope="session", autouse=True)
 def stalled(tmp_path_factory):
-    """Begun with this file; test_the_end_waits_30_seconds_at_most looks at it behind all."""
+    """Begun with this file; test_the_end_waits_30_seconds_at_most looks at it after all."""
     with LocalKms() as kms, LocalImds(kms.credentials) as imds:
         found = Stalled(Daemon(tmp_path_factory.mktemp("stalled"), kms, imds), kms)
         yield found

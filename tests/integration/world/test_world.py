@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults of the world that end with a deadline: all of them at the same time, each of an enclave of
 its own (and an endpoint of its own, where that is at fault), while the witness asks. They begin
-with this file; the tests behind it look at how they ended.
+with this file; the tests after it look at how they ended.
 
 The frame is that of world_help.py; the other test_world_*.py have the faults that are over soon.
 """
@@ -25,7 +25,7 @@ from world_help import OWN, World
 HEAD_TIME, BODY_TIME, WRITE_TIME, IDLE_TIME = 5, 10, 10, 60     # common/limit.h
 TUNNEL_CONNECT, TUNNEL_STALL = 10, 30
 CONNECT_TIME, REPLY_TIME, QUEUE_TIME = 3, 4, 2                  # of the endpoints here
-LATE = 5            # seconds behind a deadline at which it must have ended; SLOW times as many
+LATE = 5            # seconds after a deadline at which it must have ended; SLOW times as many
 DRIP = 0.25
 HEAD, _, BODY = DESCRIBE.partition(b"\r\n\r\n")
 HEAD += b"\r\n\r\n"
@@ -125,7 +125,7 @@ def drip_in_the_body(place):
 def continue_and_no_body(place):
     with place.client() as client:
         client.send(HEAD[:-2] + b"Expect: 100-continue\r\n\r\n")
-        too_slow(client)    # behind the 100
+        too_slow(client)    # after the 100
 
 
 @fault(HEAD_TIME, "too-slow")
@@ -354,7 +354,7 @@ def ends(tmp_path_factory, tally):
 
 
 def cases():
-    """The long ones are looked at behind all other tests."""
+    """The long ones are looked at after all other tests."""
     for name, (_, deadline, _, _) in FAULTS.items():
         yield pytest.param(name, marks=[pytest.mark.last] if deadline > 15 else [])
 

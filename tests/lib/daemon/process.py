@@ -79,7 +79,7 @@ _FIELDS = re.compile(r'(?: [A-Z][A-Z0-9_]*=(?:"[^"]*"|\S*))+$')
 
 
 def parse_line(line):
-    """One line of the log as a dict: MESSAGE, LEVEL and the fields behind the sentence."""
+    """One line of the log as a dict: MESSAGE, LEVEL and the fields after the sentence."""
     level, _, text = line.partition(": ")
     fields = _FIELDS.search(text)
     record = {"LEVEL": level, "MESSAGE": text[:fields.start()] if fields else text}
@@ -169,7 +169,7 @@ class Daemon:
         return self.log_path.stat().st_size
 
     def log(self, start=0):
-        """What it wrote behind so many bytes; while it runs, as far as the last whole line: who reads
+        """What it wrote after so many bytes; while it runs, as far as the last whole line: who reads
         while it writes can meet half of one."""
         if not self.log_path.exists():
             return ""

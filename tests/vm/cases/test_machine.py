@@ -146,7 +146,7 @@ def test_full_close_reaches_the_listener(listener, enclaves):
 
 # How the daemon finds out that a client has gone, which no event tells: poll() says of a stream that was
 # closed what it says of one that is half-closed, and of one that receives no more nothing at all. POLLHUP
-# comes only behind a shutdown of our own. Sending no bytes tells them apart, as often as it is asked.
+# comes only after a shutdown of our own. Sending no bytes tells them apart, as often as it is asked.
 HALF_CLOSED = select.POLLIN | select.POLLOUT | select.POLLRDHUP
 ENDS = {        # what the enclave does: the events then, and whether it has gone
     "nothing": (lambda enclave, stream: None, select.POLLOUT, False),

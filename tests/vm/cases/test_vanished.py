@@ -205,7 +205,7 @@ def test_what_kms_has_done_is_recorded_whoever_floods_the_journal(unit, enclaves
         aws.ask(clear=True)
         found = at_kms(place, 8, ENCLAVE="alpha")
     assert {(r["VERDICT"], r["REASON"], r["KMS_STATUS"]) for r in found} == {("allow", "client-gone", "200")}
-    with client(enclaves) as other:     # behind whatever else there was to write
+    with client(enclaves) as other:     # after whatever else there was to write
         assert other.ask(NOT_ALLOWED).status == 400
     unit.stop()
     assert len(records(place, ENCLAVE="alpha")) == 8

@@ -28,7 +28,7 @@ WAYS = {
 
 
 def vanish(way, enclaves, streams, cid=16):
-    """They go; the kernel has been told when this returns: a new stream comes behind the end of the old."""
+    """They go; the kernel has been told when this returns: a new stream comes after the end of the old."""
     WAYS[way](enclaves(cid), streams)
     client(enclaves, cid).close()
 
@@ -92,7 +92,7 @@ def is_throttled(answer):
 
 
 def assert_in_flight_is_full(enclaves):
-    """As many requests as there may be have been read up to their bodies: what comes behind is throttled."""
+    """As many requests as there may be have been read up to their bodies: what comes after is throttled."""
     with client(enclaves) as other:
         assert is_throttled(other.ask(DESCRIBE))
 

@@ -240,7 +240,7 @@ class Switch:
         if stream.other:
             stream.other.pending += data
             return
-        # The line, and nothing behind it: a test waits for the answer before it goes on.
+        # The line, and nothing after it: a test waits for the answer before it goes on.
         stream.line += data
         stream.read(len(data))
         if stream.line.endswith(b"\n"):

@@ -23,7 +23,7 @@
 
 enum queue_index { RECEIVE, SEND, QUEUES };
 
-/* Virtio 1.1, 2.6: the three parts of a split queue, laid one behind the other. */
+/* Virtio 1.1, 2.6: the three parts of a split queue, laid one after the other. */
 struct ring {
 	struct vring_desc descriptors[QUEUE_LENGTH] __attribute__((aligned(16)));
 	uint16_t avail_flags;
