@@ -13,7 +13,8 @@
 
 #define KEEP_ALIVE_FROM USEC_PER_SEC /* most tunnels are over by then, and need no probes */
 
-static_assert(PUMP_READ <= CONTEXT_SCRATCH, "one read of a pump is made into the scratch");
+static_assert(sizeof(((struct context *)0)->scratch) >= PUMP_READ,
+	      "one read of a pump is made into the scratch");
 
 static struct rate bandwidth_rate(uint64_t bandwidth)
 {
