@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define INT 0xffffffff /* of an int; what stands above it in a register is nobody's */
+#define INT 0xffffffff /* of an int; the upper half of the register means nothing */
 #define TYPE 0xf       /* of a socket, without SOCK_NONBLOCK and SOCK_CLOEXEC */
 #define WRITES (O_ACCMODE | O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY))
 #define NAMESPACES                                                                             \

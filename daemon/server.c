@@ -198,7 +198,8 @@ static void publish_generation(struct server *s, struct generation *generation)
 {
 	generation_unref(s->generation);
 	s->generation = generation;
-	/* The first, which accepts, comes last: it hands the others no enclave unknown to them.
+	/* The first accepts, so it is told last: it hands the others no enclave unknown to
+	 * them.
 	 */
 	for (unsigned i = s->n_workers; i-- > 0;) {
 		s->pulses[i].loading = true;

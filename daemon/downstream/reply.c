@@ -7,9 +7,8 @@
 
 #include <stdio.h>
 
-#define OTHERS_TIME                                                                            \
-	(3 * USEC_PER_SEC) /* to wait for others: IMDS answers within 2 s or not               \
-			    */
+/* For others than rejected credentials: IMDS answers within 2 s or not. */
+#define OTHERS_TIME (3 * USEC_PER_SEC)
 
 /* ---- relaying ---- */
 

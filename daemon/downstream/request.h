@@ -73,7 +73,7 @@ enum request_step {
 	_STEP_MAX,
 };
 
-/* What a request waits for, in the list of its thread, until request_wake_all(). */
+/* What a request waits for, in the list of its thread, until requests_wake(). */
 enum request_wait {
 	WAIT_NOTHING,
 	WAIT_CREDENTIALS,
@@ -154,7 +154,7 @@ _must_check_ bool request_charge(struct request *r, size_t n);
 
 /* ---- waiting ---- */
 
-/* The step it is at waits until request_wake_all() of this reason, or until the deadline
+/* The step it is at waits until requests_wake() for this reason, or until the deadline
  * (monotonic), and is then run again: it looks anew, and at the time. */
 void request_wait(struct request *r, enum request_wait reason, usec_t deadline);
 

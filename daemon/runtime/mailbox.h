@@ -63,7 +63,7 @@ DEFINE_CLEANUP(struct mailbox *, mailbox_free)
 /* Any thread. Copies the message and takes over what it holds, only on success. -ENOMEM. */
 _must_check_ int mailbox_send(struct mailbox *m, const struct message *message);
 
-/* The paper for one message, to be had before it is needed. NULL: out of memory. */
+/* Room for one message, so that posting it later can't fail. NULL: out of memory. */
 struct letter *letter_new(void);
 struct letter *letter_free(struct letter *l);
 

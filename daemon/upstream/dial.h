@@ -22,7 +22,7 @@ struct dial_options {
 };
 
 /* Called once: `fd` is connected, non-blocking and the callee's, or it is -1 and `why` says in
- * one phrase what the last address failed of. The dial must be freed in it: until then it still
+ * one phrase why the last address failed. The dial must be freed in it: until then it still
  * watches the socket. */
 typedef void (*dial_cb)(int fd, const char *why, void *userdata);
 
