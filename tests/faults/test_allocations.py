@@ -57,7 +57,7 @@ def test_a_connection_there_is_no_memory_for_has_its_record(subject):
         subject.page.arm("allocation", ["worker"], 1, "ENOMEM")
         assert subject.ask(DESCRIBE) == CLOSED
         assert subject.page.disarm() == 1
-        subject.wait_said(r"payments: connection closed \(no-memory\): out of memory .*REASON=no-memory", start)
+        subject.wait_said(r"payments: connection closed \(memory\): out of memory .*REASON=memory", start)
 
 
 def test_each_allocation_of_the_end(subject):
