@@ -17,6 +17,15 @@
 #define _uninitialized_
 #endif
 
+/* A build with AddressSanitizer: gcc tells by a macro, clang by a feature. */
+#if defined(__SANITIZE_ADDRESS__)
+#define WITH_ASAN
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WITH_ASAN
+#endif
+#endif
+
 #define ELEMENTSOF(a) (sizeof(a) / sizeof((a)[0]))
 
 /* The object that `member` of type `type` is embedded in. */

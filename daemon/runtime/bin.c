@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bin.h"
 
-#include <stdlib.h>
+#include "macro.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#endif
+#include <stdlib.h>
 
 #ifdef WITH_ASAN
 #include <sanitizer/asan_interface.h>
