@@ -330,6 +330,31 @@ START_TEST(closing_within_takes_effect_at_once)
 }
 END_TEST
 
+/* The kernel gives its number to the next socket, whose events are not the closed one's. */
+START_TEST(the_number_of_its_descriptor_is_anothers_at_once)
+{
+	struct fake *f = open_one(0, "one"), *next;
+	static char bytes[64 * KIB];
+	unsigned before;
+
+	ck_assert_uint_gt(peer_fill(f->fd), 0);
+	ck_assert_int_eq(connection_wait_writable(f->connection), 0);
+	connection_close(f->connection, REASON_NONE, clock_now());
+	before = n_calls(f);
+	next = open_one(1, "two");
+	ck_assert_int_eq(next->fd, f->fd);
+	bin_empty(&world.bin);
+	ck_assert_uint_gt(peer_fill(next->fd), 0);
+	ck_assert_int_eq(connection_wait_writable(next->connection), 0);
+	peer_send(peers[1], SLICE("hello"));
+	RUN_UNTIL(next->what & EV_READ);
+	while (recv(peers[1], bytes, sizeof(bytes), 0) > 0)
+		continue;
+	RUN_UNTIL(next->what & EV_WRITE);
+	ck_assert_uint_eq(n_calls(f), before);
+}
+END_TEST
+
 START_TEST(finishing_within_leaves_only_the_lingering)
 {
 	struct fake *f = open_one(0, "one");
@@ -625,6 +650,7 @@ static void add_tests(TCase *tcase)
 			    ELEMENTSOF(reloads));
 	tcase_add_test(tcase, it_is_told_of_time_and_of_the_drain);
 	tcase_add_loop_test(tcase, closing_within_takes_effect_at_once, CALL_IO, _CALL_MAX);
+	tcase_add_test(tcase, the_number_of_its_descriptor_is_anothers_at_once);
 	tcase_add_loop_test(tcase, finishing_within_leaves_only_the_lingering, CALL_IO,
 			    _CALL_MAX);
 	tcase_add_loop_test(tcase, giving_away_within_makes_it_the_other_protocols, CALL_IO,
