@@ -32,12 +32,19 @@ void __wrap_audit_submit(struct audit *audit, const struct audit_record *record)
 void __wrap_audit_submit(struct audit *audit, const struct audit_record *record)
 {
 	(void)audit;
+	if (n_looked_at == n_records)
+		n_looked_at = n_records = 0;
 	ck_assert_uint_lt(n_records, ELEMENTSOF(records));
 	records[n_records++] = *record;
 }
 
 const struct audit_record *world_record(void)
 {
+	struct enclave *e;
+
+	/* What a test looks at doesn't count as a flood. */
+	for (unsigned i = 0; (e = enclave_table_at(enclaves, i)); i++)
+		e->flood = (struct flood){0};
 	ck_assert_uint_lt(n_looked_at, n_records);
 	return &records[n_looked_at++];
 }
@@ -191,7 +198,7 @@ int world_accept(const char *name, int *ret_peer)
 
 void world_loop(void)
 {
-	event_base_loop(world.base, EVLOOP_NONBLOCK);
+	event_base_loop(world.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 }
 
 void world_turn(void)
