@@ -3,8 +3,8 @@
 
 /* The context of one data thread, for tests of what reads from enclaves: a configuration in
  * force, sockets as the acceptor hands them over, and the audit records that were submitted,
- * taken by their struct. The test needs the link arguments -Wl,--wrap=audit_submit and
- * -Wl,--wrap=calloc. */
+ * taken by their struct. The test needs tls_peer.c and the link arguments
+ * -Wl,--wrap=audit_submit and -Wl,--wrap=calloc. */
 
 #include "audit.h"
 #include "context.h"
@@ -44,6 +44,13 @@ void world_end(void);
 /* `enclaves`, the inside of a YAML mapping, is in force from now on; nobody is told. The memory
  * is 4 MiB for all of them. */
 void world_configure(const char *enclaves);
+
+/* The endpoint is `peer` from now on, and in force with the configuration of world_begin(). */
+struct tls_peer;
+void world_use_kms(const struct tls_peer *peer);
+
+/* Messages that the control thread was sent. */
+extern unsigned world_told_control;
 
 struct enclave *world_enclave(const char *name);
 struct identity world_identity(const char *name);
