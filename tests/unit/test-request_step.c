@@ -369,6 +369,38 @@ START_TEST(an_error_of_kms_is_relayed)
 }
 END_TEST
 
+#define DECRYPT                                                                                \
+	"{\"KeyId\":\"alias/x\",\"CiphertextBlob\":\"AA==\",\"Recipient\":{"                   \
+	"\"AttestationDocument\":\"AA==\",\"KeyEncryptionAlgorithm\":\"RSAES_OAEP_SHA_256\"}}"
+
+/* A plaintext where none may come back, beside a client and without one. */
+START_TEST(an_answer_that_leaks_is_withheld)
+{
+	const struct audit_record *record;
+
+	world_configure("one: {cid: 4, endpoints: [kms], "
+			"allow: [{name: open, actions: [Decrypt], keys: any}]}");
+	tls_peer_say(kms, "HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n"
+			  "{\"Plaintext\":\"c2VjcmV0\"}");
+	(void)run("kms.test", "Decrypt", DECRYPT);
+	RUN_UNTIL(tls_peer_requests(kms) == 1);
+	if (_i == 1)
+		request_lose_client(client.request, REASON_CLIENT_GONE, 0, clock_now());
+	tls_peer_set(kms, TLS_PEER_ANSWER);
+	RUN_UNTIL(client.answers || (_i == 1 && LIST_EMPTY(&world.requests->orphans)));
+	if (_i == 0) {
+		assert_answer("502", "KMSInternalException", false);
+		ck_assert_ptr_null(strstr(client.answer, "c2VjcmV0"));
+	}
+	record = world_record();
+	ck_assert_int_eq(record->event, EVENT_LEAK);
+	ck_assert_int_eq(record->reason, REASON_REPLY_LEAKS);
+	ck_assert_str_eq(record->recipient, "present");
+	ck_assert_int_eq(record->kms_status, 200);
+	ck_assert_uint_eq(client.answers, _i == 0 ? 1 : 0);
+}
+END_TEST
+
 /* ---- waiting for credentials ---- */
 
 static void forget_credentials(void)
@@ -762,6 +794,7 @@ int main(void)
 	tcase_add_loop_test(tcase, what_goes_wrong_at_kms_is_told_and_recorded, 0,
 			    ELEMENTSOF(failures));
 	tcase_add_test(tcase, an_error_of_kms_is_relayed);
+	tcase_add_loop_test(tcase, an_answer_that_leaks_is_withheld, 0, 2);
 	tcase_add_test(tcase, the_first_credentials_are_waited_for);
 	tcase_add_test(tcase, who_waits_is_refused_when_its_time_is_over);
 	tcase_add_loop_test(tcase, waiting_for_credentials_can_be_interrupted, 0,
