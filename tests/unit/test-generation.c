@@ -206,7 +206,6 @@ END_TEST
 
 START_TEST(a_file_without_certificates_is_an_error_that_names_it)
 {
-	_cleanup_(findings_done) struct findings findings = {0};
 	_cleanup_(config_unrefp) struct config *config = NULL;
 	struct generation *good = make(&usual), *g = NULL;
 	struct error error = {0};

@@ -242,7 +242,7 @@ START_TEST(a_request_may_be_split_anywhere)
 		peer_send(peer->fd, (struct slice){REFUSED, i});
 		world_turn();
 		world_assert_no_record();
-		say(REFUSED + i);
+		say(&REFUSED[i]);
 		expect_refused(false);
 	}
 	expect_open_and_idle();
@@ -253,7 +253,7 @@ START_TEST(a_request_may_come_byte_by_byte)
 {
 	for (size_t i = 0; i < strlen(REFUSED); i++) {
 		world_assert_no_record();
-		peer_send(peer->fd, (struct slice){REFUSED + i, 1});
+		peer_send(peer->fd, (struct slice){&REFUSED[i], 1});
 		world_turn();
 	}
 	expect_refused(false);

@@ -257,7 +257,7 @@ static const struct {
 START_TEST(what_may_not_pass_is_refused_where_it_stands)
 {
 	struct request *r, *first = NULL;
-	struct client other;
+	struct client other = {0};
 
 	if (refusals[_i].enclaves) {
 		world_configure(refusals[_i].enclaves);
