@@ -143,8 +143,11 @@ static void *worker_main(void *userdata)
 {
 	struct worker *w = userdata;
 
-	while (!w->over) {
-		event_base_loop(w->context.base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
+	int r = 0;
+
+	/* Should the loop fail, the thread ends, and the watchdog ends the daemon. */
+	while (r >= 0 && !w->over) {
+		r = event_base_loop(w->context.base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
 		bin_empty(&w->context.bin);
 		tell_drained(w);
 	}

@@ -347,8 +347,10 @@ static void start_tunnel(struct http *h, struct slice bytes, bool by_connect,
 					       "its share of memory is used up", now);
 }
 
-/* Reads on in a head; `bytes` are all of it so far, in `in` or in the scratch. */
-static void take_head(struct http *h, struct slice bytes, struct instant now)
+/* Reads on in a head; `bytes` are all of it so far, in `in` or in the scratch. True: it wants
+ * more.
+ */
+static bool take_head(struct http *h, struct slice bytes, struct instant now)
 {
 	const struct enclave_config *config = connection_config(h->connection);
 	bool has_tunnel = config->tunnel.n_hosts > 0;
@@ -363,30 +365,33 @@ static void take_head(struct http *h, struct slice bytes, struct instant now)
 			connection_end_without_request(
 				h->connection, REASON_TLS,
 				"it speaks TLS, and the enclave has no tunnel", now);
-		return;
+		return false;
 	}
 	switch (http_head_read(&h->head, bytes, &options)) {
 	case HEAD_NEED_MORE:
-		if (h->in.n == 0 && !keep_input(h, bytes))
-			out_of_memory(h, now);
-		return;
+		if (h->in.n || keep_input(h, bytes))
+			return true;
+		out_of_memory(h, now);
+		return false;
 	case HEAD_REFUSED:
 		refuse_head(h, h->head.refusal, h->head.fault, now);
-		return;
+		return false;
 	case HEAD_DONE:
 		rest = (struct slice){bytes.p + h->head.length, bytes.n - h->head.length};
 		if (h->head.kind == HEAD_CONNECT)
 			start_tunnel(h, rest, true, now);
 		else
 			head_done(h, rest, now);
-		return;
+		return false;
 	}
+	return false;
 }
 
-/* Reads one piece of a head. False: nothing came. */
+/* Reads one piece of a head. True: it wants more. */
 static bool read_head(struct http *h, struct instant now)
 {
 	char *scratch = h->connection->context->scratch;
+	bool more = false;
 	ssize_t n = connection_recv(h->connection, scratch,
 				    LIMIT_HEAD + 1 - MIN(h->in.n, (size_t)LIMIT_HEAD));
 
@@ -398,21 +403,23 @@ static bool read_head(struct http *h, struct instant now)
 	}
 	if (h->in.n == 0) {
 		h->deadline = now.monotonic + LIMIT_HEAD_TIME;
-		take_head(h, (struct slice){scratch, (size_t)n}, now);
+		more = take_head(h, (struct slice){scratch, (size_t)n}, now);
 	} else if (keep_input(h, (struct slice){scratch, (size_t)n})) {
-		take_head(h, buf_slice(&h->in), now);
+		more = take_head(h, buf_slice(&h->in), now);
 	} else {
 		out_of_memory(h, now);
 	}
 	explicit_bzero(scratch, (size_t)n); /* it may have held a body */
-	return true;
+	return more;
 }
 
-/* Until the socket is empty, since events are edge-triggered; what comes after a request waits
- * for the connection's turn. */
-static void read_heads(struct http *h, struct instant now)
+/* Until the head is whole, or the socket empty, since events are edge-triggered. One request at
+ * most, however fast it was answered: the next waits for the connection's turn, see
+ * read_ahead().
+ */
+static void read_request(struct http *h, struct instant now)
 {
-	while (h->state == HTTP_HEAD && !h->connection->turn.queued && read_head(h, now))
+	while (read_head(h, now))
 		continue;
 }
 
@@ -425,9 +432,10 @@ static void http_io(void *protocol, short what, struct instant now)
 
 	switch (h->state) {
 	case HTTP_HEAD:
-		if (in_turn)
-			take_head(h, buf_slice(&h->in), now);
-		read_heads(h, now);
+		/* Bytes that come while it waits for its turn are read in it. */
+		if (in_turn ? take_head(h, buf_slice(&h->in), now)
+			    : !h->connection->turn.queued)
+			read_request(h, now);
 		return;
 	case HTTP_BODY:
 		read_body(h, now);

@@ -98,20 +98,16 @@ static void take_wrong_clock(struct request *r, const struct reply_verdict *v,
 		refuse(r, v, now);
 }
 
-usec_t reply_others_due(const struct request *r, struct instant now)
-{
-	return credentials_health_wait_end(health_of(r), r->credentials,
-					   now.monotonic + OTHERS_TIME);
-}
-
 /* Whether others than the rejected credentials are here, or may come in time. Only the first
  * rejection of some credentials makes wait, and what is rejected until that is over waits
  * along; later requests are told at once. */
-static bool may_get_others(const struct request *r, bool told, struct instant now)
+static bool may_get_others(struct request *r, bool told, struct instant now)
 {
 	if (r->context->credentials != r->credentials)
 		return true;
-	return now.monotonic < reply_others_due(r, now) && told;
+	r->others_due = credentials_health_wait_end(health_of(r), r->credentials,
+						    now.monotonic + OTHERS_TIME);
+	return now.monotonic < r->others_due && told;
 }
 
 static void take_blame(struct request *r, const struct reply_verdict *v, struct instant now)

@@ -9,7 +9,3 @@
 
 /* The end of a request's call, see struct upstream_call_ops: r->result, and r->call.reply. */
 void reply_take(struct request *r, struct instant now);
-
-/* Until when a request whose credentials were rejected may wait for others, monotonic: see
- * credentials_health_wait_end(). */
-usec_t reply_others_due(const struct request *r, struct instant now);

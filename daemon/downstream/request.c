@@ -145,10 +145,12 @@ void request_refuse(struct request *r, enum refusal refusal, const char *message
 static void record(struct request *r, struct instant now)
 {
 	struct enclave *e = r->identity.enclave;
+	/* A refusal stays one where its client doesn't take the answer. */
+	enum reason reason = r->refusal ? refusal_info(r->refusal)->reason : r->record.reason;
 
 	enclave_count(e,
 		      r->record.event == EVENT_REQUEST ? COUNTER_ALLOWED
-						       : reason_info(r->record.reason)->counter,
+						       : reason_info(reason)->counter,
 		      1);
 	if (r->record.bytes_in > 0)
 		enclave_count(e, COUNTER_BYTES_IN, (uint64_t)r->record.bytes_in);

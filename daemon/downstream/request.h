@@ -122,6 +122,7 @@ struct request {
 	/* sign */
 	struct credentials *credentials; /* that signed it */
 	uint64_t rejected;               /* the serial of those that were rejected; 0: none */
+	usec_t others_due;               /* until then it waits for others; monotonic */
 	usec_t correction;               /* of the clock, when it was signed */
 	usec_t sent_wall;
 	bool signed_again; /* the one retry after rejected credentials or a wrong clock */

@@ -274,7 +274,7 @@ static void await_credentials(struct request *r, struct instant now)
 		request_go(r, STEP_SEND);
 		return;
 	}
-	deadline = have ? reply_others_due(r, now) : r->context->credentials_due;
+	deadline = have ? r->others_due : r->context->credentials_due;
 	if (now.monotonic < deadline)
 		request_wait(r, WAIT_CREDENTIALS, deadline);
 	else if (have)
