@@ -34,6 +34,8 @@ unsigned world_told_control;
 static struct audit_record records[64];
 static unsigned n_records, n_looked_at;
 
+void (*world_on_record)(void);
+
 void __wrap_audit_submit(struct audit *audit, const struct audit_record *record);
 
 void __wrap_audit_submit(struct audit *audit, const struct audit_record *record)
@@ -43,6 +45,8 @@ void __wrap_audit_submit(struct audit *audit, const struct audit_record *record)
 		n_looked_at = n_records = 0;
 	ck_assert_uint_lt(n_records, ELEMENTSOF(records));
 	records[n_records++] = *record;
+	if (world_on_record)
+		world_on_record();
 }
 
 const struct audit_record *world_record(void)
@@ -171,6 +175,7 @@ void world_begin(void)
 {
 	kms = NULL;
 	world_told_control = 0;
+	world_on_record = NULL;
 	world.base = event_base_new();
 	world.lookups = &lookups;
 	world.upstreams = &upstreams;

@@ -249,6 +249,29 @@ START_TEST(a_request_may_be_split_anywhere)
 }
 END_TEST
 
+static void send_another(void)
+{
+	peer_send(peer->fd, SLICE(REFUSED));
+}
+
+/* It is refused at once, and the next is there before that is over: who sends faster than we
+ * refuse doesn't hold the thread. */
+START_TEST(one_request_an_event)
+{
+	world_on_record = send_another;
+	send_another();
+	for (unsigned i = 0; i < 5; i++) {
+		world_loop();
+		world_assert_record(EVENT_REFUSED, REASON_ACTION);
+		world_assert_no_record();
+	}
+	world_on_record = NULL;
+	world_loop();
+	(void)world_record();
+	world_stay_quiet();
+}
+END_TEST
+
 START_TEST(a_request_may_come_byte_by_byte)
 {
 	for (size_t i = 0; i < strlen(REFUSED); i++) {
@@ -729,6 +752,7 @@ static void add_tests(TCase *tcase)
 	tcase_add_test(tcase, the_last_says_so);
 	tcase_add_test(tcase, nothing_follows_the_last);
 	tcase_add_test(tcase, a_request_may_be_split_anywhere);
+	tcase_add_test(tcase, one_request_an_event);
 	tcase_add_test(tcase, a_request_may_come_byte_by_byte);
 	tcase_add_test(tcase, a_client_may_wait_to_be_told_to_continue);
 	tcase_add_test(tcase, a_client_that_waits_is_refused_at_once);

@@ -289,6 +289,29 @@ START_TEST(memory_that_is_used_up_throttles)
 }
 END_TEST
 
+/* Hanging up before the answer is no way to be counted otherwise. */
+START_TEST(what_was_refused_counts_as_that)
+{
+	struct enclave *e = world_enclave("one");
+	struct request *r;
+
+	client.keep = true;
+	ck_assert(gauge_take(&e->memory, world.generation->memory_share, UINT64_MAX));
+	r = run_describe();
+	request_lose_client(r, REASON_CLIENT_GONE, 0, clock_now());
+	world_assert_record(EVENT_REFUSED, REASON_CLIENT_GONE);
+	gauge_return(&e->memory, world.generation->memory_share);
+	ck_assert_uint_eq(atomic_load(&e->counters[COUNTER_THROTTLED]), 1);
+	ck_assert_uint_eq(atomic_load(&e->counters[COUNTER_FAILED]), 0);
+
+	r = run_describe(); /* it waits for KMS */
+	request_lose_client(r, REASON_CLIENT_GONE, 0, clock_now());
+	world_assert_record(EVENT_REFUSED, REASON_CLIENT_GONE);
+	ck_assert_uint_eq(atomic_load(&e->counters[COUNTER_FAILED]), 1);
+	ck_assert_uint_eq(atomic_load(&e->counters[COUNTER_REQUESTS]), 2);
+}
+END_TEST
+
 START_TEST(a_head_that_can_not_be_read_costs_a_token)
 {
 	const struct identity identity = world_identity("one");
@@ -790,6 +813,7 @@ int main(void)
 	tcase_add_loop_test(tcase, what_may_not_pass_is_refused_where_it_stands, 0,
 			    ELEMENTSOF(refusals));
 	tcase_add_test(tcase, memory_that_is_used_up_throttles);
+	tcase_add_test(tcase, what_was_refused_counts_as_that);
 	tcase_add_test(tcase, a_head_that_can_not_be_read_costs_a_token);
 	tcase_add_loop_test(tcase, what_goes_wrong_at_kms_is_told_and_recorded, 0,
 			    ELEMENTSOF(failures));
