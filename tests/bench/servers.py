@@ -236,7 +236,7 @@ class Daemon(Server):
 
     def of_build(self, build):
         """The same daemon of another build."""
-        other = type(self)(self.bench, f"{self.name}-before", self.tls, bool(self.journal and self.journal.text))
+        other = type(self)(self.bench, "other-build", self.tls, bool(self.journal and self.journal.text))
         other.config = {**copy.deepcopy(self.config), "listen": other.config["listen"]}
         other.build, other.upstream = build, self.upstream
         return other
