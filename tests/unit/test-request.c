@@ -82,7 +82,7 @@ START_TEST(the_whole_way)
 	while ((room = request_room(r)).n) {
 		size_t n = MIN(room.n, (size_t)_i);
 
-		memcpy((char *)room.p, WORLD_BODY + r->body_n, n);
+		memcpy((char *)room.p, &WORLD_BODY[r->body_n], n);
 		r->body_n += n;
 	}
 	ck_assert_uint_eq(r->body_n, strlen(WORLD_BODY));
