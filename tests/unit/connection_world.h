@@ -65,6 +65,8 @@ struct instant world_later(usec_t after);
 /* That connections, memory, places of tunnels and of requests are all given back. */
 void world_assert_nothing_held(void);
 
+bool world_has_record(void);
+
 /* The next record, which has to be there already. */
 const struct audit_record *world_record(void);
 void world_assert_record(enum event_kind event, enum reason reason);
