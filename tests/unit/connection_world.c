@@ -49,6 +49,11 @@ void __wrap_audit_submit(struct audit *audit, const struct audit_record *record)
 		world_on_record();
 }
 
+bool world_has_record(void)
+{
+	return n_looked_at < n_records;
+}
+
 const struct audit_record *world_record(void)
 {
 	struct enclave *e;
@@ -71,7 +76,7 @@ void world_assert_record(enum event_kind event, enum reason reason)
 
 void world_assert_no_record(void)
 {
-	if (n_looked_at < n_records)
+	if (world_has_record())
 		ck_abort_msg("event %d, %s: %s", (int)records[n_looked_at].event,
 			     reason_word(records[n_looked_at].reason),
 			     records[n_looked_at].detail);

@@ -75,6 +75,8 @@ void world_assert_nothing_held(void);
 /* Called with each record as it is submitted; NULL: nobody. */
 extern void (*world_on_record)(void);
 
+bool world_has_record(void);
+
 /* The next record, which has to be there already. */
 const struct audit_record *world_record(void);
 void world_assert_record(enum event_kind event, enum reason reason);
