@@ -60,7 +60,7 @@ static void fake_io(void *protocol, short what, struct instant now)
 {
 	struct fake *f = protocol;
 
-	f->what |= what;
+	f->what = (short)(f->what | what);
 	told(f, what ? CALL_IO : CALL_TURN, now);
 }
 
