@@ -468,19 +468,17 @@ static void enter(enum state state)
 /* Reads away what the socket was filled with, until the answer comes. */
 static void read_filling(void)
 {
-	usec_t end = clock_monotonic() + WORLD_PATIENCE;
-	char byte;
+	size_t zeros = 0;
 
 	peer->n = 0;
-	while (peer->n == 0) {
-		ck_assert_int_lt(clock_monotonic(), end);
-		if (recv(peer->fd, &byte, 1, MSG_PEEK) < 0)
-			world_turn();
-		else if (byte == '\0')
-			(void)!recv(peer->fd, &byte, 1, 0);
-		else
-			receive(peer);
-	}
+	RUN_UNTIL(({
+		receive(peer);
+		for (zeros = 0; zeros < peer->n && !peer->got[zeros];)
+			zeros++;
+		peer->n -= zeros;
+		memmove(peer->got, peer->got + zeros, peer->n + 1);
+		peer->n > 0;
+	}));
 }
 
 static const struct {
