@@ -7,6 +7,7 @@
 
 #include "connection.h"
 #include "connection_world.h"
+#include "request_step.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -194,6 +195,25 @@ START_TEST(what_comes_at_once_is_answered_one_a_turn)
 }
 END_TEST
 
+/* What comes while a request waits for its turn doesn't bring it forward, and the time that it
+ * waits is not its peer's fault. */
+START_TEST(a_request_waits_for_its_turn)
+{
+	peer_send(peer->fd, SLICE(REFUSED REFUSED));
+	RUN_UNTIL(counted("one", COUNTER_REQUESTS) == 1);
+	connections_sweep(&world, world_later(LIMIT_HEAD_TIME));
+	for (uint64_t n = 1; n < 4; n = counted("one", COUNTER_REQUESTS)) {
+		if (n == 1)
+			peer_send(peer->fd, SLICE(REFUSED REFUSED));
+		world_turn();
+		ck_assert_uint_le(counted("one", COUNTER_REQUESTS), n + 1);
+	}
+	for (int i = 0; i < 4; i++)
+		expect_refused(false);
+	expect_open_and_idle();
+}
+END_TEST
+
 /* One that has more connections, and more on them, gets no more turns. */
 START_TEST(enclaves_take_turns)
 {
@@ -229,6 +249,8 @@ START_TEST(nothing_follows_the_last)
 {
 	say(HEAD("ListKeys", "2", "Connection: close\r\n") "{}" REFUSED);
 	expect_refused(true);
+	world_stay_quiet();
+	ck_assert_uint_eq(world.n_connections, 1); /* more may be on its way */
 	expect_end_of_writing();
 	ck_assert_uint_eq(counted("one", COUNTER_REQUESTS), 1);
 }
@@ -469,19 +491,17 @@ static void enter(enum state state)
 /* Reads away what the socket was filled with, until the answer comes. */
 static void read_filling(void)
 {
-	usec_t end = clock_monotonic() + WORLD_PATIENCE;
-	char byte;
+	size_t zeros = 0;
 
 	peer->n = 0;
-	while (peer->n == 0) {
-		ck_assert_int_lt(clock_monotonic(), end);
-		if (recv(peer->fd, &byte, 1, MSG_PEEK) < 0)
-			world_turn();
-		else if (byte == '\0')
-			(void)!recv(peer->fd, &byte, 1, 0);
-		else
-			receive(peer);
-	}
+	RUN_UNTIL(({
+		receive(peer);
+		for (zeros = 0; zeros < peer->n && !peer->got[zeros];)
+			zeros++;
+		peer->n -= zeros;
+		memmove(peer->got, peer->got + zeros, peer->n + 1);
+		peer->n > 0;
+	}));
 }
 
 static const struct {
@@ -618,6 +638,26 @@ START_TEST(an_answer_waits_for_room)
 }
 END_TEST
 
+/* Its event came while nothing was read, and no other will. */
+START_TEST(the_next_may_come_before_the_answer)
+{
+	enter(_i == 0 ? IN_WAIT : IN_WRITE);
+	say(REFUSED);
+	world_stay_quiet();
+	ck_assert_uint_eq(counted("one", COUNTER_REQUESTS), 1);
+	if (_i == 0) {
+		requests_sweep(world.requests, world_later(2000 * USEC_PER_SEC));
+		expect_answer(peer, 503, "ServiceUnavailableException", false);
+		world_assert_record(EVENT_REFUSED, REASON_NO_CREDENTIALS);
+	} else {
+		read_filling();
+		expect_refused(false);
+	}
+	expect_refused(false);
+	expect_open_and_idle();
+}
+END_TEST
+
 /* ---- a reload ---- */
 
 START_TEST(what_has_not_changed_lives_on)
@@ -748,6 +788,7 @@ static void add_tests(TCase *tcase)
 {
 	tcase_add_test(tcase, requests_follow_one_another);
 	tcase_add_test(tcase, what_comes_at_once_is_answered_one_a_turn);
+	tcase_add_test(tcase, a_request_waits_for_its_turn);
 	tcase_add_test(tcase, enclaves_take_turns);
 	tcase_add_test(tcase, the_last_says_so);
 	tcase_add_test(tcase, nothing_follows_the_last);
@@ -772,6 +813,7 @@ static void add_tests_of_states(TCase *tcase)
 	tcase_add_loop_test(tcase, each_state_has_its_time, 0, _STATES);
 	tcase_add_test(tcase, the_time_of_a_head_begins_with_its_first_byte);
 	tcase_add_test(tcase, an_answer_waits_for_room);
+	tcase_add_loop_test(tcase, the_next_may_come_before_the_answer, 0, 2);
 	tcase_add_loop_test(tcase, what_has_not_changed_lives_on, 0, _STATES);
 	tcase_add_loop_test(tcase, what_has_changed_retires, 0, 2 * _STATES);
 	tcase_add_loop_test(tcase, what_is_under_way_is_answered, 0, _STATES);
