@@ -18,8 +18,8 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
-/* What a protocol is told of its connection; `protocol` is its object. In each it may close the
- * connection, or hand it to another protocol. */
+/* What a protocol is told of its connection; `protocol` is its object. In each but free() it
+ * may close the connection, or hand it to another protocol. */
 struct protocol_ops {
 	/* The socket changed (EV_READ, EV_WRITE, EV_CLOSED), or it has its turn (0). */
 	void (*io)(void *protocol, short what, struct instant now);
