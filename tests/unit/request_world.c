@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+/* Tests know the lines of the rules. */
 static const char configuration[] =
 	"listen: [{vsock: 8000}]\n"
 	"memory: 8MiB\n"
@@ -35,7 +36,8 @@ static const char configuration[] =
 	"        keys: [" WORLD_KEY "]\n"
 	"        delegation: allow\n"
 	"  bare: {cid: 17, endpoints: [kms], tunnel: {hosts: [\"host.test:443\"]}}\n"
-	"  stranger: {cid: 18, endpoints: [foreign], tunnel: {hosts: [\"host.test:443\"]}}\n";
+	"  stranger: {cid: 18, endpoints: [foreign], tunnel: {hosts: [\"host.test:443\"]}}\n"
+	"workers: 1\n";
 
 struct world world;
 
@@ -106,7 +108,8 @@ void upstream_submit(struct upstream *u, struct upstream_call *call, struct inst
 	call->upstream = u;
 	call->sent = call->received = 0;
 	world.n_calls++;
-	world.n_submitted++;
+	ck_assert_uint_lt(world.n_submitted, ELEMENTSOF(world.submitted));
+	world.submitted[world.n_submitted++] = call;
 	if (world.is_idle)
 		send_call(call, SENT_ALL);
 }
@@ -211,6 +214,8 @@ static void on_answer(struct request_client *client, struct slice head, struct s
 	c->step = r->step;
 	c->in_flight = gauge_read(&r->identity.enclave->in_flight);
 	c->memory = gauge_read(&r->identity.enclave->memory);
+	if (c->takes_along)
+		request_lose_client(c->takes_along->request, REASON_CLIENT_GONE, 0, now);
 	if (c->manner == CLIENT_ENDS)
 		world_written(c);
 	if (c->manner == CLIENT_BREAKS)
@@ -455,6 +460,11 @@ static void on_message(struct message *m, void *userdata)
 	ck_assert_ptr_eq(userdata, &world);
 	world.told = *m;
 	world.n_told++;
+}
+
+void world_read_mail(void)
+{
+	event_base_loop(world.context.base, EVLOOP_NONBLOCK);
 }
 
 static struct credentials *make_credentials(const char *key, const char *token)

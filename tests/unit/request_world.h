@@ -47,6 +47,7 @@ struct world_client {
 	enum world_manner manner;
 	/* what it says */
 	bool closing, gone;
+	struct world_client *takes_along; /* its connection breaks when this one is told */
 	/* what it was told */
 	unsigned answers, losses;
 	char answer[8192]; /* a string */
@@ -73,6 +74,7 @@ struct world {
 	bool is_idle;     /* a connection is: what is submitted leaves at once, as a whole */
 	bool is_missing;  /* upstreams_get() finds no memory */
 	unsigned n_calls; /* waiting or in flight */
+	const struct upstream_call *submitted[64]; /* in their order */
 	unsigned n_submitted, n_sent;
 	char sent[32768]; /* the last, a string */
 	/* what was recorded, and told the control thread */
@@ -102,6 +104,9 @@ void world_pass(usec_t time);
 
 /* The turn is over: what has ended is freed, and its client's `request` is NULL. */
 void world_turn(void);
+
+/* What the control thread was told is in `told`, the last of `n_told`. */
+void world_read_mail(void);
 
 /* These are in force, as when they come; NULL: none. */
 void world_take_credentials(struct credentials *credentials);
