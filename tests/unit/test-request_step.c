@@ -305,24 +305,15 @@ START_TEST(the_memory_is_used_up)
 }
 END_TEST
 
-/* One that was refused took no token that another could have, but its own. */
 START_TEST(a_bad_head_takes_a_token)
 {
-	const struct identity identity = {.enclave = world_enclave("app")};
-	struct world_client *c = world_encrypt();
-	const struct request_origin origin = {
-		.context = &world.context,
-		.client = &c->client,
-		.identity = &identity,
-		.generation = world.context.generation,
-	};
+	struct world_client *c;
 
-	request_end(c->request, REASON_CLIENT_GONE, 0, world.now);
-	world.n_records = 0;
 	for (unsigned i = 0; i < WORLD_RATE_BURST; i++) {
-		c->request = request_new_bad(&origin, world.now);
+		c = world_client_new("app", WORLD_HOST, "Encrypt", WORLD_BODY);
+		c->request = request_new_bad(&c->origin, world.now);
 		ck_assert_ptr_nonnull(c->request);
-		c->answers = world.n_records = 0;
+		world.n_records = 0;
 		request_refuse(c->request, REFUSAL_FRAMING, "bare LF", world.now);
 		world_written(c);
 		world_assert_refused(c, REFUSAL_FRAMING, "bare LF", true);
