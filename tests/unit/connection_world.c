@@ -2,12 +2,9 @@
 #include "connection_world.h"
 
 #include "connection.h"
-#include "credentials_health.h"
 #include "lookup.h"
-#include "mailbox.h"
 #include "request_step.h"
 #include "sigv4.h"
-#include "tls_peer.h"
 #include "upstreams.h"
 
 #include <check.h>
@@ -24,10 +21,6 @@ static struct enclave_table *enclaves;
 static struct lookups lookups;
 static struct upstreams upstreams;
 static struct requests requests;
-static struct credentials_health_table *health;
-static const struct tls_peer *kms; /* NULL: nobody speaks TLS here */
-
-unsigned world_told_control;
 
 /* ---- records ---- */
 
@@ -103,6 +96,7 @@ void world_fail_calloc(unsigned nth)
 
 /* ---- configurations ---- */
 
+/* Without CA certificates: nobody speaks TLS here. */
 static struct generation *make_generation(struct config *config)
 {
 	struct generation *g = calloc(1, sizeof(*g));
@@ -114,13 +108,7 @@ static struct generation *make_generation(struct config *config)
 	g->enclaves = calloc(config->n_enclaves, sizeof(*g->enclaves));
 	g->trusts = calloc(config->n_endpoints, sizeof(*g->trusts));
 	g->skews = calloc(config->n_endpoints, sizeof(*g->skews));
-	g->health = calloc(config->n_endpoints, sizeof(struct credentials_health *));
-	ck_assert(g->enclaves && g->trusts && g->skews && g->health);
-	g->health[0] = credentials_health_get(health, config->endpoints[0].name);
-	if (kms) {
-		g->trusts[0].store = tls_peer_store(kms);
-		X509_STORE_up_ref(g->trusts[0].store);
-	}
+	ck_assert(g->enclaves && g->trusts && g->skews);
 	for (size_t i = 0; i < config->n_enclaves; i++)
 		g->enclaves[i] = world_enclave(config->enclaves[i].name);
 	return g;
@@ -135,11 +123,10 @@ void world_configure(const char *text)
 
 	n = snprintf(yaml, sizeof(yaml),
 		     "listen: [{vsock: 8000}]\n"
-		     "endpoints: {kms: {region: eu-central-1, host: kms.test, connect_to: "
-		     "'127.0.0.1:%u'}}\n"
+		     "endpoints: {kms: {region: eu-central-1, connect_to: '127.0.0.1:1'}}\n"
 		     "memory: 4MiB\n"
 		     "enclaves: {%s}\n",
-		     kms ? tls_peer_port(kms) : 1, text);
+		     text);
 	ck_assert_int_lt(n, (int)sizeof(yaml));
 	if (config_parse(yaml, (size_t)n, "world.yaml", &config, &findings) < 0)
 		findings_print(&findings, "world.yaml", stderr);
@@ -147,12 +134,6 @@ void world_configure(const char *text)
 	ck_assert_ptr_nonnull(config);
 	generation_unref(world.generation);
 	world.generation = make_generation(config);
-}
-
-void world_use_kms(const struct tls_peer *peer)
-{
-	kms = peer;
-	world_configure(WORLD_ONE ", " WORLD_TWO);
 }
 
 struct enclave *world_enclave(const char *name)
@@ -169,17 +150,8 @@ struct identity world_identity(const char *name)
 
 /* ---- its life ---- */
 
-static void on_told(struct message *m, void *userdata)
-{
-	(void)m;
-	(void)userdata;
-	world_told_control++;
-}
-
 void world_begin(void)
 {
-	kms = NULL;
-	world_told_control = 0;
 	world_on_record = NULL;
 	world.base = event_base_new();
 	world.lookups = &lookups;
@@ -188,9 +160,7 @@ void world_begin(void)
 	world.credentials_due = clock_monotonic() + 1000 * USEC_PER_SEC;
 	ck_assert_int_eq(turns_init(&world.turns, world.base), 0);
 	ck_assert_int_eq(signer_new(&world.signer), 0);
-	ck_assert_int_eq(mailbox_new(world.base, on_told, on_told, NULL, &world.control), 0);
 	ck_assert_int_eq(enclave_table_new(&enclaves), 0);
-	ck_assert_int_eq(credentials_health_table_new(&health), 0);
 	world_configure(WORLD_ONE ", " WORLD_TWO);
 }
 
@@ -203,12 +173,10 @@ void world_end(void)
 	world_assert_nothing_held();
 	bin_empty(&world.bin);
 	turns_done(&world.turns);
-	world.control = mailbox_free(world.control);
 	event_base_free(world.base);
 	signer_free(world.signer);
 	generation_unref(world.generation);
 	enclave_table_free(enclaves);
-	credentials_health_table_free(health);
 }
 
 void world_assert_nothing_held(void)

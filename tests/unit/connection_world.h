@@ -3,8 +3,8 @@
 
 /* The context of one data thread, for tests of what reads from enclaves: a configuration in
  * force, sockets as the acceptor hands them over, and the audit records that were submitted,
- * taken by their struct. The test needs tls_peer.c and the link arguments
- * -Wl,--wrap=audit_submit and -Wl,--wrap=calloc. */
+ * taken by their struct. The test needs the link arguments -Wl,--wrap=audit_submit and
+ * -Wl,--wrap=calloc. */
 
 #include "audit.h"
 #include "context.h"
@@ -45,13 +45,6 @@ void world_end(void);
  * is 4 MiB for all of them. */
 void world_configure(const char *enclaves);
 
-/* The endpoint is `peer` from now on, and in force with the configuration of world_begin(). */
-struct tls_peer;
-void world_use_kms(const struct tls_peer *peer);
-
-/* Messages that the control thread was sent. */
-extern unsigned world_told_control;
-
 struct enclave *world_enclave(const char *name);
 struct identity world_identity(const char *name);
 
@@ -72,10 +65,10 @@ struct instant world_later(usec_t after);
 /* That connections, memory, places of tunnels and of requests are all given back. */
 void world_assert_nothing_held(void);
 
+bool world_has_record(void);
+
 /* Called with each record as it is submitted; NULL: nobody. */
 extern void (*world_on_record)(void);
-
-bool world_has_record(void);
 
 /* The next record, which has to be there already. */
 const struct audit_record *world_record(void);

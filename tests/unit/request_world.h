@@ -36,13 +36,17 @@
 
 /* What a client does with its answer. */
 enum world_manner {
-	CLIENT_WAITS,  /* nothing yet: see world_written() */
-	CLIENT_ENDS,   /* it has left at once: ends the request from within answer() */
-	CLIENT_BREAKS, /* its socket breaks over it: loses the request from within answer() */
+	CLIENT_WAITS,    /* nothing yet: see world_written() */
+	CLIENT_ENDS,     /* it has left at once: ends the request from within answer() */
+	CLIENT_VANISHES, /* the same, and is no more: nothing of it may be touched */
+	CLIENT_BREAKS,   /* its socket breaks over it: loses the request from within answer() */
 };
 
 struct world_client {
 	struct request_client client;
+	struct identity identity;
+	struct request_origin origin;
+	struct http_head head;
 	struct request *request;
 	enum world_manner manner;
 	/* what it says */
@@ -71,9 +75,10 @@ struct world {
 	struct credentials *first, *second; /* ready for use, with tokens of one length */
 	struct instant now;
 	/* the endpoint's */
-	bool is_idle;     /* a connection is: what is submitted leaves at once, as a whole */
-	bool is_missing;  /* upstreams_get() finds no memory */
-	unsigned n_calls; /* waiting or in flight */
+	bool is_idle;       /* a connection is: what is submitted leaves at once, as a whole */
+	bool fails_at_once; /* what is submitted fails before upstream_submit() returns */
+	bool is_missing;    /* upstreams_get() finds no memory */
+	unsigned n_calls;   /* waiting or in flight */
 	const struct upstream_call *submitted[64]; /* in their order */
 	unsigned n_submitted, n_sent;
 	char sent[32768]; /* the last, a string */
@@ -113,7 +118,12 @@ void world_take_credentials(struct credentials *credentials);
 
 /* ---- a request ---- */
 
-/* Begins one; request_new() has returned, none of the body was read. */
+/* A client that brings this, and hasn't begun yet: request_new(&c->origin, &c->head, ...) does.
+ */
+struct world_client *world_client_new(const char *enclave, const char *host, const char *action,
+				      const char *body);
+
+/* Begins one; none of the body was read. */
 struct world_client *world_new(const char *enclave, const char *host, const char *action,
 			       const char *body);
 

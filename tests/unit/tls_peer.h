@@ -30,9 +30,6 @@ unsigned tls_peer_port(const struct tls_peer *peer);
 /* Who trusts it; borrowed. */
 X509_STORE *tls_peer_store(const struct tls_peer *peer);
 
-/* What it answers from now on, in place of that 200: static text. */
-void tls_peer_say(struct tls_peer *peer, const char *answer);
-
 /* From now on, and for requests that were held. */
 void tls_peer_set(struct tls_peer *peer, enum tls_peer_mode mode);
 
