@@ -39,14 +39,16 @@ static struct world_client *sent(struct world_client *c)
 /* ---- relayed ---- */
 
 static const struct {
+	int code;
 	const char *status, *body, *detail;
 	bool closing;
 } relayed[] = {
-	{"200 OK", WORLD_SEALED, "", false},
-	{"200 OK", WORLD_SEALED, "", true},
-	{"200 OK", "not JSON, and nobody looks", "", false},
-	{"400 Bad Request", "{\"__type\":\"NotFoundException\"}", "NotFoundException", false},
-	{"500 Internal Server Error", "{\"__type\":\"KMSInternalException\"}",
+	{200, "200 OK", WORLD_SEALED, "", false},
+	{200, "200 OK", WORLD_SEALED, "", true},
+	{200, "200 OK", "not JSON, and nobody looks", "", false},
+	{400, "400 Bad Request", "{\"__type\":\"NotFoundException\"}", "NotFoundException",
+	 false},
+	{500, "500 Internal Server Error", "{\"__type\":\"KMSInternalException\"}",
 	 "KMSInternalException", true},
 };
 
@@ -69,7 +71,7 @@ START_TEST(what_may_pass_is_relayed)
 	ck_assert_str_eq(c->answer, want);
 	ck_assert(c->close == relayed[_i].closing);
 	world_written(c);
-	world_assert_record(EVENT_REQUEST, REASON_ALLOWED, atoi(relayed[_i].status),
+	world_assert_record(EVENT_REQUEST, REASON_ALLOWED, relayed[_i].code,
 			    relayed[_i].detail);
 	ck_assert_str_eq(world_record()->aws_request_id, "aws-1");
 	ck_assert_uint_eq(counted(COUNTER_ALLOWED), 1);
