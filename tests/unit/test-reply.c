@@ -92,7 +92,6 @@ START_TEST(a_closing_client_is_told_so)
 }
 END_TEST
 
-/* Also an interim answer and chunks are gone. */
 START_TEST(framing_is_ours)
 {
 	struct world_client *c = sent_encrypt();
@@ -198,6 +197,18 @@ START_TEST(an_orphan_is_withheld)
 			    atoi(withheld[_i].status),
 			    withheld[_i].detail ?: withheld[_i].message ?: info->message);
 	ck_assert_int_eq(world_record()->status, 0);
+}
+END_TEST
+
+/* The client goes before the refusal has left: why it was withheld is what is recorded. */
+START_TEST(a_leak_is_recorded_as_one)
+{
+	struct world_client *c = sent_decrypt();
+
+	c->manner = CLIENT_BREAKS;
+	world_answer(c->request, world_reply("200 OK", "", "{\"Plaintext\":\"s3cret\"}"));
+	world_assert_record(EVENT_LEAK, REASON_REPLY_LEAKS, 200,
+			    refusal_info(REFUSAL_REPLY_LEAKS)->message);
 }
 END_TEST
 
@@ -548,6 +559,7 @@ static void add_answers(TCase *tcase)
 			    ELEMENTSOF(errors));
 	tcase_add_loop_test(tcase, it_is_withheld, 0, ELEMENTSOF(withheld));
 	tcase_add_loop_test(tcase, an_orphan_is_withheld, 0, ELEMENTSOF(withheld));
+	tcase_add_test(tcase, a_leak_is_recorded_as_one);
 	tcase_add_loop_test(tcase, what_is_not_sealed_is_relayed, 0, 2);
 	tcase_add_test(tcase, no_memory_to_relay);
 	tcase_add_loop_test(tcase, the_upstream_fails, 0, ELEMENTSOF(failures));
