@@ -10,6 +10,7 @@
 
 #include <check.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define REJECTED "{\"__type\":\"ExpiredTokenException\",\"message\":\"x\"}"
@@ -47,6 +48,11 @@ static void assert_answer(const struct world_client *c, const char *status, cons
 		 head, strlen(body), body);
 	ck_assert_uint_eq(c->answers, 1);
 	ck_assert_str_eq(c->answer, text);
+}
+
+static int number_of(const char *status)
+{
+	return (int)strtol(status, NULL, 10);
 }
 
 /* ---- relayed ---- */
@@ -125,9 +131,9 @@ START_TEST(an_error_about_the_request_is_relayed)
 		     world_reply(errors[_i].status, errors[_i].lines, errors[_i].body));
 	assert_answer(c, errors[_i].status, errors[_i].lines, errors[_i].out);
 	world_written(c);
-	world_assert_record(EVENT_REQUEST, REASON_ALLOWED, atoi(errors[_i].status),
+	world_assert_record(EVENT_REQUEST, REASON_ALLOWED, number_of(errors[_i].status),
 			    errors[_i].detail);
-	ck_assert_int_eq(world_record()->status, atoi(errors[_i].status));
+	ck_assert_int_eq(world_record()->status, number_of(errors[_i].status));
 }
 END_TEST
 
@@ -174,7 +180,7 @@ START_TEST(it_is_withheld)
 	world_written(c);
 	world_assert_refused(c, withheld[_i].refusal, message, false);
 	world_assert_record(info->critical ? EVENT_LEAK : EVENT_UNANSWERED, info->reason,
-			    atoi(withheld[_i].status),
+			    number_of(withheld[_i].status),
 			    withheld[_i].detail ?: message ?: info->message);
 	ck_assert_int_eq(world_record()->status, info->status);
 	ck_assert_ptr_null(strstr(c->answer, "s3cret"));
@@ -194,7 +200,7 @@ START_TEST(an_orphan_is_withheld)
 	ck_assert_uint_eq(c->answers + c->losses, 0);
 	world_assert_record(info->critical ? EVENT_LEAK : EVENT_UNANSWERED,
 			    info->critical ? info->reason : REASON_CLIENT_GONE,
-			    atoi(withheld[_i].status),
+			    number_of(withheld[_i].status),
 			    withheld[_i].detail ?: withheld[_i].message ?: info->message);
 	ck_assert_int_eq(world_record()->status, 0);
 }
