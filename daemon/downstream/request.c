@@ -108,7 +108,7 @@ void request_answer(struct request *r, struct slice body, bool close, struct ins
 {
 	request_go(r, STEP_RECORD);
 	if (!r->client) {
-		request_end(r, r->record.event == EVENT_LEAK ? REASON_NONE : r->gone, 0, now);
+		request_end(r, r->gone, 0, now);
 		return;
 	}
 	leave_in_flight(r);
@@ -185,7 +185,7 @@ void request_end(struct request *r, enum reason why, size_t written, struct inst
 	r->record.duration = now.monotonic - r->started;
 	r->record.bytes_out = (int64_t)written;
 	r->record.event = event_of(r, why != REASON_NONE);
-	if (why)
+	if (why && r->record.event != EVENT_LEAK) /* why that was withheld weighs more */
 		r->record.reason = why;
 	record(r, now);
 

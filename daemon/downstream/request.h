@@ -176,7 +176,8 @@ void request_answer(struct request *r, struct slice body, bool close, struct ins
 bool request_closes(const struct request *r);
 
 /* Records it, `written` bytes of the answer having left, and ends it. `why` is REASON_NONE, or
- * what cut it off. Cancels what is in flight. */
+ * what cut it off, which becomes its reason unless it is recorded as a leak. Cancels what is in
+ * flight. */
 void request_end(struct request *r, enum reason why, size_t written, struct instant now);
 
 /* Its connection ends. What KMS has already goes on without a client: the answer is read and

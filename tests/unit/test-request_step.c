@@ -469,6 +469,19 @@ START_TEST(the_client_has_gone_before_it_is_sent)
 }
 END_TEST
 
+/* Within one turn of the loop it isn't asked: that would cost each request a system call. */
+START_TEST(who_has_not_waited_is_not_asked_for_its_client)
+{
+	struct world_client *c = world_encrypt();
+
+	c->gone = true;
+	world_send(c->request, SENT_ALL);
+	ck_assert_uint_eq(world.n_sent, 1);
+	ck_assert_uint_eq(c->losses, 0);
+	request_end(c->request, REASON_CLIENT_GONE, 0, world.now);
+}
+END_TEST
+
 static void add_allowed(TCase *tcase)
 {
 	tcase_add_test(tcase, the_steps_have_names_and_ascending_numbers);
@@ -492,6 +505,7 @@ static void add_refused(TCase *tcase)
 	tcase_add_test(tcase, no_memory_for_an_upstream);
 	tcase_add_loop_test(tcase, no_memory_for_a_longer_head, 0, 2);
 	tcase_add_test(tcase, the_client_has_gone_before_it_is_sent);
+	tcase_add_test(tcase, who_has_not_waited_is_not_asked_for_its_client);
 }
 
 int main(void)
