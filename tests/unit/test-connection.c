@@ -620,7 +620,7 @@ END_TEST
 
 /* ---- what nobody may touch ---- */
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef WITH_ASAN
 START_TEST(to_touch_a_closed_one_is_reported)
 {
 	struct connection *c = open_one(0, "one")->connection;
@@ -666,7 +666,7 @@ static void add_tests(TCase *tcase)
 	tcase_add_test(tcase, one_without_a_request_costs_a_token_and_leaves_a_record);
 	tcase_add_test(tcase, records_of_connections_are_limited);
 	tcase_add_test(tcase, a_half_closed_peer_is_not_gone);
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef WITH_ASAN
 	tcase_add_test(tcase, to_touch_a_closed_one_is_reported);
 #endif
 }
