@@ -115,12 +115,6 @@ static void refuse_unread(struct http *h, enum refusal refusal, const char *mess
 	request_refuse(h->request, refusal, message, now);
 }
 
-/* There is no memory for a request, not even for one that could be answered. */
-static void end_without_memory(struct http *h, struct instant now)
-{
-	connection_end_without_request(h->connection, REASON_MEMORY, "out of memory", now);
-}
-
 /* Answers a head that can't be taken, and ends the connection. */
 static void refuse_head(struct http *h, enum refusal refusal, const char *fault,
 			struct instant now)
@@ -131,7 +125,7 @@ static void refuse_head(struct http *h, enum refusal refusal, const char *fault,
 	if (h->request)
 		refuse_unread(h, refusal, fault, now);
 	else
-		end_without_memory(h, now);
+		connection_close(h->connection, REASON_NONE, now);
 }
 
 static void out_of_memory(struct http *h, struct instant now)
@@ -318,7 +312,7 @@ static void head_done(struct http *h, struct slice rest, struct instant now)
 
 	h->request = request_new(&origin, &h->head, now);
 	if (!h->request) {
-		end_without_memory(h, now);
+		connection_close(h->connection, REASON_NONE, now);
 		return;
 	}
 	h->had_request = true;

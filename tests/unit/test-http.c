@@ -7,7 +7,6 @@
 
 #include "connection.h"
 #include "connection_world.h"
-#include "failing_malloc.h"
 #include "request_step.h"
 
 #include <check.h>
@@ -453,21 +452,6 @@ START_TEST(no_memory_for_a_connection)
 }
 END_TEST
 
-/* Of a good head and of a bad one: neither is closed without a word in the journal. */
-START_TEST(no_memory_for_a_request)
-{
-	static const struct slice heads[] = {SLICE(REFUSED), SLICE("GET / HTTP/1.1\r\n\r\n")};
-
-	peer_send(peer->fd, heads[_i]);
-	failing_malloc_begin(1);
-	world_turn();
-	ck_assert(failing_malloc_end());
-	world_assert_record(EVENT_CONNECTION, REASON_MEMORY);
-	ck_assert(peer_at_end(peer->fd));
-	ck_assert_uint_eq(world.n_connections, 0);
-}
-END_TEST
-
 /* ---- states ---- */
 
 enum state { IDLE, IDLE_AGAIN, IN_HEAD, IN_BODY, IN_WAIT, IN_WRITE, _STATES };
@@ -819,7 +803,6 @@ static void add_tests(TCase *tcase)
 	tcase_add_loop_test(tcase, limits, 0, 2);
 	tcase_add_test(tcase, the_share_of_memory_is_a_limit);
 	tcase_add_test(tcase, no_memory_for_a_connection);
-	tcase_add_loop_test(tcase, no_memory_for_a_request, 0, 2);
 }
 
 static void add_tests_of_states(TCase *tcase)
