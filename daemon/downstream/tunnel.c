@@ -285,7 +285,7 @@ static void connect_host(struct tunnel *t, const char *addresses, struct instant
 	struct dial_options options = {
 		.addresses = addresses,
 		.port = t->host->connect_to ? t->host->connect_port : t->host->port,
-		.any_address = t->host->connect_to != NULL,
+		.reach = dial_reach(t->host->connect_to, true),
 	};
 
 	t->state = TUNNEL_CONNECT;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "connector.h"
 
-#include "address.h"
 #include "dial.h"
 #include "socket_bio.h"
 
@@ -240,8 +239,7 @@ static SSL *new_ssl(const struct connector_tls *tls, const char *host)
 int connector_new(struct event_base *base, const struct connector_options *options,
 		  connector_cb done, void *userdata, struct connector **ret_connector)
 {
-	const struct dial_options where = {options->addresses, options->port,
-					   options->any_address};
+	const struct dial_options where = {options->addresses, options->port, options->reach};
 	const struct timeval timeout = {options->timeout / USEC_PER_SEC,
 					options->timeout % USEC_PER_SEC};
 	_cleanup_(connector_freep) struct connector *c = calloc(1, sizeof(*c));

@@ -4,6 +4,7 @@
 /* One outgoing TLS connection: dialled (dial.h), its certificate verified for one name, and
  * then used. */
 
+#include "address.h"
 #include "clock.h"
 #include "macro.h"
 #include "slice.h"
@@ -32,7 +33,7 @@ struct connector_options {
 	const char *host;      /* what TLS verifies: a name or an IP literal */
 	const char *addresses; /* where to connect, as dial_options has them */
 	unsigned port;
-	bool any_address; /* the operator named the address: don't refuse loopback etc. */
+	enum address_class reach;  /* as dial_options has it */
 	struct connector_tls *tls; /* borrowed */
 	usec_t timeout;            /* of dialling and TLS together */
 };

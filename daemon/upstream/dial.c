@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dial.h"
 
-#include "address.h"
 #include "limit.h"
 
 #include <arpa/inet.h>
@@ -33,7 +32,7 @@ struct dial {
 	struct event_base *base;
 	struct attempt attempts[LIMIT_TUNNEL_ADDRESSES];
 	unsigned n;
-	bool any_address;
+	enum address_class reach;
 	sa_family_t last; /* the family that was tried last */
 	struct attempt *connected;
 	struct event next; /* when to try the next, or to say that there is none */
@@ -165,9 +164,9 @@ static bool attempt_start(struct attempt *a)
 	a->tried = true;
 	d->last = a->address.sa.sa_family;
 	/* The last word on where a connection goes, whatever a name resolved to. */
-	if (!d->any_address && address_is_refused(&a->address.sa, address_size(a))) {
+	if (address_classify(&a->address.sa, address_size(a)) > d->reach) {
 		snprintf(d->why, sizeof(d->why),
-			 "its name leads to a loopback, link-local or metadata address");
+			 "it leads to a loopback, link-local or metadata address");
 		return false;
 	}
 	r = attempt_connect(a);
@@ -236,6 +235,13 @@ static void on_attempt(evutil_socket_t fd, short what, void *userdata)
 	}
 }
 
+enum address_class dial_reach(const char *connect_to, bool tls)
+{
+	if (!connect_to)
+		return ADDRESS_OTHER;
+	return tls && address_is_literal(connect_to) ? ADDRESS_SPECIAL : ADDRESS_LOOPBACK;
+}
+
 int dial_new(struct event_base *base, const struct dial_options *options, dial_cb done,
 	     void *userdata, struct dial **ret_dial)
 {
@@ -244,7 +250,7 @@ int dial_new(struct event_base *base, const struct dial_options *options, dial_c
 	if (!d)
 		return -ENOMEM;
 	d->base = base;
-	d->any_address = options->any_address;
+	d->reach = options->reach;
 	d->done = done;
 	d->userdata = userdata;
 	snprintf(d->why, sizeof(d->why), "it has no address");

@@ -5,6 +5,7 @@
  * first (RFC 8305): the next is tried when one failed or took DIAL_STAGGER, IPv4 and IPv6 in
  * turn. The connected socket is its caller's. */
 
+#include "address.h"
 #include "clock.h"
 #include "macro.h"
 
@@ -18,13 +19,18 @@ struct dial;
 struct dial_options {
 	const char *addresses; /* as the resolver gives them, or one IP literal */
 	unsigned port;
-	bool any_address; /* the operator named the address: don't refuse loopback etc. */
+	enum address_class reach; /* the worst that it may connect to: see dial_reach() */
 };
 
 /* Called once: `fd` is connected, non-blocking and the callee's, or it is -1 and `why` says in
  * one phrase why the last address failed. The dial must be freed in it: until then it still
  * watches the socket. */
 typedef void (*dial_cb)(int fd, const char *why, void *userdata);
+
+/* How far what the operator named may reach: a host that is looked up no place of this machine;
+ * `connect_to` loopback as well; and an IP address that stands there whatever it is, where TLS
+ * checks who answers, and how it is spoken to (`tls`). */
+enum address_class dial_reach(const char *connect_to, bool tls);
 
 /* Begins to connect; never calls `done` before it returns. There is no deadline but the
  * kernel's: the owner has one. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "address.h"
+#include "dial.h"
 #include "generation.h"
 #include "limit.h"
 #include "log.h"
@@ -169,7 +170,7 @@ static int start_connection(struct upstream *u, struct instant now)
 		.host = e->host,
 		.addresses = u->literal ? connect_host(u) : u->addresses,
 		.port = e->connect_to ? e->connect_port : e->port,
-		.any_address = e->connect_to != NULL,
+		.reach = dial_reach(e->connect_to, true),
 		.tls = u->tls,
 		.timeout = e->connect_timeout,
 	};

@@ -69,10 +69,9 @@ static void on_done(int fd, const char *why, void *userdata)
 }
 
 /* Returns how long it took. */
-static usec_t run(const char *addresses, bool any_address)
+static usec_t run(const char *addresses, enum address_class reach)
 {
-	struct dial_options options = {
-		.addresses = addresses, .port = port, .any_address = any_address};
+	struct dial_options options = {.addresses = addresses, .port = port, .reach = reach};
 	usec_t start = clock_monotonic();
 
 	ck_assert_int_eq(dial_new(base, &options, on_done, NULL, &dial), 0);
@@ -107,7 +106,7 @@ START_TEST(connects)
 {
 	int fd = listen_on(1, 5);
 
-	run("127.0.0.1", true);
+	run("127.0.0.1", ADDRESS_LOOPBACK);
 	ck_assert_uint_eq(peer(), 1);
 	ck_assert(fcntl(connected, F_GETFL) & O_NONBLOCK);
 	ck_assert(fcntl(connected, F_GETFD) & FD_CLOEXEC);
@@ -120,7 +119,7 @@ START_TEST(keeps_alive)
 {
 	int fd = listen_on(1, 5);
 
-	run("127.0.0.1", true);
+	run("127.0.0.1", ADDRESS_LOOPBACK);
 	ck_assert_int_eq(option(SOL_SOCKET, SO_KEEPALIVE), 0);
 	ck_assert_int_eq(dial_keep_alive(connected), 0);
 	ck_assert_int_ne(option(SOL_SOCKET, SO_KEEPALIVE), 0);
@@ -135,7 +134,7 @@ START_TEST(takes_the_first_that_answers)
 {
 	int fd = listen_on(3, 5);
 
-	run("127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4", true);
+	run("127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4", ADDRESS_LOOPBACK);
 	ck_assert_uint_eq(peer(), 3);
 	close(fd);
 }
@@ -153,7 +152,7 @@ START_TEST(does_not_wait_for_one_that_is_silent)
 		filler[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 		(void)!connect(filler[i], (struct sockaddr *)&in, sizeof(in));
 	}
-	took = run("127.0.0.1,127.0.0.2", true);
+	took = run("127.0.0.1,127.0.0.2", ADDRESS_LOOPBACK);
 	ck_assert_uint_eq(peer(), 2);
 	ck_assert_uint_ge(took, DIAL_STAGGER - USEC_PER_MSEC);
 	for (size_t i = 0; i < ELEMENTSOF(filler); i++)
@@ -174,7 +173,7 @@ START_TEST(tries_no_more_than_its_number)
 			ck_assert_int_eq(buf_printf(&text, "127.0.0.%u,", i), 0);
 		ck_assert_int_eq(buf_printf(&text, "127.0.0.200"), 0);
 		called = 0;
-		run(text.p, true);
+		run(text.p, ADDRESS_LOOPBACK);
 		if (n < LIMIT_TUNNEL_ADDRESSES) {
 			ck_assert_uint_eq(peer(), 200);
 			close(connected);
@@ -187,33 +186,40 @@ END_TEST
 
 static const struct {
 	const char *addresses;
-	bool any_address;
+	enum address_class reach;
 	const char *why; /* a part of it */
 } failures[] = {
-	{"127.0.0.1", true, "127.0.0.1 port 1: Connection refused"},
-	{"127.0.0.1,127.0.0.2", true, "127.0.0.2 port 1: Connection refused"},
-	{"[::1],[::1],127.0.0.1", true, "::1 port 1: "}, /* the families in turn */
-	{"127.0.0.1", false, "loopback, link-local or metadata"},
-	{"[::1]", false, "loopback, link-local or metadata"},
-	{"::1", false, "loopback, link-local or metadata"},
-	{"[::ffff:127.0.0.1]", false, "loopback, link-local or metadata"},
-	{"169.254.169.254", false, "loopback, link-local or metadata"},
-	{"169.254.169.254,127.0.0.1", false, "loopback, link-local or metadata"},
-	{"[fd00:ec2::254]", false, "loopback, link-local or metadata"},
-	{"0.0.0.0", false, "loopback, link-local or metadata"},
-	{"", true, "no address"},
-	{",,", true, "no address"},
-	{"kms.invalid", true, "no address"},
-	{"127.1", true, "no address"},
-	{"[127.0.0.1", true, "no address"},
-	{"[]", true, "no address"},
-	{"1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc", true, "no address"},
+	{"127.0.0.1", ADDRESS_LOOPBACK, "127.0.0.1 port 1: Connection refused"},
+	{"127.0.0.1,127.0.0.2", ADDRESS_LOOPBACK, "127.0.0.2 port 1: Connection refused"},
+	{"[::1],[::1],127.0.0.1", ADDRESS_LOOPBACK, "::1 port 1: "}, /* the families in turn */
+	{"127.0.0.1", ADDRESS_OTHER, "loopback, link-local or metadata"},
+	{"[::1]", ADDRESS_OTHER, "loopback, link-local or metadata"},
+	{"::1", ADDRESS_OTHER, "loopback, link-local or metadata"},
+	{"[::ffff:127.0.0.1]", ADDRESS_OTHER, "loopback, link-local or metadata"},
+	{"169.254.169.254", ADDRESS_OTHER, "loopback, link-local or metadata"},
+	{"169.254.169.254,127.0.0.1", ADDRESS_OTHER, "loopback, link-local or metadata"},
+	{"[fd00:ec2::254]", ADDRESS_OTHER, "loopback, link-local or metadata"},
+	{"0.0.0.0", ADDRESS_OTHER, "loopback, link-local or metadata"},
+	{"", ADDRESS_LOOPBACK, "no address"},
+	{",,", ADDRESS_LOOPBACK, "no address"},
+	{"kms.invalid", ADDRESS_LOOPBACK, "no address"},
+	{"127.1", ADDRESS_LOOPBACK, "no address"},
+	{"[127.0.0.1", ADDRESS_LOOPBACK, "no address"},
+	{"[]", ADDRESS_LOOPBACK, "no address"},
+	{"1111:2222:3333:4444:5555:6666:7777:8888:9999:aaaa:bbbb:cccc", ADDRESS_LOOPBACK,
+	 "no address"},
+	{"169.254.169.254", ADDRESS_LOOPBACK, "loopback, link-local or metadata"},
+	{"[::ffff:169.254.170.2]", ADDRESS_LOOPBACK, "link-local or metadata"},
+	{"[64:ff9b::169.254.169.254]", ADDRESS_LOOPBACK, "link-local or metadata"},
+	{"[2002:a9fe:a9fe::1]", ADDRESS_LOOPBACK, "link-local or metadata"},
+	{"[fd00:ec2::23],[fe80::1]", ADDRESS_LOOPBACK, "link-local or metadata"},
+	{"169.254.169.254,127.0.0.1", ADDRESS_LOOPBACK, "127.0.0.1 port 1: Connection refused"},
 };
 
 START_TEST(fails)
 {
 	port = 1; /* where nobody listens */
-	run(failures[_i].addresses, failures[_i].any_address);
+	run(failures[_i].addresses, failures[_i].reach);
 	ck_assert_int_eq(connected, -1);
 	ck_assert_msg(strstr(reason, failures[_i].why), "%s", reason);
 }
@@ -221,7 +227,8 @@ END_TEST
 
 START_TEST(is_given_up)
 {
-	struct dial_options options = {.addresses = "127.0.0.1,127.0.0.2", .any_address = true};
+	struct dial_options options = {.addresses = "127.0.0.1,127.0.0.2",
+				       .reach = ADDRESS_LOOPBACK};
 	int fd = listen_on(1, 5), before, after;
 
 	options.port = port;
@@ -235,6 +242,27 @@ START_TEST(is_given_up)
 	ck_assert_int_eq(called, 0);
 	ck_assert_int_eq(before, after);
 	close(fd);
+}
+END_TEST
+
+static const struct {
+	const char *connect_to;
+	bool tls;
+	enum address_class reach;
+} reaches[] = {
+	{NULL, true, ADDRESS_OTHER},
+	{NULL, false, ADDRESS_OTHER},
+	{"127.0.0.1", true, ADDRESS_SPECIAL}, /* whatever stands there */
+	{"fd00:ec2::254", true, ADDRESS_SPECIAL},
+	{"169.254.169.254", false, ADDRESS_LOOPBACK},
+	{"vpce.example", true, ADDRESS_LOOPBACK}, /* a name server says what it is */
+	{"vpce.example", false, ADDRESS_LOOPBACK},
+};
+
+START_TEST(reaches_no_further)
+{
+	ck_assert_int_eq(dial_reach(reaches[_i].connect_to, reaches[_i].tls),
+			 reaches[_i].reach);
 }
 END_TEST
 
@@ -253,6 +281,7 @@ int main(void)
 	tcase_add_test(test, tries_no_more_than_its_number);
 	tcase_add_loop_test(test, fails, 0, ELEMENTSOF(failures));
 	tcase_add_test(test, is_given_up);
+	tcase_add_loop_test(test, reaches_no_further, 0, ELEMENTSOF(reaches));
 	suite_add_tcase(suite, test);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
