@@ -88,7 +88,8 @@ static const struct reason_info table[_REASON_MAX] = {
 	[REASON_TUNNEL_HOST] = {"tunnel-host", COUNTER_REFUSED,
 				"the host is not one of the enclave's tunnel.hosts"},
 	[REASON_NO_SERVER_NAME] = {"no-server-name", COUNTER_REFUSED,
-				   "the ClientHello has no server name"},
+				   "the ClientHello has no server name, and no CONNECT "
+				   "came before it"},
 	[REASON_CLIENT_HELLO] = {"client-hello", COUNTER_REFUSED, "it is malformed"},
 	[REASON_SERVER_NAME] = {"server-name", COUNTER_REFUSED,
 				"it names another host than the CONNECT"},

@@ -80,7 +80,7 @@ static bool tunnel_equal(const struct tunnel_config *a, const struct tunnel_conf
 
 		if (!text_equal(x->host, y->host) || x->port != y->port ||
 		    !text_equal(x->connect_to, y->connect_to) ||
-		    x->connect_port != y->connect_port)
+		    x->connect_port != y->connect_port || x->tls != y->tls)
 			return false;
 	}
 	return true;

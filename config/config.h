@@ -50,6 +50,7 @@ struct tunnel_host {
 	char *connect_to; /* NULL: host */
 	unsigned connect_port;
 	unsigned line;
+	bool tls; /* false: any bytes, and by CONNECT only */
 };
 
 struct tunnel_config {

@@ -181,6 +181,8 @@ static const struct config_option tunnel_host[] = {
 	{"connect_to", OPTION_ADDRESS, AT(tunnel_host, connect_to),
 	 PORT(tunnel_host, connect_port),
 	 .help = "connect there instead of looking the host up"},
+	{"tls", OPTION_BOOL, AT(tunnel_host, tls), .fallback = "true",
+	 .help = "what passes is TLS; false: anything, asked for by CONNECT"},
 };
 
 #define SECTION(title, rows, type)                                                             \

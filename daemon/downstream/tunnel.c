@@ -34,6 +34,7 @@ static void record(struct tunnel *t, enum event_kind event, enum reason reason,
 	r.allowed = event != EVENT_TUNNEL_REFUSED;
 	r.reason = reason;
 	r.status = status;
+	r.cleartext = event == EVENT_TUNNEL_OPEN && !t->host->tls;
 	snprintf(r.endpoint, sizeof(r.endpoint), "%.*s", LIMIT_LOG_VALUE, t->name);
 	snprintf(r.detail, sizeof(r.detail), "%s", detail);
 	if (event == EVENT_TUNNEL_END) {
@@ -155,12 +156,13 @@ static void hello_done(struct tunnel *t, const struct client_hello *hello, struc
 {
 	char detail[LIMIT_LOG_VALUE];
 
-	if (!hello->server_name[0]) {
+	if (!hello->server_name[0] && !t->by_connect) {
 		refuse(t, TUNNEL_NO_NAME, NULL, now);
 		return;
 	}
-	if (t->by_connect) {
-		if (strcasecmp(hello->server_name, t->host->host) == 0) {
+	if (t->by_connect) { /* its authority was listed: a name may be missing, not differ */
+		if (!hello->server_name[0] ||
+		    strcasecmp(hello->server_name, t->host->host) == 0) {
 			open_tunnel(t, now);
 			return;
 		}
@@ -225,13 +227,18 @@ static void read_hello(struct tunnel *t, struct instant now)
 
 /* ---- connecting ---- */
 
-/* A CONNECT is told of the connection; then its ClientHello is due. */
+/* A CONNECT is told of the connection; then its ClientHello is due, or whatever either end has
+ * to say where it is no TLS. */
 static void answer_connect(struct tunnel *t, struct instant now)
 {
 	static const char text[] = "HTTP/1.1 200 Connection established\r\n\r\n";
 
 	if (send(t->connection->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) != sizeof(text) - 1) {
 		tunnel_end(t, REASON_CLIENT_GONE, now);
+		return;
+	}
+	if (!t->host->tls) {
+		open_tunnel(t, now);
 		return;
 	}
 	t->state = TUNNEL_HELLO;
@@ -285,7 +292,7 @@ static void connect_host(struct tunnel *t, const char *addresses, struct instant
 	struct dial_options options = {
 		.addresses = addresses,
 		.port = t->host->connect_to ? t->host->connect_port : t->host->port,
-		.reach = dial_reach(t->host->connect_to, true),
+		.reach = dial_reach(t->host->connect_to, t->host->tls),
 	};
 
 	t->state = TUNNEL_CONNECT;
