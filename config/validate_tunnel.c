@@ -70,11 +70,39 @@ static void check_plain(struct reader *r, const yaml_node_t *node,
 	check_not_kms(r, reader_member(r, node, "host"), "host", host->host);
 	check_not_kms(r, connect_to, "connect_to", host->connect_to);
 	check_place(r, connect_to, host->connect_to);
+	if (reader_member(r, node, "proxy"))
+		reader_error(r, reader_member(r, node, "proxy"),
+			     "proxy: an HTTP proxy is not asked for what tls: false would pass "
+			     "in clear; leave one of the two out");
 	reader_warning(
 		r, reader_member(r, node, "tls"),
 		"tls: nothing verifies who answers for \"%s\", and who is on the way can "
 		"read and change what passes",
 		host->host ?: "");
+}
+
+/* The proxy's network has such places too, and may not know that they are none to lead to. */
+static void check_asked_for(struct reader *r, const yaml_node_t *node, const char *connect_to)
+{
+	if (connect_to && address_classify_host(connect_to) != ADDRESS_OTHER)
+		reader_error(r, node,
+			     "connect_to: %s is a loopback, link-local or metadata address, "
+			     "which no proxy is asked for",
+			     connect_to);
+}
+
+void reader_validate_proxy(struct reader *r, const yaml_node_t *node,
+			   const struct proxy_config *proxy, const char *connect_to)
+{
+	if (proxy->credentials_file && !reader_member(r, node, "proxy"))
+		reader_warning(r, reader_member(r, node, "proxy_credentials_file"),
+			       "proxy_credentials_file: has no effect without proxy");
+	if (!proxy->host)
+		return;
+	if (address_classify_host(proxy->host) == ADDRESS_SPECIAL)
+		reader_error(r, reader_member(r, node, "proxy"),
+			     "proxy: %s is a link-local or metadata address", proxy->host);
+	check_asked_for(r, reader_member(r, node, "connect_to"), connect_to);
 }
 
 void reader_validate_tunnel(struct reader *r, const yaml_node_t *node,
@@ -86,6 +114,8 @@ void reader_validate_tunnel(struct reader *r, const yaml_node_t *node,
 		const yaml_node_t *item = document_item(&r->document, hosts, i);
 
 		check_twice(r, item, tunnel, i);
+		reader_validate_proxy(r, item, &tunnel->hosts[i].proxy,
+				      tunnel->hosts[i].connect_to);
 		if (!tunnel->hosts[i].tls)
 			check_plain(r, item, &tunnel->hosts[i]);
 	}

@@ -25,6 +25,12 @@ static const struct tunnel_refusal_info table[_TUNNEL_REFUSAL_MAX] = {
 	[TUNNEL_MEMORY] = {REASON_MEMORY, "out of memory", 502, TLS_ALERT_INTERNAL_ERROR},
 	[TUNNEL_NO_HOST] = {REASON_NO_UPSTREAM, "the host can't be reached", 502,
 			    TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_NO_PROXY] = {REASON_NO_PROXY, "the host can't be reached", 502,
+			     TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_PROXY_REFUSED] = {REASON_PROXY_REFUSED, "the host can't be reached", 502,
+				  TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_PROXY_BROKEN] = {REASON_PROXY_BROKEN, "the host can't be reached", 502,
+				 TLS_ALERT_INTERNAL_ERROR},
 	[TUNNEL_TIMEOUT] = {REASON_UPSTREAM_TIMEOUT, "the host did not answer in time", 504,
 			    TLS_ALERT_INTERNAL_ERROR},
 	[TUNNEL_TOO_SLOW] = {REASON_TOO_SLOW, "the ClientHello did not come in time", 403,
@@ -64,12 +70,18 @@ struct tunnel_host *tunnel_find_host(const struct tunnel_config *config, struct 
 	return NULL;
 }
 
+static bool proxy_equal(const struct proxy_config *a, const struct proxy_config *b)
+{
+	return strcmp(a->host ?: "", b->host ?: "") == 0 && a->port == b->port;
+}
+
 static bool host_equal(const struct tunnel_host *a, const struct tunnel_host *b)
 {
 	const char *to_a = a->connect_to ?: a->host, *to_b = b->connect_to ?: b->host;
 
 	return strcmp(a->host, b->host) == 0 && strcmp(to_a, to_b) == 0 && a->port == b->port &&
-	       a->connect_port == b->connect_port && a->tls == b->tls;
+	       a->connect_port == b->connect_port && a->tls == b->tls &&
+	       proxy_equal(&a->proxy, &b->proxy);
 }
 
 struct tunnel_host *tunnel_keep_host(const struct tunnel_config *config,

@@ -35,6 +35,9 @@ struct dial {
 	enum address_class reach;
 	sa_family_t last; /* the family that was tried last */
 	struct attempt *connected;
+	bool handed;                       /* its socket is the owner's */
+	struct proxy_handshake *handshake; /* NULL: there is no proxy */
+	enum dial_fault fault;
 	struct event next; /* when to try the next, or to say that there is none */
 	dial_cb done;
 	void *userdata;
@@ -215,6 +218,43 @@ static void on_next(evutil_socket_t fd, short what, void *userdata)
 		d->done(-1, d->why, d->userdata);
 }
 
+static void hand_over(struct dial *d)
+{
+	d->handed = true;
+	d->done(d->connected->fd, NULL, d->userdata);
+}
+
+/* ---- the proxy ---- */
+
+static void talk_to_proxy(struct dial *d)
+{
+	enum proxy_result result = proxy_handshake_go(d->handshake, d->connected->fd);
+
+	switch (result) {
+	case PROXY_WAIT:
+		return;
+	case PROXY_THROUGH:
+		hand_over(d);
+		return;
+	case PROXY_REFUSED:
+	case PROXY_BROKEN:
+		d->fault = result == PROXY_REFUSED ? DIAL_PROXY_REFUSED : DIAL_PROXY_BROKEN;
+		d->done(-1, proxy_handshake_why(d->handshake), d->userdata);
+	}
+}
+
+/* The others are too late. */
+static void begin_handshake(struct dial *d)
+{
+	for (unsigned i = 0; i < d->n; i++)
+		if (&d->attempts[i] != d->connected)
+			attempt_end(&d->attempts[i]);
+	d->fault = DIAL_PROXY_BROKEN; /* until it has answered */
+	talk_to_proxy(d);
+}
+
+/* ---- events ---- */
+
 static void on_attempt(evutil_socket_t fd, short what, void *userdata)
 {
 	struct attempt *a = userdata;
@@ -222,6 +262,10 @@ static void on_attempt(evutil_socket_t fd, short what, void *userdata)
 	socklen_t n = sizeof(int);
 	int e = 0;
 
+	if (d->connected) {
+		talk_to_proxy(d);
+		return;
+	}
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) < 0)
 		e = errno;
 	if (e) {
@@ -231,7 +275,10 @@ static void on_attempt(evutil_socket_t fd, short what, void *userdata)
 	} else if (what & EV_WRITE) {
 		event_del(&d->next);
 		d->connected = a;
-		d->done(fd, NULL, d->userdata);
+		if (d->handshake)
+			begin_handshake(d);
+		else
+			hand_over(d);
 	}
 }
 
@@ -245,10 +292,15 @@ enum address_class dial_reach(const char *connect_to, bool tls)
 int dial_new(struct event_base *base, const struct dial_options *options, dial_cb done,
 	     void *userdata, struct dial **ret_dial)
 {
-	struct dial *d = calloc(1, sizeof(*d));
+	_cleanup_(dial_freep) struct dial *d = calloc(1, sizeof(*d));
 
 	if (!d)
 		return -ENOMEM;
+	if (options->through) {
+		if (proxy_handshake_new(options->through, &d->handshake) < 0)
+			return -ENOMEM;
+		d->fault = DIAL_NO_PROXY;
+	}
 	d->base = base;
 	d->reach = options->reach;
 	d->done = done;
@@ -257,21 +309,28 @@ int dial_new(struct event_base *base, const struct dial_options *options, dial_c
 	evtimer_assign(&d->next, base, on_next, d);
 	parse_addresses(d, options->addresses, options->port);
 	go_on(d);
-	*ret_dial = d;
+	*ret_dial = TAKE_PTR(d);
 	return 0;
+}
+
+enum dial_fault dial_fault(const struct dial *d)
+{
+	return d->fault;
 }
 
 struct dial *dial_free(struct dial *d)
 {
 	if (!d)
 		return NULL;
-	event_del(&d->next);
+	if (event_initialized(&d->next))
+		event_del(&d->next);
 	for (unsigned i = 0; i < d->n; i++) {
-		if (&d->attempts[i] == d->connected)
-			event_del(&d->connected->event); /* its socket is the owner's */
+		if (d->handed && &d->attempts[i] == d->connected)
+			event_del(&d->connected->event);
 		else
 			attempt_end(&d->attempts[i]);
 	}
+	proxy_handshake_free(d->handshake);
 	free(d);
 	return NULL;
 }

@@ -83,6 +83,20 @@ static const struct {
 	{{(char *)"a", 443, (char *)"c", 1, 1}, {(char *)"a", 443, NULL, 0, 1}, false},
 	{{(char *)"a", 443, NULL, 0, 1, .tls = true}, {(char *)"a", 443, NULL, 0, 1}, false},
 	{{(char *)"a", 443, NULL, 0, 1}, {(char *)"a", 443, NULL, 0, 1, .tls = true}, false},
+	{{(char *)"a", 443, .proxy = {(char *)"p", 1}},
+	 {(char *)"a", 443, .proxy = {(char *)"p", 1}},
+	 true},
+	{{(char *)"a", 443, .proxy = {(char *)"p", 1}}, {(char *)"a", 443}, false},
+	{{(char *)"a", 443}, {(char *)"a", 443, .proxy = {(char *)"p", 1}}, false},
+	{{(char *)"a", 443, .proxy = {(char *)"p", 1}},
+	 {(char *)"a", 443, .proxy = {(char *)"q", 1}},
+	 false},
+	{{(char *)"a", 443, .proxy = {(char *)"p", 1}},
+	 {(char *)"a", 443, .proxy = {(char *)"p", 2}},
+	 false},
+	{{(char *)"a", 443, .proxy = {(char *)"p", 1, (char *)"old"}},
+	 {(char *)"a", 443, .proxy = {(char *)"p", 1, (char *)"new"}},
+	 true},
 };
 
 START_TEST(keep_host)
@@ -154,6 +168,9 @@ static const struct {
 	{TUNNEL_CONNECTIONS, "tunnel-connections", "403 Forbidden", 80},
 	{TUNNEL_MEMORY, "memory", "502 Bad Gateway", 80},
 	{TUNNEL_NO_HOST, "no-upstream", "502 Bad Gateway", 80},
+	{TUNNEL_NO_PROXY, "proxy-unreachable", "502 Bad Gateway", 80},
+	{TUNNEL_PROXY_REFUSED, "proxy-refused", "502 Bad Gateway", 80},
+	{TUNNEL_PROXY_BROKEN, "proxy-broken", "502 Bad Gateway", 80},
 	{TUNNEL_TIMEOUT, "upstream-timeout", "504 Gateway Timeout", 80},
 	{TUNNEL_TOO_SLOW, "too-slow", "403 Forbidden", 80},
 };
