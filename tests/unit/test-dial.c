@@ -245,6 +245,110 @@ START_TEST(is_given_up)
 }
 END_TEST
 
+/* ---- by a proxy ---- */
+
+static int accepted;
+static enum dial_fault fault;
+
+static void on_through(int fd, const char *why, void *userdata)
+{
+	fault = dial_fault(dial);
+	on_done(fd, why, userdata);
+}
+
+/* Begins to connect by the proxy that listens on `fd`, which has been asked when this returns.
+ */
+static void ask_proxy(int fd)
+{
+	static const struct proxy_target target = {"h.example", 443, NULL};
+	struct dial_options options = {.addresses = "127.0.0.2,127.0.0.1",
+				       .port = port,
+				       .reach = ADDRESS_LOOPBACK,
+				       .through = &target};
+	char got[256];
+
+	ck_assert_int_eq(dial_new(base, &options, on_through, NULL, &dial), 0);
+	ck_assert_int_eq(dial_fault(dial), DIAL_NO_PROXY);
+	ck_assert_int_eq(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	while ((accepted = accept(fd, NULL, NULL)) < 0)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	while (recv(accepted, got, sizeof(got), MSG_DONTWAIT) <= 0)
+		event_base_loop(base, EVLOOP_NONBLOCK);
+	ck_assert(strncmp(got, "CONNECT h.example:443 ", 22) == 0);
+	ck_assert_int_eq(called, 0);
+	ck_assert_int_eq(dial_fault(dial), DIAL_PROXY_BROKEN); /* if nothing came any more */
+}
+
+static const struct {
+	const char *answer; /* NULL: it closes */
+	enum dial_fault fault;
+	const char *why;
+} proxies[] = {
+	{"HTTP/1.1 200 OK\r\n\r\n", DIAL_PROXY_BROKEN, ""}, /* of no interest then */
+	{"HTTP/1.1 403 No\r\n\r\n", DIAL_PROXY_REFUSED, "status 403"},
+	{"HTTP/1.1 200 OK\r\n\r\nx", DIAL_PROXY_BROKEN, "bytes came behind"},
+	{NULL, DIAL_PROXY_BROKEN, "it closed before its answer"},
+};
+
+START_TEST(goes_by_a_proxy)
+{
+	const char *answer = proxies[_i].answer;
+	int fd = listen_on(1, 5);
+
+	ask_proxy(fd);
+	if (answer)
+		ck_assert_int_eq(send(accepted, answer, strlen(answer), 0),
+				 (ssize_t)strlen(answer));
+	else
+		close(accepted);
+	ck_assert_int_eq(event_base_dispatch(base), 0);
+	ck_assert_int_eq(called, 1);
+	ck_assert_int_eq(fault, proxies[_i].fault);
+	ck_assert_msg(strstr(reason, proxies[_i].why), "%s", reason);
+	ck_assert((connected >= 0) == (_i == 0));
+	if (connected >= 0) {
+		ck_assert_int_eq(send(connected, "hello", 5, 0), 5);
+		ck_assert_int_eq(recv(accepted, (char[5]){0}, 5, MSG_WAITALL), 5);
+	} else if (answer) { /* it was closed */
+		ck_assert_int_le(recv(accepted, (char[1]){0}, 1, 0), 0);
+	}
+	close(fd);
+}
+END_TEST
+
+START_TEST(a_proxy_can_not_be_reached)
+{
+	static const struct proxy_target target = {"h.example", 443, NULL};
+	struct dial_options options = {.addresses = "127.0.0.1",
+				       .port = 1,
+				       .reach = ADDRESS_LOOPBACK,
+				       .through = &target};
+
+	ck_assert_int_eq(dial_new(base, &options, on_through, NULL, &dial), 0);
+	ck_assert_int_eq(event_base_dispatch(base), 0);
+	ck_assert_int_eq(fault, DIAL_NO_PROXY);
+	ck_assert_msg(strstr(reason, "127.0.0.1 port 1: Connection refused"), "%s", reason);
+}
+END_TEST
+
+/* The connection to the proxy goes as well. */
+START_TEST(is_given_up_while_a_proxy_is_asked)
+{
+	int fd = listen_on(1, 5), before = dup(0), after;
+
+	close(before);
+	ask_proxy(fd);
+	dial = dial_free(dial);
+	ck_assert_int_eq(recv(accepted, (char[1]){0}, 1, 0), 0);
+	close(accepted);
+	after = dup(0);
+	close(after);
+	ck_assert_int_eq(before, after);
+	ck_assert_int_eq(event_base_dispatch(base), 1);
+	close(fd);
+}
+END_TEST
+
 static const struct {
 	const char *connect_to;
 	bool tls;
@@ -281,6 +385,9 @@ int main(void)
 	tcase_add_test(test, tries_no_more_than_its_number);
 	tcase_add_loop_test(test, fails, 0, ELEMENTSOF(failures));
 	tcase_add_test(test, is_given_up);
+	tcase_add_loop_test(test, goes_by_a_proxy, 0, ELEMENTSOF(proxies));
+	tcase_add_test(test, a_proxy_can_not_be_reached);
+	tcase_add_test(test, is_given_up_while_a_proxy_is_asked);
 	tcase_add_loop_test(test, reaches_no_further, 0, ELEMENTSOF(reaches));
 	suite_add_tcase(suite, test);
 	runner = srunner_create(suite);
