@@ -48,7 +48,7 @@
 #define LIMIT_LOOKUPS 4                         /* name lookups in flight, whole process */
 
 /* An HTTP proxy on the way out. Its head has LIMIT_REPLY_HEAD. */
-#define LIMIT_PROXY_CREDENTIALS 1024            /* user and password */
+#define LIMIT_PROXY_CREDENTIALS (1 * KIB)       /* user and password */
 
 /* Where credentials come from: IMDS, a container endpoint, a file. */
 #define LIMIT_CREDENTIALS_TEXT (16 * KIB)       /* 1 to 2 KiB, token included */
