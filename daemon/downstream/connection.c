@@ -113,10 +113,10 @@ void connection_finish(struct connection *c, struct slice bytes, bool unread,
 	linger(c, now);
 }
 
-void connection_refuse(struct connection *c, enum reason reason, const char *detail,
-		       struct slice answer, struct instant now)
+void connection_refuse(struct connection *c, enum reason reason, struct slice answer,
+		       struct instant now)
 {
-	record_no_request(c, reason, detail, now);
+	record_no_request(c, reason, reason_info(reason)->sentence, now);
 	connection_finish(c, answer, true, now);
 }
 

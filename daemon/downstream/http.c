@@ -353,20 +353,12 @@ static void take_branch(struct http *h, struct slice bytes, struct instant now)
 {
 	struct slice rest = {bytes.p + h->head.length, bytes.n - h->head.length};
 
-	switch (h->head.kind) {
-	case HEAD_KMS:
-		head_done(h, rest, now);
-		return;
-	case HEAD_CONNECT:
+	if (h->head.kind == HEAD_CONNECT)
 		start_tunnel(h, rest, true, now);
-		return;
-	case HEAD_HTTP2:
-		connection_refuse(h->connection, REASON_HTTP2,
-				  "it speaks HTTP/2 from its first byte on (prior knowledge); "
-				  "only HTTP/1.1 is spoken here",
-				  http2_goaway(), now);
-		return;
-	}
+	else if (h->head.kind == HEAD_HTTP2)
+		connection_refuse(h->connection, REASON_HTTP2, http2_goaway(), now);
+	else
+		head_done(h, rest, now);
 }
 
 /* Reads on in a head; `bytes` are all of it so far, in `in` or in the scratch. True: it wants
