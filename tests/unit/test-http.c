@@ -430,6 +430,24 @@ START_TEST(http2_may_come_split_anywhere)
 }
 END_TEST
 
+#define OFFER                                                                                  \
+	"Connection: Upgrade, HTTP2-Settings, TE\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+
+/* What follows a request is the next one, whatever it offered; HTTP/2 was not agreed on. */
+START_TEST(an_offer_is_declined)
+{
+	say(HEAD("ListKeys", "2", OFFER) "{}" HEAD("ListKeys", "2",
+						   OFFER "TE: gzip\r\n") "{}" REFUSED);
+	for (unsigned i = 0; i < 3; i++)
+		expect_refused(false);
+	expect_open_and_idle();
+	say(HEAD("ListKeys", "2", OFFER) "{}");
+	expect_refused(false);
+	say(http2_client);
+	expect_http2_declined();
+}
+END_TEST
+
 START_TEST(what_only_begins_as_http2_is_refused)
 {
 	say("PRI * HTTP/2.0\r\n\r\nX");
@@ -848,6 +866,7 @@ static void add_tests(TCase *tcase)
 	tcase_add_test(tcase, tls_is_no_http);
 	tcase_add_test(tcase, http2_is_told_to_speak_http_1);
 	tcase_add_test(tcase, http2_may_come_split_anywhere);
+	tcase_add_test(tcase, an_offer_is_declined);
 	tcase_add_test(tcase, what_only_begins_as_http2_is_refused);
 	tcase_add_loop_test(tcase, limits, 0, 2);
 	tcase_add_test(tcase, the_share_of_memory_is_a_limit);
