@@ -410,16 +410,9 @@ static void expect_http2_declined(void)
 
 static const char http2_client[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-START_TEST(http2_is_told_to_speak_http_1)
+START_TEST(http2_is_told_to_speak_http_1_however_it_is_split)
 {
-	say(http2_client);
-	expect_http2_declined();
-}
-END_TEST
-
-START_TEST(http2_may_come_split_anywhere)
-{
-	for (size_t n = 1; n < strlen(http2_client); n++) {
+	for (size_t n = 1; n <= strlen(http2_client); n++) {
 		peer_send(peer->fd, (struct slice){http2_client, n});
 		world_stay_quiet();
 		say(http2_client + n);
@@ -445,15 +438,6 @@ START_TEST(an_offer_is_declined)
 	expect_refused(false);
 	say(http2_client);
 	expect_http2_declined();
-}
-END_TEST
-
-START_TEST(what_only_begins_as_http2_is_refused)
-{
-	say("PRI * HTTP/2.0\r\n\r\nX");
-	expect_answer(peer, 400, "SerializationException", true);
-	world_assert_record(EVENT_REFUSED, REASON_FRAMING);
-	expect_end_of_writing();
 }
 END_TEST
 
@@ -864,10 +848,8 @@ static void add_tests(TCase *tcase)
 	tcase_add_loop_test(tcase, what_is_wrong_is_refused, 0, ELEMENTSOF(faults));
 	tcase_add_test(tcase, a_head_has_a_limit);
 	tcase_add_test(tcase, tls_is_no_http);
-	tcase_add_test(tcase, http2_is_told_to_speak_http_1);
-	tcase_add_test(tcase, http2_may_come_split_anywhere);
+	tcase_add_test(tcase, http2_is_told_to_speak_http_1_however_it_is_split);
 	tcase_add_test(tcase, an_offer_is_declined);
-	tcase_add_test(tcase, what_only_begins_as_http2_is_refused);
 	tcase_add_loop_test(tcase, limits, 0, 2);
 	tcase_add_test(tcase, the_share_of_memory_is_a_limit);
 	tcase_add_test(tcase, no_memory_for_a_connection);
