@@ -60,4 +60,7 @@
 /* Names given by the operator; they also stand in records and tables. */
 #define LIMIT_NAME 64
 
+/* Of a file. A slot has a share of the memory, and of each endpoint's connections, for itself. */
+#define LIMIT_SLOTS 64
+
 /* clang-format on */

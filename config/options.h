@@ -27,6 +27,7 @@ enum option_type {
 	/* of more than one part: a reader in load.c, a printer in print.c */
 	OPTION_ADDRESS,   /* HOST:PORT: char * at `offset`, unsigned at `second` */
 	OPTION_ENCLAVE,   /* the name of one: its index */
+	OPTION_CIDS,      /* CIDs and ranges of them, of an enclave */
 	OPTION_ENDPOINTS, /* names, of an enclave */
 	OPTION_SUBSET,    /* names of the enclave's endpoints, of a rule */
 	OPTION_ACTIONS,
