@@ -47,6 +47,26 @@ static unsigned add_slot(const struct enclave *e, char room[2][FIELD_SIZE], cons
 	return e->named.number ? 2 : 1;
 }
 
+static bool is_in_force(const struct generation *g, const struct enclave *e)
+{
+	for (size_t i = 0; i < g->config->n_slots; i++)
+		if (g->enclaves[i] == e)
+			return true;
+	return false;
+}
+
+/* Of one that is gone only what nobody was told yet: CIDs come and go, and all are remembered.
+ */
+static bool is_due(struct enclave *e, const struct generation *in_force)
+{
+	uint64_t before = e->reported;
+
+	e->reported = 0;
+	for (unsigned i = 0; i < _COUNTER_MAX; i++)
+		e->reported += atomic_load(&e->counters[i]);
+	return e->reported != before || is_in_force(in_force, e);
+}
+
 static void report_enclave(const struct enclave *e)
 {
 	char text[_COUNTER_MAX][48], slot[2][FIELD_SIZE], name[WHO_SIZE];
@@ -64,12 +84,13 @@ static void report_enclave(const struct enclave *e)
 		  atomic_load(&e->counters[COUNTER_ALLOWED]));
 }
 
-void report_counters(const struct enclave_table *table)
+void report_counters(const struct enclave_table *table, const struct generation *in_force)
 {
-	const struct enclave *e;
+	struct enclave *e;
 
 	for (unsigned i = 0; (e = enclave_table_at(table, i)); i++)
-		report_enclave(e);
+		if (is_due(e, in_force))
+			report_enclave(e);
 }
 
 /* `e` is NULL for peers of no enclave. */

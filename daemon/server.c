@@ -172,7 +172,7 @@ static void on_tick(evutil_socket_t fd, short what, void *userdata)
 		s->next_suppressed = now + SUPPRESSED_EVERY;
 	}
 	if (now >= s->next_counters) {
-		report_counters(s->enclaves);
+		report_counters(s->enclaves, s->generation);
 		s->next_counters = now + COUNTERS_EVERY;
 	}
 	if (s->draining && now >= s->drain_deadline)
@@ -310,7 +310,7 @@ static void on_signal(evutil_socket_t number, short what, void *userdata)
 			on_reload(s);
 		return;
 	case SIGUSR1:
-		report_counters(s->enclaves);
+		report_counters(s->enclaves, s->generation);
 		return;
 #ifdef TEST_HOOKS
 	case SIGUSR2:

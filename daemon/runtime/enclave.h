@@ -22,6 +22,7 @@ struct enclave {
 	struct gauge in_flight, connections, memory, tunnels;
 	struct flood flood; /* of audit records */
 	_Atomic uint64_t counters[_COUNTER_MAX];
+	uint64_t reported; /* the control thread's: their sum when they were last written */
 };
 
 static inline void enclave_count(struct enclave *e, enum counter counter, uint64_t n)

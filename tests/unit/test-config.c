@@ -3,6 +3,7 @@
 /* Reading, validating and printing. Most cases are files: tests/data/config/good/ holds what is
  * accepted, bad/ what is refused; NAME.expected has the findings, one a line. */
 
+#include "compare.h"
 #include "config.h"
 #include "document.h"
 #include "findings.h"
@@ -416,6 +417,8 @@ START_TEST(slots_of_cids_and_listeners)
 		ck_assert_uint_eq(c->slots[i].line, slots[i].line);
 		if (slots[i].cid)
 			ck_assert_int_eq(config_find_cid(c, slots[i].cid), i);
+		for (int k = 0; k < (int)ELEMENTSOF(slots); k++)
+			ck_assert(config_slot_equal(c, (size_t)i, c, (size_t)k) == (i == k));
 	}
 	ck_assert_int_eq(config_find_slot(c, "a"), 7);
 	ck_assert_int_eq(config_find_slot(c, "b"), -1); /* by CID only */

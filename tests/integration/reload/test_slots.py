@@ -44,6 +44,24 @@ def test_each_slot_has_counters_of_its_own(daemon):
         assert said[slots[3]]["MESSAGE"].startswith("payments: 1 requests")
 
 
+def test_a_slot_that_is_gone_is_counted_once_more_if_it_was_used(daemon):
+    other = add_enclave(daemon, cids=[20])
+    with daemon:
+        with daemon.client(other) as client:
+            assert client.ask(DESCRIBE).status == 200
+        daemon.config["enclaves"]["payments"]["cids"] = [17]
+        entry, enclave = daemon.config["listen"].pop(), daemon.config["enclaves"].pop(other)
+        daemon.reload()
+        left = [("payments", "17"), ("payments", None)]
+        assert counters(daemon, [*left, (other, None)])[other, None]["REQUESTS"] == "1"
+        counters(daemon, left)
+        daemon.config["listen"].append(entry)
+        daemon.config["enclaves"][other] = enclave
+        daemon.reload()
+        again = counters(daemon, [*left, (other, "20"), (other, None)])
+        assert again[other, None]["REQUESTS"] == "1"
+
+
 def test_a_cid_that_comes_or_goes_touches_no_other_slot(daemon):
     enclave = daemon.config["enclaves"]["payments"]
     with daemon, daemon.client() as client:
