@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from daemon import wait_for
-from daemon.help import add_enclave, DESCRIBE, ended, limits
+from daemon.help import add_enclave, allow, DESCRIBE, ended, KEY_ID, limits
+from kms.client import request
 
 CIDS = ["16", "17", "18"]
 
@@ -133,3 +134,28 @@ def test_a_broken_list_changes_nothing(daemon, change, said):
         daemon.reload(expect="not loaded; the configuration in force stays")
         assert said in daemon.log()
         assert client.ask(DESCRIBE).status == 200
+
+
+def test_the_most_slots_for_the_memory_serve_the_largest_request_each(daemon, kms):
+    """One more is an error, which names the memory it wants."""
+    enclave = daemon.config["enclaves"]["payments"]
+    enclave["cids"] = ["4-64"]      # 62 with the listener's
+    enclave["limits"] = {"body": "512KiB", "requests": "1000/s"}
+    allow(daemon, "UpdateKeyDescription")
+
+    def described(n):
+        return request("UpdateKeyDescription", {"KeyId": KEY_ID, "Description": "x" * n})
+    most = 512 * 1024 - len(described(0).partition(b"\r\n\r\n")[2])
+    with daemon:
+        with daemon.client() as client:
+            # KMS itself refuses it, and quotes it: the answer is as large.
+            assert client.ask(described(most)).error == "ValidationException"
+        clients = [daemon.client() for _ in range(63)]     # the first may still be open
+        for client in clients:
+            client.send(DESCRIBE)
+        for client in clients:
+            assert client.read().status == 200
+            client.close()
+        enclave["cids"] = ["4-65"]
+        daemon.reload(expect="memory: 96MiB is too little for 63 slots of enclaves; expected 97MiB or more")
+    assert len(kms.asked("UpdateKeyDescription")) == 1
