@@ -47,6 +47,11 @@ static unsigned add_slot(const struct enclave *e, char room[2][FIELD_SIZE], cons
 	return e->named.number ? 2 : 1;
 }
 
+static uint64_t counted(const struct enclave *e, enum counter counter)
+{
+	return atomic_load(&e->counters[counter]);
+}
+
 static bool is_in_force(const struct generation *g, const struct enclave *e)
 {
 	for (size_t i = 0; i < g->config->n_slots; i++)
@@ -63,7 +68,7 @@ static bool is_due(struct enclave *e, const struct generation *in_force)
 
 	e->reported = 0;
 	for (unsigned i = 0; i < _COUNTER_MAX; i++)
-		e->reported += atomic_load(&e->counters[i]);
+		e->reported += counted(e, i);
 	return e->reported != before || is_in_force(in_force, e);
 }
 
@@ -75,13 +80,23 @@ static void report_enclave(const struct enclave *e)
 
 	for (unsigned i = 0; i < _COUNTER_MAX; i++) {
 		snprintf(text[i], sizeof(text[i]), "%s=%" PRIu64, counter_name(i),
-			 atomic_load(&e->counters[i]));
+			 counted(e, i));
 		fields[n + i] = text[i];
 	}
 	fields[n + _COUNTER_MAX] = NULL;
-	log_event(EVENT_COUNTERS, fields, "%s: %" PRIu64 " requests, %" PRIu64 " allowed",
-		  who(e, name), atomic_load(&e->counters[COUNTER_REQUESTS]),
-		  atomic_load(&e->counters[COUNTER_ALLOWED]));
+	log_event(EVENT_COUNTERS, fields,
+		  "%s: requests %" PRIu64 " (allowed %" PRIu64 ", refused %" PRIu64
+		  ", throttled %" PRIu64 ", failed %" PRIu64
+		  "); errors of AWS KMS: denied %" PRIu64 ", throttled %" PRIu64
+		  ", failed %" PRIu64 "; connections %" PRIu64 " (refused %" PRIu64
+		  "); tunnels %" PRIu64 "; bytes in %" PRIu64 ", out %" PRIu64,
+		  who(e, name), counted(e, COUNTER_REQUESTS), counted(e, COUNTER_ALLOWED),
+		  counted(e, COUNTER_REFUSED), counted(e, COUNTER_THROTTLED),
+		  counted(e, COUNTER_FAILED), counted(e, COUNTER_KMS_DENIED),
+		  counted(e, COUNTER_KMS_THROTTLED), counted(e, COUNTER_KMS_FAILED),
+		  counted(e, COUNTER_CONNECTIONS), counted(e, COUNTER_CONNECTIONS_REFUSED),
+		  counted(e, COUNTER_TUNNELS), counted(e, COUNTER_BYTES_IN),
+		  counted(e, COUNTER_BYTES_OUT));
 }
 
 void report_counters(const struct enclave_table *table, const struct generation *in_force)

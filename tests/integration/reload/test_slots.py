@@ -41,8 +41,8 @@ def test_each_slot_has_counters_of_its_own(daemon):
             assert client.ask(DESCRIBE).status == 200
         said = counters(daemon, slots)
         assert [said[slot]["REQUESTS"] for slot in slots] == ["0", "0", "0", "1"]
-        assert said[slots[0]]["MESSAGE"].startswith("payments (CID 16): 0 requests")
-        assert said[slots[3]]["MESSAGE"].startswith("payments: 1 requests")
+        assert said[slots[0]]["MESSAGE"].startswith("payments (CID 16): requests 0 ")
+        assert said[slots[3]]["MESSAGE"].startswith("payments: requests 1 ")
 
 
 def test_a_slot_that_is_gone_is_counted_once_more_if_it_was_used(daemon):
