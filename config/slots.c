@@ -25,23 +25,20 @@ static bool split_range(const yaml_node_t *node, unsigned long long *ret_first,
 	       slice_to_u64(last, UINT64_MAX, ret_last);
 }
 
+#define ITEM "whole numbers, and ranges such as 17-19"
+
 static void read_range(struct reader *r, const struct config_option *o, const yaml_node_t *node,
 		       struct cid_range *range)
 {
 	unsigned long long first, last;
 
-	if (node->type != YAML_SCALAR_NODE || node_is_null(node) ||
-	    !split_range(node, &first, &last)) {
-		bool is_text = node->type == YAML_SCALAR_NODE && !node_is_null(node);
-
-		reader_error(
-			r, node,
-			"%s: found %s%s%s; expected whole numbers, and ranges such as 17-19",
-			o->name, is_text ? "\"" : "",
-			is_text ? CLIPPED(node_text(node)) : node_kind(node),
-			!is_text              ? ""
-			: node_is_plain(node) ? "\""
-					      : "\" in quotes");
+	if (node->type != YAML_SCALAR_NODE || node_is_null(node)) {
+		reader_error(r, node, "%s: found %s; expected " ITEM, o->name, node_kind(node));
+		return;
+	}
+	if (!split_range(node, &first, &last)) {
+		reader_error(r, node, "%s: found \"%s\"%s; expected " ITEM, o->name,
+			     CLIPPED(node_text(node)), node_is_plain(node) ? "" : " in quotes");
 		return;
 	}
 	if (first < o->min || last < o->min || first > o->max || last > o->max)
@@ -135,6 +132,17 @@ static bool is_named(const struct config *c, size_t enclave)
 	return false;
 }
 
+/* What `cid` can't be, and was refused for, may have meant `cids`. */
+static void point_to_cids(struct reader *r, const yaml_node_t *cid)
+{
+	unsigned long long first, last;
+
+	if (cid->type == YAML_SEQUENCE_NODE ||
+	    (split_range(cid, &first, &last) && first < last))
+		reader_error(r, cid,
+			     "cid: several CIDs stand in cids, as in cids: [16, 17-19]");
+}
+
 void reader_make_slots(struct reader *r, const yaml_node_t *key, const yaml_node_t *node,
 		       size_t i)
 {
@@ -146,6 +154,8 @@ void reader_make_slots(struct reader *r, const yaml_node_t *key, const yaml_node
 		reader_error(r, cids,
 			     "cids: the enclave has a cid on line %u; it can't have both",
 			     node_place(cid).line);
+	if (cid && !enclave->cid)
+		point_to_cids(r, cid);
 	if (enclave->cid)
 		add_range(
 			r, cid, "cid", i,
