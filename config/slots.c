@@ -80,7 +80,7 @@ static const struct slot_config *find_overlap(const struct config *c,
 }
 
 /* So many more, one for each of the CIDs from `first`; of 0 there is one. False when the file
- * has too many: said once. */
+ * has too many: the caller asks no more. */
 static bool add_slots(struct reader *r, const yaml_node_t *at, size_t enclave,
 		      const struct cid_range *range)
 {
@@ -88,13 +88,10 @@ static bool add_slots(struct reader *r, const yaml_node_t *at, size_t enclave,
 	uint64_t n = c->n_slots + ((uint64_t)range->last - range->first + 1);
 
 	if (n > LIMIT_SLOTS) {
-		if (!r->slots_full)
-			reader_error(r, at,
-				     "enclaves: with \"%s\" there are %llu slots, one for each "
-				     "CID and one for each enclave that a listener names; "
-				     "expected at most %d",
-				     c->enclaves[enclave].name, (unsigned long long)n,
-				     LIMIT_SLOTS);
+		reader_error(r, at,
+			     "enclaves: with \"%s\" there are %llu slots, one for each CID and "
+			     "one for each enclave that a listener names; expected at most %d",
+			     c->enclaves[enclave].name, (unsigned long long)n, LIMIT_SLOTS);
 		r->slots_full = true;
 		return false;
 	}
