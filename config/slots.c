@@ -164,3 +164,38 @@ void reader_make_slots(struct reader *r, const yaml_node_t *key, const yaml_node
 	if (is_named(r->config, i) && !r->slots_full)
 		(void)add_slots(r, key, i, &(struct cid_range){.line = enclave->line});
 }
+
+/* Those that enclaves can have the daemon hold at once: their connections, the other ends of
+ * their tunnels, and connections to KMS. */
+static uint64_t count_descriptors(const struct config *c)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < c->n_slots; i++) {
+		const struct enclave_config *e = &c->enclaves[c->slots[i].enclave];
+
+		n += e->limits.connections;
+		n += e->tunnel.n_hosts > 0 ? e->tunnel.connections : 0;
+	}
+	for (unsigned i = 0; i < c->n_endpoints; i++)
+		if (config_endpoint_users(c, i) > 0)
+			n += (uint64_t)c->endpoints[i].connections * c->workers;
+	return n;
+}
+
+void reader_check_descriptors(struct reader *r, const yaml_node_t *root)
+{
+	const struct config *c = r->config;
+	const yaml_node_t *limits = reader_member(r, root, "limits");
+	uint64_t n = count_descriptors(c);
+
+	if (n > LIMIT_DESCRIPTORS)
+		reader_warning(
+			r, limits ?: root,
+			"limits: the connections of %zu %s, their tunnels and the "
+			"connections to KMS may be %llu descriptors at once; the unit has "
+			"LimitNOFILE=%d, and over it nobody is let in: lower connections, "
+			"or raise LimitNOFILE in a drop-in",
+			c->n_slots, config_slots_noun(c), (unsigned long long)n,
+			LIMIT_DESCRIPTORS);
+}

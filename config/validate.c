@@ -259,5 +259,6 @@ void reader_validate(struct reader *r)
 	check_credentials(r, reader_member(r, root, "credentials"));
 	reader_validate_enclaves(r, reader_member(r, root, "enclaves"));
 	check_memory(r, root);
+	reader_check_descriptors(r, root);
 	check_endpoint_uses(r, reader_member(r, root, "endpoints"));
 }
