@@ -272,6 +272,7 @@ static void await_credentials(struct request *r, struct instant now)
 	usec_t deadline;
 
 	if (have && have->serial != r->rejected) {
+		r->record.priority = -1; /* what becomes of another try is news */
 		request_go(r, STEP_SEND);
 		return;
 	}
@@ -338,7 +339,6 @@ static int on_prepare(struct upstream_call *call, struct instant now, struct sli
 	*ret_bytes = outgoing_head_write(&request, &signature, r->credentials);
 	r->record.kms_status = 0; /* what was said of an earlier try */
 	r->record.kms_error[0] = '\0';
-	r->record.priority = -1;
 	r->record.aws_request_id[0] = '\0';
 	return 0;
 }
