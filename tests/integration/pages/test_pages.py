@@ -91,7 +91,8 @@ def test_the_commands_to_install(snippet, tmp_path):
     done = run("bash", "-e", "-c", text, cwd=ROOT, env={**os.environ, "DESTDIR": str(tmp_path / "root")})
     assert done.returncode == 0, done.stdout[-4000:]
     for name in ("usr/sbin/kms-vsock-proxyd", "usr/lib/systemd/system/kms-vsock-proxy.socket",
-                 "etc/nitro_enclaves/kms-vsock-proxy.yaml", "usr/share/doc/kms-vsock-proxy/examples/minimal.yaml"):
+                 "etc/nitro_enclaves/kms-vsock-proxy.yaml", "usr/share/doc/kms-vsock-proxy/examples/minimal.yaml",
+                 "usr/share/doc/kms-vsock-proxy/docs/troubleshooting.md"):
         assert (tmp_path / "root" / name).is_file(), name
 
 

@@ -2,6 +2,9 @@
 """The operator's pages, followed literally, so that they can't rot: first the first hour, then what may be asked of a
 machine that runs."""
 
+import contextlib
+import pathlib
+import re
 import subprocess
 
 import journal
@@ -39,3 +42,50 @@ def test_the_first_hour(unit, enclaves, aws):
     assert journal.wait_for(after=place, ENCLAVE="payments", VERDICT="refuse")
     for snippet in snippets.of("machine", "sh"):
         shell(snippet.text)
+
+
+@contextlib.contextmanager
+def unit_file(snippet):
+    """Written where its first line says, for as long as it is needed."""
+    path = pathlib.Path(re.match(r"# (/etc/systemd/system/\S+)\n", snippet.text)[1])
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(snippet.text, encoding="utf-8")
+    try:
+        yield path
+    finally:
+        path.unlink()
+        service.systemctl("daemon-reload")
+
+
+def drop_ins(page):
+    return [snippet for snippet in snippets.of("drop-in", "ini") if snippet.page == page]
+
+
+def test_other_ports(unit, enclaves):
+    unit.start()
+    config, = snippets.of("config", "yaml")
+    commands, = snippets.of("ports", "sh")
+    several, another = drop_ins("docs/operating.md")
+    for snippet, ports, text in ((several, (8000, 8141, 8142), config.text),
+                                 (another, (8141,), re.sub(r"  - vsock: (?!8141).*\n", "", config.text))):
+        unit.write(text)
+        with unit_file(snippet):
+            shell(commands.text)
+            assert unit.is_active()
+            for port in ports:
+                with enclaves(16).client(port) as client:
+                    assert client.ask(request("ListKeys", {})).error == "AccessDeniedException"
+            shell("systemctl stop kms-vsock-proxy.socket kms-vsock-proxy.service")
+
+
+def test_what_acms_agent_restarts():
+    name = "nitro-enclaves-vsock-proxy"
+    restart = f"systemctl restart {name}"
+    stand_in, = drop_ins("docs/moving.md")
+    with unit_file(stand_in) as path:
+        assert path.stem == name
+        shell(f"systemctl daemon-reload\n{restart}\n{restart}")
+        shell(f"systemctl stop {name}")
+    shell(f"systemctl mask --runtime {name}")     # what the page advises against
+    assert subprocess.run(restart.split(), check=False).returncode != 0
+    shell(f"systemctl unmask --runtime {name}")
