@@ -6,10 +6,15 @@ says in which languages it can run them:
 
     for snippet in snippets.of("enclave", "sh", "python", "javascript"):
 
+What a page shows of a program's output is compared with what it prints. KMS_VSOCK_PROXY_RENEW_PAGES=1, set for such a
+test, writes that into the page instead.
+
 Two runners have no test: `aws`, of what needs AWS or nitro-cli, and `figure`, of a picture in text. The
 lint suite (`snippets`) lists the first, and finds blocks whose runner or language no test asks for.
 """
 
+import difflib
+import os
 import pathlib
 import re
 import typing
@@ -64,3 +69,20 @@ def of(runner, *languages, root=ROOT):
     for snippet in found:
         assert snippet.language in languages, f"{snippet}: no test runs {snippet.info!r}"
     return found
+
+
+def same(snippet, printed, plain=str, root=ROOT):
+    """Fails where plain() of what is shown and of what was printed differ; or makes them the same."""
+    if plain(printed) == plain(snippet.text):
+        return
+    if os.environ.get("KMS_VSOCK_PROXY_RENEW_PAGES"):
+        page = root / snippet.page
+        lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+        indent = re.match(" *", lines[snippet.line - 1])[0]
+        lines[snippet.line:snippet.line + snippet.text.count("\n")] = [
+            f"{indent}{line}\n" if line else "\n" for line in printed.splitlines()]
+        page.write_text("".join(lines), encoding="utf-8")
+        return
+    difference = difflib.unified_diff(plain(snippet.text).splitlines(), plain(printed).splitlines(),
+                                      str(snippet), "printed", lineterm="")
+    raise AssertionError("\n".join(difference))
