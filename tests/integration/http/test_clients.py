@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 
 import boto3
@@ -18,7 +19,6 @@ import npm
 from daemon import DEADLINE, wait_for
 from daemon.help import add_enclave, allow, KEY, limits, record_of
 from kms.client import request
-from npm import SDK
 from standins import Bridge, Client, Enclave, LocalKms
 
 AWS = "/usr/bin/aws"        # Debian's, whatever else is on PATH
@@ -239,7 +239,7 @@ def test_the_largest_attestation_document(daemon, kms, bridge, enclave):
 @pytest.fixture(scope="session")
 def node_modules():
     """The folder where the SDK is installed, once for all runs."""
-    return npm.installed(SDK)
+    return npm.installed(npm.SDK)
 
 
 def sdk(node_modules, bridge, *calls, **how):
