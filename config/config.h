@@ -28,6 +28,13 @@ struct listener_config {
 	char *group;       /* unix: NULL or the socket's group */
 };
 
+/* An HTTP proxy that connections go through. */
+struct proxy_config {
+	char *host; /* an address without brackets, or a name; NULL: there is none */
+	unsigned port;
+	char *credentials_file; /* as small_file_find() takes it; NULL: it asks for none */
+};
+
 struct endpoint_config {
 	char *name;
 	unsigned line;
@@ -38,6 +45,7 @@ struct endpoint_config {
 	char *connect_to;  /* connect there instead: an address without brackets, or a name; or
 			      NULL */
 	unsigned connect_port;
+	struct proxy_config proxy;
 	char *ca_file; /* NULL: the system's bundle */
 	bool fips, dualstack;
 	unsigned connections; /* a worker */
@@ -50,6 +58,8 @@ struct tunnel_host {
 	char *connect_to; /* NULL: host */
 	unsigned connect_port;
 	unsigned line;
+	bool tls; /* false: any bytes, and by CONNECT only */
+	struct proxy_config proxy;
 };
 
 struct tunnel_config {
