@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "endpoint.h"
+#include "hint.h"
 #include "limit.h"
 #include "reader.h"
 #include "similar.h"
@@ -26,7 +27,7 @@ static void check_listener_kind(struct reader *r, const yaml_node_t *node,
 			listener->kind = i;
 		found = found ?: value;
 	}
-	if (!found)
+	if (!found && !reader_has_unknown(r, node, SECTION_LISTENER))
 		reader_error(r, node, "a listener needs one of vsock, unix and systemd");
 }
 
@@ -37,7 +38,8 @@ static void check_listener_enclave(struct reader *r, const yaml_node_t *node,
 	struct similar similar;
 
 	listener->enclave_index = -1;
-	if (!name && listener->kind == LISTENER_UNIX)
+	if (!name && listener->kind == LISTENER_UNIX &&
+	    !reader_has_unknown(r, node, SECTION_LISTENER))
 		reader_error(
 			r, node,
 			"listen lacks \"enclave\": a Unix socket has no CID, so the listener "
@@ -142,8 +144,8 @@ static void make_host(struct reader *r, const yaml_node_t *node,
 	else if (!partition && !reader_member(r, node, "host"))
 		reader_error(r, reader_member(r, node, "region"),
 			     "region: \"%s\" is in no partition whose host names are known; "
-			     "set host",
-			     CLIPPED(region));
+			     "set host%s",
+			     CLIPPED(region), hint_region(region, HINT_ROOM));
 	if (partition && partition->no_fips && endpoint->fips)
 		reader_warning(r, reader_member(r, node, "fips"),
 			       "fips: AWS lists no FIPS endpoint of KMS in partition %s",
@@ -220,7 +222,8 @@ static void check_credentials(struct reader *r, const yaml_node_t *node)
 	const yaml_node_t *container = reader_member(r, node, "container");
 	const yaml_node_t *file = reader_member(r, node, "file");
 
-	if (c->source == SOURCE_FILE && !file)
+	if (c->source == SOURCE_FILE && !file &&
+	    !reader_has_unknown(r, node, SECTION_CREDENTIALS))
 		reader_error(r, reader_member(r, node, "source"),
 			     "source: file needs the option \"file\"");
 	if (c->source != SOURCE_FILE && file)
