@@ -210,6 +210,16 @@ static const char *pick_endpoint(struct explanation *x, const char *host)
 	return NULL;
 }
 
+static void print_hosts(const struct explanation *x)
+{
+	for (size_t i = 0; i < x->enclave->n_endpoints; i++) {
+		const struct endpoint_config *e =
+			&x->config->endpoints[x->enclave->endpoints[i]];
+
+		fprintf(x->f, "endpoint:   %s (%s, region %s)\n", e->name, e->host, e->region);
+	}
+}
+
 int config_explain(const struct config *config, const struct explain_question *question,
 		   FILE *f, struct error *error)
 {
@@ -230,8 +240,11 @@ int config_explain(const struct config *config, const struct explain_question *q
 		return error->text[0] ? r : error_set_errno(error, r, "can't make the body");
 	x.enclave = &config->enclaves[e];
 	fault = pick_endpoint(&x, question->host ?: "localhost");
-	if (fault)
-		return refuse_early(&x, "host:       ", fault);
+	if (fault) {
+		r = refuse_early(&x, "host:       ", fault);
+		print_hosts(&x);
+		return r;
+	}
 	r = explain_body(&x, (unsigned)a, question->body ?: made.p,
 			 question->body ? question->n : made.n);
 	return r < 0 ? error_set_errno(error, r, "can't judge the rules") : r;

@@ -2,6 +2,7 @@
 #include "endpoint.h"
 #include "hint.h"
 #include "limit.h"
+#include "log.h"
 #include "reader.h"
 #include "similar.h"
 
@@ -245,9 +246,10 @@ static void check_memory(struct reader *r, const yaml_node_t *root)
 	least = c->n_enclaves * (body + LIMIT_REPLY_BODY + LIMIT_HEAD + LIMIT_REPLY_HEAD);
 	if (c->memory < least)
 		reader_error(r, node ?: root,
-			     "memory: %zuMiB is too little for %zu enclaves; expected %zuMiB "
+			     "memory: %zuMiB is too little for %zu enclave%s; expected %zuMiB "
 			     "or more",
-			     c->memory / MIB, c->n_enclaves, least / MIB + 1);
+			     c->memory / MIB, c->n_enclaves, plural(c->n_enclaves),
+			     least / MIB + 1);
 }
 
 void reader_validate(struct reader *r)
