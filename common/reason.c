@@ -75,6 +75,9 @@ static const struct reason_info table[_REASON_MAX] = {
 	[REASON_NO_REQUEST] = {"no-request", COUNTER_REFUSED, "it ended without a request"},
 	[REASON_CUT_OFF] = {"cut-off", COUNTER_REFUSED, "it ended in the middle of one"},
 	[REASON_TLS] = {"tls", COUNTER_REFUSED, "it speaks TLS, and the enclave has no tunnel"},
+	[REASON_HTTP2] =
+		{"http2", COUNTER_REFUSED,
+		 "it speaks HTTP/2 from its first byte on; only HTTP/1.1 is spoken here"},
 	[REASON_CLIENT_GONE] =
 		{"client-gone", COUNTER_FAILED,
 		 "the enclave closed it before it had its answer; where KMS had the "

@@ -48,6 +48,7 @@ enum reason {
 	REASON_NO_REQUEST,
 	REASON_CUT_OFF,
 	REASON_TLS,
+	REASON_HTTP2,
 	REASON_CLIENT_GONE,
 	REASON_CLIENT_TOO_SLOW,
 	/* of a tunnel that was refused */

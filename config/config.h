@@ -83,6 +83,7 @@ enum source_kind { SOURCE_IMDS, SOURCE_CONTAINER, SOURCE_FILE };
 
 struct credentials_config {
 	enum source_kind source;
+	bool needed;                /* an enclave has an endpoint */
 	char *imds_endpoint;        /* "http://169.254.169.254" */
 	char *imds_role;            /* NULL: the role that IMDS lists */
 	char *container_uri;        /* NULL: from the environment, as the SDKs do */

@@ -314,38 +314,16 @@ static void hint_text(const struct config_option *option, struct slice text, cha
 
 const char *hint_scalar(const struct config_option *option, struct slice text, char *out)
 {
+	static void (*const hints[_OPTION_TYPE_MAX])(const struct config_option *option,
+						     struct slice text, char *out) = {
+		[OPTION_SIZE] = hint_quantity,      [OPTION_TIME] = hint_quantity,
+		[OPTION_BANDWIDTH] = hint_quantity, [OPTION_RATE] = hint_quantity,
+		[OPTION_BOOL] = hint_bool,          [OPTION_NUMBER] = hint_cid,
+		[OPTION_TEXT] = hint_text,
+	};
+
 	out[0] = '\0';
-	switch (option->type) {
-	case OPTION_SIZE:
-	case OPTION_TIME:
-	case OPTION_BANDWIDTH:
-	case OPTION_RATE:
-		hint_quantity(option, text, out);
-		break;
-	case OPTION_BOOL:
-		hint_bool(option, text, out);
-		break;
-	case OPTION_NUMBER:
-		hint_cid(option, text, out);
-		break;
-	case OPTION_TEXT:
-		hint_text(option, text, out);
-		break;
-	case OPTION_MODE:
-	case OPTION_WORD:
-	case OPTION_ADDRESS:
-	case OPTION_ENCLAVE:
-	case OPTION_ENDPOINTS:
-	case OPTION_SUBSET:
-	case OPTION_ACTIONS:
-	case OPTION_KEYS:
-	case OPTION_CONTEXT:
-	case OPTION_HOSTS:
-	case OPTION_SECTION:
-	case OPTION_LIST:
-	case OPTION_MAP:
-	case _OPTION_TYPE_MAX:
-		break;
-	}
+	if (hints[option->type])
+		hints[option->type](option, text, out);
 	return out;
 }

@@ -262,8 +262,8 @@ static bool explain_member(struct slice text, const struct line *line, struct pl
 			return false; /* a name of the same mapping */
 		item = item.start ? item : l;
 	}
-	if (!item.start || item.level == item.indent)
-		return false;
+	if (!item.start || item.key.n == 0)
+		return false; /* of a value nothing can be a name */
 	*ret_place = (struct place){line->number, line->indent + 1};
 	snprintf(out, LAYOUT_SENTENCE, "\"%.*s\" belongs to the %s on line %u: indent it by %u",
 		 (int)line->key.n, line->key.p,
@@ -277,7 +277,7 @@ static bool blame(const struct line *l, unsigned level, struct place *ret_place,
 	unsigned wanted = l->indent + level - l->level;
 
 	*ret_place = (struct place){l->number, l->indent + 1};
-	if (l->is_item)
+	if (l->is_item && l->key.n > 0)
 		snprintf(out, LAYOUT_SENTENCE,
 			 "indented by %u; the lines that belong to it want %u", l->indent,
 			 wanted);
@@ -307,15 +307,22 @@ static unsigned apart(unsigned a, unsigned b)
 	return a > b ? a - b : b - a;
 }
 
-/* The level among those that are open before `line` which it was meant for; its own, when that
- * is open. `inside`: the level of what follows it, if that belongs to it. */
-static unsigned meant_level(struct slice text, const struct line *line, unsigned inside)
-{
-	struct line l = *line;
-	unsigned best = line->indent, least = UINT32_MAX;
-	bool found = false;
+/* What stands before a line and is open there. */
+struct open_levels {
+	bool fits;          /* the line is at one of them */
+	unsigned meant;     /* which it was meant for, or its own */
+	struct line lowest; /* the line of the least deep one */
+};
 
-	while (least > 0 && previous(text, l.start, l.number, &l)) {
+/* `inside`: the level of what follows the line, if that belongs to it. */
+static struct open_levels read_levels(struct slice text, const struct line *line,
+				      unsigned inside)
+{
+	struct open_levels o = {.meant = line->indent};
+	unsigned least = UINT32_MAX, nearest = UINT32_MAX;
+	struct line l = *line;
+
+	while (least > 0 && !o.fits && previous(text, l.start, l.number, &l)) {
 		/* Names stand beside names, and dashes below dashes. */
 		unsigned levels[2] = {l.level, l.indent};
 		bool fits[2] = {l.key.n > 0 && !line->is_item, l.is_item == line->is_item};
@@ -324,17 +331,17 @@ static unsigned meant_level(struct slice text, const struct line *line, unsigned
 			if (levels[i] >= least)
 				continue;
 			least = levels[i];
-			if (least == line->indent)
-				return least;
-			if (fits[i] && least < inside &&
-			    (!found ||
-			     apart(least, line->indent) < apart(best, line->indent))) {
-				best = least;
-				found = true;
+			o.lowest = l;
+			if (!fits[i])
+				continue;
+			o.fits = o.fits || least == line->indent;
+			if (least < inside && apart(least, line->indent) < nearest) {
+				nearest = apart(least, line->indent);
+				o.meant = least;
 			}
 		}
 	}
-	return best;
+	return o;
 }
 
 /* A line that is less deep than the one before it, and fits nothing that is open. */
@@ -344,17 +351,21 @@ static bool explain_shallower(struct slice text, const struct line *before,
 	struct line after = {0};
 	bool has_after = next(text, line, &after);
 	unsigned inside = line->opens && has_after ? after.indent : UINT32_MAX;
-	unsigned meant = meant_level(text, line, inside);
+	struct open_levels o = read_levels(text, line, inside);
 	struct line other;
 
-	if (meant == line->indent)
+	if (o.fits)
 		return false;
+	if (o.lowest.indent > line->indent)
+		return blame(&o.lowest, o.lowest.level + line->indent - o.lowest.indent,
+			     ret_place, out);
 	/* The first of several: the others show which of the two is alone. */
 	if (!line->is_item && has_after && after.level == line->level &&
 	    previous(text, before->start, before->number, &other) && other.opens &&
 	    other.level < line->level)
 		return blame(before, line->level, ret_place, out);
-	return blame(line, line->level + meant - line->indent, ret_place, out);
+	return o.meant != line->indent &&
+	       blame(line, line->level + o.meant - line->indent, ret_place, out);
 }
 
 static bool explain_indent(struct slice text, const struct line *line, struct place *ret_place,

@@ -111,7 +111,7 @@ START_TEST(framing_is_ours)
 END_TEST
 
 static const struct {
-	const char *status, *lines, *body, *out, *detail;
+	const char *status, *lines, *body, *out, *type;
 } errors[] = {
 	{"400 Bad Request", "", "{\"__type\":\"NotFoundException\"}",
 	 "{\"__type\":\"NotFoundException\"}", "NotFoundException"},
@@ -131,8 +131,9 @@ START_TEST(an_error_about_the_request_is_relayed)
 		     world_reply(errors[_i].status, errors[_i].lines, errors[_i].body));
 	assert_answer(c, errors[_i].status, errors[_i].lines, errors[_i].out);
 	world_written(c);
-	world_assert_record(EVENT_REQUEST, REASON_ALLOWED, number_of(errors[_i].status),
-			    errors[_i].detail);
+	world_assert_record(EVENT_REQUEST, REASON_ALLOWED, number_of(errors[_i].status), "");
+	ck_assert_str_eq(world_record()->kms_error, errors[_i].type);
+	ck_assert_int_eq(world_record()->priority, LOG_WARNING);
 	ck_assert_int_eq(world_record()->status, number_of(errors[_i].status));
 }
 END_TEST
