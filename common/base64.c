@@ -13,9 +13,9 @@ void base64_encode(struct slice s, char *out)
 		uint32_t bits = 0;
 
 		for (size_t k = 0; k < 3; k++)
-			bits = bits << 8 | (k < here ? (unsigned char)s.p[i + k] : 0);
+			bits = bits << 8 | (k < here ? (unsigned char)s.p[i + k] : 0u);
 		for (size_t k = 0; k < 4; k++)
-			*out++ = k <= here ? alphabet[bits >> (18 - 6 * k) & 63] : '=';
+			*out++ = (char)(k <= here ? alphabet[bits >> (18 - 6 * k) & 63] : '=');
 	}
 }
 

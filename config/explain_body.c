@@ -56,7 +56,7 @@ static int named_member(const struct kms_action *action, struct slice *key)
 static int add_keys(struct buf *b, const struct kms_action *action,
 		    const struct explain_question *q, struct error *error)
 {
-	bool filled[2] = {false, false};
+	bool filled[EXPLAIN_KEYS + 1] = {false}; /* one more, that none fills */
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < q->n_keys; i++) {

@@ -85,7 +85,7 @@ static void print_pcr(const struct attestation *a, unsigned pcr, FILE *f)
 	fprintf(f, "  PCR%u:     ", pcr);
 	if (!a->pcr[pcr].p)
 		fputs("is not there", f);
-	for (size_t i = 0; i < a->pcr[pcr].n; i++)
+	for (size_t i = 0; a->pcr[pcr].p && i < a->pcr[pcr].n; i++)
 		fprintf(f, "%02x", (unsigned char)a->pcr[pcr].p[i]);
 	fputc('\n', f);
 }

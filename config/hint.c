@@ -281,14 +281,14 @@ const char *hint_host_port(struct slice text, char *out)
 	else if (!changed)
 		return out;
 	if (syntax_host_port(slice_from(whole), &host, &port))
-		snprintf(out, HINT_SIZE, "; did you mean \"%s\"?", whole);
+		snprintf(out, HINT_SIZE, "; did you mean \"%.220s\"?", whole);
 	return out;
 }
 
 /* arn:aws:iam::ACCOUNT:role/PATH/NAME */
 static void hint_role(struct slice text, char *out)
 {
-	struct slice name = text;
+	struct slice name;
 	const char *slash = text.n ? memrchr(text.p, '/', text.n) : NULL;
 
 	if (!slash)

@@ -225,7 +225,7 @@ static const char enclaves[] = "\n"
 			       "#    tunnel:\n"
 			       "#      hosts:\n";
 
-#define UNIT_PORT 8000 /* of the socket unit that comes with the daemon */
+#define UNIT_PORT 8000u /* of the socket unit that comes with the daemon */
 
 static bool has_port(const struct import_question *q, unsigned port)
 {
