@@ -34,6 +34,9 @@ enum refusal {
 	REFUSAL_NO_CREDENTIALS,     /* 503 ServiceUnavailableException */
 	REFUSAL_BAD_CREDENTIALS,    /* 503: KMS rejected the proxy's credentials or signature */
 	REFUSAL_NO_UPSTREAM,        /* 503: no connection to the endpoint */
+	REFUSAL_NO_PROXY,           /* 503: no connection to the outbound proxy */
+	REFUSAL_PROXY_REFUSED,      /* 503: it won't lead there */
+	REFUSAL_PROXY_BROKEN,       /* 503: it does not answer as it must */
 	REFUSAL_QUEUE_TIMEOUT,      /* 503: waited too long for a connection */
 	REFUSAL_UPSTREAM_LOST,      /* 503: the connection died before the whole answer */
 	REFUSAL_UPSTREAM_TIMEOUT,   /* 504 */

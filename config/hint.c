@@ -128,9 +128,12 @@ static void hint_cid(const struct config_option *option, struct slice text, char
 	static const char *const taken[] = {"0 is the hypervisor", "1 is this machine itself",
 					    "2 is the host of a machine",
 					    "3 is the parent itself"};
+	const char *dash = text.n ? memchr(text.p, '-', text.n) : NULL;
 	unsigned long long cid;
 
-	if (strcmp(option->name, "cid") == 0 && slice_to_u64(text, 3, &cid))
+	if (dash) /* a range */
+		text.n = (size_t)(dash - text.p);
+	if (strncmp(option->name, "cid", 3) == 0 && slice_to_u64(text, 3, &cid))
 		snprintf(out, HINT_SIZE, ": %s; enclaves begin at 4", taken[cid]);
 }
 
@@ -319,7 +322,7 @@ const char *hint_scalar(const struct config_option *option, struct slice text, c
 		[OPTION_SIZE] = hint_quantity,      [OPTION_TIME] = hint_quantity,
 		[OPTION_BANDWIDTH] = hint_quantity, [OPTION_RATE] = hint_quantity,
 		[OPTION_BOOL] = hint_bool,          [OPTION_NUMBER] = hint_cid,
-		[OPTION_TEXT] = hint_text,
+		[OPTION_CIDS] = hint_cid,           [OPTION_TEXT] = hint_text,
 	};
 
 	out[0] = '\0';

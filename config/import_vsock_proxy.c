@@ -167,7 +167,8 @@ static void warn(struct reader *r, const yaml_node_t *node, const struct entry *
 	if (e->protocol)
 		reader_warning(r, node,
 			       "port: %u is that of %s, which doesn't begin with TLS; an "
-			       "enclave that speaks it can't be told which host it means",
+			       "enclave that speaks it must ask by CONNECT, and its host "
+			       "needs tls: false",
 			       e->port, e->protocol);
 }
 
@@ -275,8 +276,11 @@ static void print_notes(const struct entry *e, FILE *f)
 		fprintf(f,
 			"#        # %s doesn't begin with TLS. This line serves an enclave "
 			"that "
-			"begins with it all the same.\n",
-			e->protocol);
+			"begins with it all the\n"
+			"#        # same; one that doesn't must ask by CONNECT, and the line "
+			"be:\n"
+			"#        # - {host: %s, port: %u, tls: false}\n",
+			e->protocol, e->asked, e->port);
 	if (e->name == AWS_NAME_PARTITION)
 		fputs("#        # The same by the name that the SDKs ask for:\n", f);
 	if (e->name == AWS_NAME_ENDPOINT)

@@ -30,6 +30,7 @@ struct audit_record {
 	char key[LIMIT_LOG_VALUE + 1];      /* escaped and clipped; two keys with a comma */
 	char grantee[LIMIT_LOG_VALUE + 1];  /* of a delegation: the principal, or "policy" */
 	char endpoint[LIMIT_LOG_VALUE + 1]; /* of a tunnel: host:port */
+	bool cleartext;                     /* a tunnel that isn't held to TLS: TLS=no */
 	char rule[LIMIT_NAME + 1];
 	enum reason reason;
 	char detail[LIMIT_LOG_VALUE + 1]; /* explains the reason, in MESSAGE */

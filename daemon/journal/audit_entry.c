@@ -189,7 +189,8 @@ static void say_connection(struct audit_entry *e, const struct audit_record *r,
 static void say_tunnel_open(struct audit_entry *e, const struct audit_record *r,
 			    const char *peer)
 {
-	add(e, "MESSAGE=%s: tunnel to %s opened", peer, r->endpoint);
+	add(e, "MESSAGE=%s: tunnel to %s opened%s", peer, r->endpoint,
+	    r->cleartext ? " without TLS" : "");
 }
 
 static void say_tunnel_refused(struct audit_entry *e, const struct audit_record *r,
@@ -239,6 +240,7 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 	add_text(e, SLICE("KMS_KEY="), r->key);
 	add_text(e, SLICE("KMS_GRANTEE="), r->grantee);
 	add_text(e, SLICE("ENDPOINT="), r->endpoint);
+	add_text(e, SLICE("TLS="), r->cleartext ? "no" : NULL);
 	add_text(e, SLICE("VERDICT="), r->allowed ? "allow" : "refuse");
 	add_text(e, SLICE("RULE="), r->rule);
 	add_text(e, SLICE("REASON="), reason_word(r->reason));

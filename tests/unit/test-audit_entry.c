@@ -19,6 +19,7 @@ static void fill(struct audit_record *r, enum event_kind event)
 	audit_copy(r->key, sizeof(r->key), SLICE("alias/x"));
 	audit_copy(r->grantee, sizeof(r->grantee), SLICE("arn:aws:iam::1:role/x"));
 	audit_copy(r->endpoint, sizeof(r->endpoint), SLICE("kms-eu"));
+	r->cleartext = true;
 	audit_copy(r->rule, sizeof(r->rule), SLICE("unwrap"));
 	r->reason = REASON_ALLOWED;
 	r->status = r->kms_status = 200;
@@ -60,6 +61,7 @@ START_TEST(a_full_record_has_every_field)
 		 "KMS_KEY=alias/x\n"
 		 "KMS_GRANTEE=arn:aws:iam::1:role/x\n"
 		 "ENDPOINT=kms-eu\n"
+		 "TLS=no\n"
 		 "VERDICT=allow\n"
 		 "RULE=unwrap\n"
 		 "REASON=allowed\n"
@@ -135,7 +137,7 @@ static const struct {
 	{EVENT_CONNECTION, false, true, "", REASON_CONNECTIONS, "64 are open", 1,
 	 "payments: connection closed (connections): 64 are open"},
 	{EVENT_TUNNEL_OPEN, false, false, "", REASON_ALLOWED, "", 1,
-	 "payments: tunnel to kms-eu opened"},
+	 "payments: tunnel to kms-eu opened without TLS"},
 	{EVENT_TUNNEL_REFUSED, false, true, "", REASON_TUNNEL_HOST, "not in tunnel.hosts", 1,
 	 "payments: tunnel to kms-eu refused (tunnel-host): not in tunnel.hosts"},
 	{EVENT_TUNNEL_END, false, false, "", REASON_IDLE, "", 3200000,
@@ -240,7 +242,7 @@ START_TEST(the_longest_record_fits)
 	audit_entry_init(&e, &r);
 	snprintf(key, sizeof(key), "KMS_KEY=%s", r.key);
 	ck_assert_str_eq(e.fields[6], key);
-	ck_assert_uint_eq(e.n, 21);
+	ck_assert_uint_eq(e.n, 22);
 	if (r.event == EVENT_REFUSED)
 		ck_assert_ptr_nonnull(strstr(e.fields[0], r.detail));
 	ck_assert_uint_lt(e.used, sizeof(e.text));

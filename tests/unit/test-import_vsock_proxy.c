@@ -168,9 +168,9 @@ static const struct {
 	 "6379}]",
 	 "db.example:3306 cache.example:6379 ",
 	 "f:1:13: warning: port: 3306 is that of MySQL, which doesn't begin with TLS; an "
-	 "enclave that speaks it can't be told which host it means\n"
+	 "enclave that speaks it must ask by CONNECT, and its host needs tls: false\n"
 	 "f:2:2: warning: port: 6379 is that of Redis, which doesn't begin with TLS; an "
-	 "enclave that speaks it can't be told which host it means\n"},
+	 "enclave that speaks it must ask by CONNECT, and its host needs tls: false\n"},
 };
 
 static size_t print_host(const struct tunnel_host *host, char *out, size_t size)
@@ -217,6 +217,27 @@ START_TEST(the_enclaves_are_left_to_be_filled_in)
 		-EINVAL);
 	ck_assert_uint_eq(findings.n, 1);
 	ck_assert_ptr_nonnull(strstr(findings.list[0].text, "enclaves: found nothing"));
+}
+END_TEST
+
+/* The line beside a port that isn't TLS is right as well. */
+START_TEST(a_port_that_is_not_tls_can_be_filled_in)
+{
+	_cleanup_(freep) char *list = NULL;
+	_cleanup_(freep) char *printed =
+		import("allowlist: [{address: db.example, port: 3306}]", &list);
+	_cleanup_(freep) char *filled = filled_in(printed);
+	_cleanup_(config_unrefp) struct config *config = NULL;
+	char *clear = strstr(filled, "# - {host: db.example, port: 3306, tls: false}");
+	char *line = strstr(filled, "- db.example:3306");
+
+	ck_assert(clear && line);
+	*clear = ' ';
+	*line = '#';
+	config = parse(filled);
+	ck_assert_uint_eq(config->enclaves[0].tunnel.n_hosts, 1);
+	ck_assert_str_eq(config->enclaves[0].tunnel.hosts[0].host, "db.example");
+	ck_assert(!config->enclaves[0].tunnel.hosts[0].tls);
 }
 END_TEST
 
@@ -386,6 +407,7 @@ int main(void)
 
 	tcase_add_loop_test(tcase, a_good_list_becomes_the_hosts_of_a_tunnel, 0,
 			    ELEMENTSOF(good));
+	tcase_add_test(tcase, a_port_that_is_not_tls_can_be_filled_in);
 	tcase_add_loop_test(tcase, each_port_is_listened_on, 0, ELEMENTSOF(ports));
 	tcase_add_test(tcase, the_enclaves_are_left_to_be_filled_in);
 	tcase_add_test(tcase, an_address_can_be_filled_in);

@@ -266,6 +266,11 @@ static const struct {
 } failures[] = {
 	{UPSTREAM_NO_CONNECTION, SENT_NOTHING, "connection refused", REFUSAL_NO_UPSTREAM,
 	 "endpoint kms: connection refused"},
+	{UPSTREAM_NO_PROXY, SENT_NOTHING, "refused", REFUSAL_NO_PROXY, "endpoint kms: refused"},
+	{UPSTREAM_PROXY_REFUSED, SENT_NOTHING, "status 407", REFUSAL_PROXY_REFUSED,
+	 "endpoint kms: status 407"},
+	{UPSTREAM_PROXY_BROKEN, SENT_NOTHING, "bare LF", REFUSAL_PROXY_BROKEN,
+	 "endpoint kms: bare LF"},
 	{UPSTREAM_QUEUE_TIMEOUT, SENT_NOTHING, NULL, REFUSAL_QUEUE_TIMEOUT, NULL},
 	{UPSTREAM_QUEUE_TIMEOUT, SENT_NOTHING, "no route", REFUSAL_QUEUE_TIMEOUT,
 	 "endpoint kms: no route"},
