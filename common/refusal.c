@@ -26,6 +26,8 @@ static const struct refusal_info table[_REFUSAL_MAX] = {
 			       "This enclave has too many requests in flight.", false, false},
 	[REFUSAL_MEMORY] = {400, "ThrottlingException", REASON_MEMORY,
 			    "The memory for this enclave's requests is in use.", false, false},
+	[REFUSAL_CONNECTIONS] = {400, "ThrottlingException", REASON_CONNECTIONS,
+				 "This enclave has too many connections.", true, false},
 	[REFUSAL_JSON] = {400, "SerializationException", REASON_JSON,
 			  "The request's body is not the JSON that this action takes.", false,
 			  false},

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What an enclave has used so far: its rate limiter, gauges and counters. They live outside the
- * configuration, keyed by the enclave's name, and survive a reload. All threads share them, so
- * every member that changes is one atomic word. */
+/* What an enclave has used so far: its rate limiter, gauges and counters, and who waits for it.
+ * They live outside the configuration, keyed by the enclave's name, and survive a reload. All
+ * threads share them, so every member that changes is one atomic word, or one thread's own. */
 
 #include "config.h"
 #include "counter.h"
 #include "flood.h"
 #include "macro.h"
 #include "named_table.h"
+#include "place.h"
 #include "rate_limit.h"
 
 #include <stdatomic.h>
@@ -20,7 +21,9 @@ struct enclave {
 	struct rate_limit requests;
 	struct rate_limit bandwidth; /* of its tunnels */
 	struct gauge in_flight, connections, memory, tunnels;
-	struct flood flood; /* of audit records */
+	struct gauge surplus; /* connections over its limit that are being told so */
+	struct places places; /* who waits for one in flight */
+	struct flood flood;   /* of audit records */
 	_Atomic uint64_t counters[_COUNTER_MAX];
 };
 

@@ -106,7 +106,7 @@ static struct fake *open_one(unsigned i, const char *enclave)
 	struct fake *f = &fakes[i];
 
 	f->fd = world_accept(enclave, &peers[i]);
-	f->connection = connection_new(&world, f->fd, &identity, clock_now());
+	f->connection = connection_new(&world, f->fd, &identity, false, clock_now());
 	ck_assert_ptr_nonnull(f->connection);
 	connection_set_protocol(f->connection, &fake_ops, f, clock_now());
 	return f;
@@ -514,7 +514,7 @@ static void accept_refused(enum reason reason, const char *detail)
 {
 	struct identity identity = world_identity("one");
 	int fd = world_accept("one", &peers[0]);
-	struct connection *c = connection_new(&world, fd, &identity, clock_now());
+	struct connection *c = connection_new(&world, fd, &identity, false, clock_now());
 	const struct audit_record *r;
 
 	ck_assert_ptr_null(c);

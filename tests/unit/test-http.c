@@ -12,6 +12,7 @@
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -53,6 +54,8 @@ static void setup(void)
 	open_peer(peer, "one");
 }
 
+static void empty_places(void);
+
 static void close_peer(struct peer *p)
 {
 	if (p->fd >= 0)
@@ -61,6 +64,7 @@ static void close_peer(struct peer *p)
 
 static void teardown(void)
 {
+	empty_places();
 	world_end();
 	for (size_t i = 0; i < ELEMENTSOF(peers); i++)
 		close_peer(&peers[i]);
@@ -403,6 +407,7 @@ START_TEST(limits)
 		{"limits: {requests: 1/h, burst: 1}", REASON_RATE},
 		{"limits: {in_flight: 1}", REASON_IN_FLIGHT},
 	};
+	uint64_t waited;
 	char text[512];
 
 	snprintf(text, sizeof(text), "one: {%s, %s}", WORLD_ENCLAVE("4"), rows[_i].enclave);
@@ -412,7 +417,12 @@ START_TEST(limits)
 	RUN_UNTIL(counted("one", COUNTER_REQUESTS) == 1);
 	open_peer(&peers[2], "one");
 	for (unsigned i = 0; i < 2; i++) {
+		waited = counted("one", COUNTER_WAITED);
 		peer_send(peers[2].fd, SLICE(REFUSED));
+		if (rows[_i].reason == REASON_IN_FLIGHT) {
+			RUN_UNTIL(counted("one", COUNTER_WAITED) > waited);
+			requests_sweep(world.requests, world_later(LIMIT_PLACE_TIME));
+		}
 		expect_answer(&peers[2], 400, "ThrottlingException", false);
 		world_assert_record(EVENT_REFUSED, rows[_i].reason);
 	}
@@ -454,7 +464,40 @@ END_TEST
 
 /* ---- states ---- */
 
-enum state { IDLE, IDLE_AGAIN, IN_HEAD, IN_BODY, IN_WAIT, IN_WRITE, _STATES };
+enum state { IDLE, IDLE_AGAIN, IN_HEAD, IN_BODY, IN_PLACE, IN_WAIT, IN_WRITE, _STATES };
+
+#define PLACES 64 /* limits.in_flight, by default */
+
+static unsigned n_filled;
+
+/* Others have all places in flight. */
+static void fill_places(void)
+{
+	struct place_waiter none = {0};
+
+	for (; n_filled < PLACES; n_filled++)
+		ck_assert(place_take(&world, world_enclave("one"), &none, PLACES));
+}
+
+static void empty_places(void)
+{
+	for (; n_filled; n_filled--)
+		place_return(&world, world_enclave("one"));
+}
+
+/* Bytes that the peer sent and nobody has read. */
+static int unread(void)
+{
+	int n = -1;
+
+	ck_assert_int_eq(ioctl(peer->other, FIONREAD, &n), 0);
+	return n;
+}
+
+static bool reads_nothing(enum state state)
+{
+	return state == IN_PLACE || state == IN_WAIT || state == IN_WRITE;
+}
 
 /* Brings the connection into that state. */
 static void enter(enum state state)
@@ -473,6 +516,13 @@ static void enter(enum state state)
 	case IN_BODY:
 		say(HEAD("ListKeys", "2", "") "{");
 		ck_assert_uint_eq(gauge_read(&world_enclave("one")->in_flight), 1);
+		return;
+	case IN_PLACE:
+		fill_places();
+		say(REFUSED);
+		ck_assert_uint_eq(counted("one", COUNTER_WAITED), 1);
+		ck_assert_int_eq(unread(), 2);
+		ck_assert_uint_eq(gauge_read(&world_enclave("one")->memory), 0);
 		return;
 	case IN_WAIT:
 		say(WAITING);
@@ -512,6 +562,7 @@ static const struct {
 	[IDLE_AGAIN] = {0, REASON_NONE},
 	[IN_HEAD] = {EVENT_CONNECTION, REASON_CUT_OFF},
 	[IN_BODY] = {EVENT_REFUSED, REASON_CUT_OFF},
+	[IN_PLACE] = {EVENT_REFUSED, REASON_CLIENT_GONE},
 	[IN_WAIT] = {EVENT_REFUSED, REASON_CLIENT_GONE},
 	[IN_WRITE] = {EVENT_REFUSED, REASON_CLIENT_GONE},
 };
@@ -521,6 +572,7 @@ START_TEST(the_peer_vanishes)
 	enter((enum state)_i);
 	close_peer(peer);
 	RUN_UNTIL(world.n_connections == 0);
+	empty_places();
 	world_assert_nothing_held();
 	if (ended[_i].event)
 		world_assert_record(ended[_i].event, ended[_i].reason);
@@ -534,6 +586,7 @@ START_TEST(the_sweep_sees_that_the_peer_has_vanished)
 	close_peer(peer);
 	connections_sweep(&world, clock_now());
 	ck_assert_uint_eq(world.n_connections, 0);
+	empty_places();
 	world_assert_nothing_held();
 	world_assert_record(EVENT_REFUSED, REASON_CLIENT_GONE);
 }
@@ -544,13 +597,13 @@ START_TEST(the_peer_ends_its_side)
 {
 	enter((enum state)_i);
 	shutdown(peer->fd, SHUT_WR);
-	if (_i == IN_WAIT || _i == IN_WRITE) {
+	if (reads_nothing((enum state)_i)) {
 		world_stay_quiet();
 		connections_sweep(&world, clock_now());
 		ck_assert_uint_eq(world.n_connections, 1);
 		world_assert_no_record();
 	}
-	if (_i == IN_WAIT) {
+	if (_i == IN_PLACE || _i == IN_WAIT) {
 		connections_drain(&world, true, clock_now());
 		expect_answer(peer, 503, "ServiceUnavailableException", true);
 		world_assert_record(EVENT_REFUSED, REASON_SHUTTING_DOWN);
@@ -562,6 +615,7 @@ START_TEST(the_peer_ends_its_side)
 		if (ended[_i].event)
 			world_assert_record(ended[_i].event, ended[_i].reason);
 	}
+	empty_places();
 	expect_end();
 }
 END_TEST
@@ -576,6 +630,7 @@ static const struct {
 	[IDLE_AGAIN] = {LIMIT_IDLE_TIME, 0, 0, REASON_NONE},
 	[IN_HEAD] = {LIMIT_HEAD_TIME, 408, EVENT_REFUSED, REASON_TOO_SLOW},
 	[IN_BODY] = {LIMIT_BODY_TIME, 408, EVENT_REFUSED, REASON_TOO_SLOW},
+	[IN_PLACE] = {0, 0, 0, REASON_NONE},
 	[IN_WAIT] = {0, 0, 0, REASON_NONE},
 	[IN_WRITE] = {LIMIT_WRITE_TIME, 0, EVENT_REFUSED, REASON_CLIENT_TOO_SLOW},
 };
@@ -600,11 +655,12 @@ START_TEST(each_state_has_its_time)
 		expect_end_of_writing();
 	else
 		ck_assert_uint_eq(world.n_connections, !late[_i].limit);
-	if (_i == IN_WAIT) {
+	if (_i == IN_PLACE || _i == IN_WAIT) {
 		close_peer(peer);
 		RUN_UNTIL(world.n_connections == 0);
 		world_assert_record(EVENT_REFUSED, REASON_CLIENT_GONE);
 	}
+	empty_places();
 	world_assert_nothing_held();
 }
 END_TEST
@@ -658,6 +714,117 @@ START_TEST(the_next_may_come_before_the_answer)
 }
 END_TEST
 
+/* ---- a place in flight ---- */
+
+static void get_place(void)
+{
+	place_return(&world, world_enclave("one"));
+	n_filled--;
+}
+
+/* Wherever the request is split, its body stays in the socket until it has a place. */
+START_TEST(a_body_is_unread_until_its_request_has_a_place)
+{
+	struct slice all = SLICE(REFUSED);
+
+	for (size_t split = 1; split <= all.n; split++) {
+		uint64_t waited = counted("one", COUNTER_WAITED);
+
+		fill_places();
+		peer_send(peer->fd, (struct slice){all.p, split});
+		world_turn();
+		peer_send(peer->fd, (struct slice){all.p + split, all.n - split});
+		RUN_UNTIL(counted("one", COUNTER_WAITED) == waited + 1 && unread() == 2);
+		ck_assert_uint_eq(gauge_read(&world_enclave("one")->memory), 0);
+		get_place();
+		expect_answer(peer, 400, "AccessDeniedException", false);
+		ck_assert_int_ge(world_record()->wait, 0);
+		empty_places();
+	}
+	expect_open_and_idle();
+}
+END_TEST
+
+START_TEST(who_waits_is_not_told_to_continue)
+{
+	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	fill_places();
+	say(HEAD("ListKeys", "2", "Expect: 100-continue\r\n"));
+	world_stay_quiet();
+	receive(peer);
+	ck_assert_uint_eq(peer->n, 0);
+	if (_i == 0) {
+		get_place();
+		RUN_UNTIL((receive(peer), peer->n == strlen(text)));
+		ck_assert_str_eq(peer->got, text);
+		peer->n = 0;
+		say("{}");
+		expect_refused(false);
+		empty_places();
+		expect_open_and_idle();
+		return;
+	}
+	requests_sweep(world.requests, world_later(LIMIT_PLACE_TIME));
+	expect_answer(peer, 400, "ThrottlingException", true);
+	world_assert_record(EVENT_REFUSED, REASON_IN_FLIGHT);
+	empty_places();
+	expect_end_of_writing();
+}
+END_TEST
+
+/* Read ahead while another was answered: what came with the head is kept. */
+START_TEST(a_request_that_was_read_ahead_may_wait)
+{
+	enter(IN_WRITE);
+	say(REFUSED REFUSED);
+	fill_places();
+	read_filling();
+	expect_refused(false);
+	RUN_UNTIL(counted("one", COUNTER_WAITED) == 1);
+	ck_assert_int_eq(unread(), 0);
+	get_place();
+	expect_refused(false);
+	expect_refused(false);
+	empty_places();
+	expect_open_and_idle();
+}
+END_TEST
+
+/* What is no request waits for nothing. */
+START_TEST(only_requests_wait)
+{
+	fill_places();
+	say(_i == 0 ? "\x16\x03\x01 and more" : "GET / HTTP/1.1\r\nHost: a\r\n\r\nmore");
+	if (_i == 1)
+		expect_answer(peer, 400, "SerializationException", true);
+	world_assert_record(_i == 0 ? EVENT_CONNECTION : EVENT_REFUSED,
+			    _i == 0 ? REASON_TLS : REASON_FRAMING);
+	empty_places();
+	if (_i == 0)
+		RUN_UNTIL(world.n_connections == 0);
+	else
+		expect_end_of_writing();
+}
+END_TEST
+
+/* The turn of one that has a place comes after its end. */
+START_TEST(who_has_a_place_may_vanish)
+{
+	enter(IN_PLACE);
+	get_place();
+	requests_admit(&world, clock_now());
+	ck_assert(connection()->turn.queued);
+	ck_assert_uint_eq(gauge_read(&world_enclave("one")->in_flight), PLACES);
+	close_peer(peer);
+	connections_sweep(&world, clock_now());
+	ck_assert_uint_eq(world.n_connections, 0);
+	ck_assert_uint_eq(gauge_read(&world_enclave("one")->in_flight), PLACES - 1);
+	world_assert_record(EVENT_REFUSED, REASON_CLIENT_GONE);
+	world_stay_quiet();
+}
+END_TEST
+
 /* ---- a reload ---- */
 
 START_TEST(what_has_not_changed_lives_on)
@@ -675,7 +842,8 @@ START_TEST(what_has_not_changed_lives_on)
 		say(strstr(REFUSED, "127") + 3);
 	if (_i == IN_BODY)
 		say("}");
-	if (_i == IN_HEAD || _i == IN_BODY || _i == IN_WRITE)
+	empty_places();
+	if (_i == IN_HEAD || _i == IN_BODY || _i == IN_PLACE || _i == IN_WRITE)
 		expect_refused(false);
 	if (_i == IN_WAIT) {
 		close_peer(peer);
@@ -711,9 +879,14 @@ START_TEST(what_has_changed_retires)
 		say("}");
 		expect_refused(true);
 	}
-	if (state == IN_WAIT) {
+	if (state == IN_PLACE || state == IN_WAIT) {
 		expect_answer(peer, 503, "ServiceUnavailableException", true);
 		world_assert_record(EVENT_REFUSED, REASON_RELOADED);
+	}
+	empty_places();
+	if (state == IN_PLACE) { /* its body may be on its way */
+		expect_end_of_writing();
+		return;
 	}
 	if (state == IN_WRITE) {
 		read_filling();
@@ -750,14 +923,18 @@ START_TEST(what_is_under_way_is_answered)
 		say("}");
 	if (_i == IN_WRITE)
 		read_filling();
-	if (_i == IN_WAIT) {
+	if (_i == IN_PLACE || _i == IN_WAIT) {
 		drain(true);
 		expect_answer(peer, 503, "ServiceUnavailableException", true);
 		world_assert_record(EVENT_REFUSED, REASON_SHUTTING_DOWN);
 	} else {
 		expect_refused(_i != IN_WRITE);
 	}
-	expect_end();
+	empty_places();
+	if (_i == IN_PLACE)
+		expect_end_of_writing();
+	else
+		expect_end();
 }
 END_TEST
 
@@ -778,8 +955,9 @@ START_TEST(its_thread_closes_it)
 {
 	enter((enum state)_i);
 	connections_close(&world, REASON_SHUTTING_DOWN, clock_now());
+	empty_places();
 	world_assert_nothing_held();
-	if (_i == IN_BODY || _i == IN_WAIT || _i == IN_WRITE)
+	if (_i == IN_PLACE || _i == IN_BODY || _i == IN_WAIT || _i == IN_WRITE)
 		world_assert_record(EVENT_REFUSED, REASON_SHUTTING_DOWN);
 }
 END_TEST
@@ -808,12 +986,18 @@ static void add_tests(TCase *tcase)
 static void add_tests_of_states(TCase *tcase)
 {
 	tcase_add_loop_test(tcase, the_peer_vanishes, 0, _STATES);
-	tcase_add_loop_test(tcase, the_sweep_sees_that_the_peer_has_vanished, IN_WAIT, _STATES);
+	tcase_add_loop_test(tcase, the_sweep_sees_that_the_peer_has_vanished, IN_PLACE,
+			    _STATES);
 	tcase_add_loop_test(tcase, the_peer_ends_its_side, 0, _STATES);
 	tcase_add_loop_test(tcase, each_state_has_its_time, 0, _STATES);
 	tcase_add_test(tcase, the_time_of_a_head_begins_with_its_first_byte);
 	tcase_add_test(tcase, an_answer_waits_for_room);
 	tcase_add_loop_test(tcase, the_next_may_come_before_the_answer, 0, 2);
+	tcase_add_test(tcase, a_body_is_unread_until_its_request_has_a_place);
+	tcase_add_loop_test(tcase, who_waits_is_not_told_to_continue, 0, 2);
+	tcase_add_test(tcase, a_request_that_was_read_ahead_may_wait);
+	tcase_add_loop_test(tcase, only_requests_wait, 0, 2);
+	tcase_add_test(tcase, who_has_a_place_may_vanish);
 	tcase_add_loop_test(tcase, what_has_not_changed_lives_on, 0, _STATES);
 	tcase_add_loop_test(tcase, what_has_changed_retires, 0, 2 * _STATES);
 	tcase_add_loop_test(tcase, what_is_under_way_is_answered, 0, _STATES);
