@@ -29,7 +29,7 @@
 #define LIMIT_SURPLUS_TIME (1 * USEC_PER_SEC)   /* to the first byte, of a connection over limits.connections */
 #define LIMIT_PLACE_TIME (2 * USEC_PER_SEC)     /* in line for a place in flight: under what SDKs wait */
 #define LIMIT_LINGER_TIME (1 * USEC_PER_SEC)    /* reading and dropping after a closing answer */
-#define LIMIT_LINGER_BYTES (64 * KIB)
+#define LIMIT_LINGER_BYTES (LIMIT_BODY_MAX + 64 * KIB) /* the whole of what one may send */
 
 /* Connections over limits.connections that are told so: a descriptor each, beyond them none. */
 #define LIMIT_SURPLUS 256                       /* the whole process */

@@ -4,6 +4,7 @@
 
 #include "buf.h"
 #include "config.h"
+#include "descriptors.h"
 #include "document.h"
 #include "explain.h"
 #include "import_vsock_proxy.h"
@@ -198,6 +199,7 @@ static int run_daemon(const char *path, struct config *config, const struct find
 {
 	int r = secret_init();
 
+	descriptors_raise();
 	log_open();
 	if (r < 0) {
 		log_event(EVENT_MACHINE, NULL,
@@ -242,6 +244,8 @@ int main(int argc, char **argv)
 		return run_import(a.import);
 
 	r = config_load(a.config, &config, &findings);
+	if (r == 0)
+		descriptors_check(config, &findings);
 	if (r < 0 || a.mode == MODE_CHECK)
 		findings_print(&findings, a.config, stderr);
 	if (r < 0)

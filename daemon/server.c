@@ -6,6 +6,7 @@
 #include "compare.h"
 #include "credentials_cache.h"
 #include "credentials_health.h"
+#include "descriptors.h"
 #include "generation.h"
 #include "log.h"
 #include "notify.h"
@@ -219,6 +220,8 @@ static int reload(struct server *s)
 	int r;
 
 	r = config_load(s->path, &config, &findings);
+	if (r == 0)
+		descriptors_check(config, &findings);
 	report_findings(&findings, s->path, EVENT_CONFIG_REFUSED);
 	if (r < 0)
 		return r;

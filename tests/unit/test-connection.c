@@ -475,10 +475,11 @@ END_TEST
 START_TEST(lingering_ends_at_its_limit_of_bytes)
 {
 	struct fake *f = open_one(0, "one");
-	static char block[LIMIT_LINGER_BYTES / 4];
+	static char block[64 * KIB];
+	const int blocks = LIMIT_LINGER_BYTES / sizeof(block);
 
 	connection_finish(f->connection, (struct slice){0}, true, clock_now());
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < blocks - 1; i++) {
 		peer_send(peers[0], (struct slice){block, sizeof(block)});
 		RUN_UNTIL(f->connection->lingered == (size_t)(i + 1) * sizeof(block));
 	}

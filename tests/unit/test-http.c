@@ -3,166 +3,16 @@
 /* Connections that speak HTTP, over socket pairs: requests that are refused by themselves (no
  * rule names ListKeys), and such as are allowed and wait, since there are no credentials. */
 
-#include "http.h"
+#include "http_peer.h"
 
 #include "connection.h"
-#include "connection_world.h"
 #include "request_step.h"
 
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define HEAD(action, length, more)                                                             \
-	"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"                                               \
-	"Content-Type: application/x-amz-json-1.1\r\n"                                         \
-	"X-Amz-Target: TrentService." action "\r\n"                                            \
-	"Content-Length: " length "\r\n" more "\r\n"
-#define BODY "{\"KeyId\":\"alias/a\"}"
-#define REFUSED HEAD("ListKeys", "2", "") "{}"
-#define WAITING HEAD("DescribeKey", "19", "") BODY
-
-struct peer {
-	int fd;          /* -1: closed */
-	int other;       /* the daemon's end */
-	char got[16384]; /* and not yet looked at */
-	size_t n;
-};
-
-static struct peer peers[4];
-static struct peer *const peer = &peers[0]; /* of those tests that need only one */
-static struct instant begun;                /* when that was there */
-
-static void open_peer(struct peer *p, const char *enclave)
-{
-	struct identity identity = world_identity(enclave);
-
-	p->other = world_accept(enclave, &p->fd);
-	p->n = 0;
-	http_accept(&world, p->other, &identity, clock_now());
-}
-
-static void setup(void)
-{
-	world_begin();
-	for (size_t i = 0; i < ELEMENTSOF(peers); i++)
-		peers[i].fd = -1;
-	begun = clock_now();
-	open_peer(peer, "one");
-}
-
-static void empty_places(void);
-
-static void close_peer(struct peer *p)
-{
-	if (p->fd >= 0)
-		close(TAKE_FD(p->fd));
-}
-
-static void teardown(void)
-{
-	empty_places();
-	world_end();
-	for (size_t i = 0; i < ELEMENTSOF(peers); i++)
-		close_peer(&peers[i]);
-}
-
-static void say(const char *text)
-{
-	peer_send(peer->fd, slice_from(text));
-	world_turn();
-}
-
-static struct connection *connection(void)
-{
-	return LIST_FIRST(&world.connections);
-}
-
-static uint64_t counted(const char *enclave, enum counter counter)
-{
-	return world_enclave(enclave)->counters[counter];
-}
-
-/* ---- answers ---- */
-
-static void receive(struct peer *p)
-{
-	ssize_t n = recv(p->fd, p->got + p->n, sizeof(p->got) - 1 - p->n, 0);
-
-	if (n > 0)
-		p->n += (size_t)n;
-	p->got[p->n] = '\0';
-}
-
-/* How long the answer is that begins there; 0: it isn't whole yet. */
-static size_t answer_length(const struct peer *p)
-{
-	const char *length = strstr(p->got, "\r\nContent-Length: "),
-		   *end = strstr(p->got, "\r\n\r\n");
-	size_t n;
-
-	if (!length || !end || length > end)
-		return 0;
-	n = (size_t)(end + 4 - p->got) + strtoul(length + 18, NULL, 10);
-	return n <= p->n ? n : 0;
-}
-
-/* The next answer has this status, and this word in it; `close`: it says that it is the last.
- */
-static void expect_answer(struct peer *p, int status, const char *word, bool close)
-{
-	char start[32], answer[sizeof(p->got)];
-	size_t n;
-
-	RUN_UNTIL((receive(p), answer_length(p)));
-	n = answer_length(p);
-	memcpy(answer, p->got, n);
-	answer[n] = '\0';
-	memmove(p->got, p->got + n, p->n - n + 1);
-	p->n -= n;
-	snprintf(start, sizeof(start), "HTTP/1.1 %d ", status);
-	ck_assert_msg(strncmp(answer, start, strlen(start)) == 0, "%s", answer);
-	ck_assert_msg(strstr(answer, word), "no %s: %s", word, answer);
-	ck_assert_msg(!strstr(answer, "\r\nConnection: close\r\n") == !close, "%s", answer);
-}
-
-static void expect_refused(bool close)
-{
-	expect_answer(peer, 400, "AccessDeniedException", close);
-	world_assert_record(EVENT_REFUSED, REASON_ACTION);
-}
-
-/* ---- the end ---- */
-
-/* The daemon closes the connection: not with a reset, and without another byte. */
-static void expect_end(void)
-{
-	RUN_UNTIL((receive(peer), world.n_connections == 0));
-	ck_assert_uint_eq(peer->n, 0);
-	ck_assert(peer_at_end(peer->fd));
-	world_assert_nothing_held();
-	world_assert_no_record();
-}
-
-/* It ended its side of writing, and waits for us to end ours. */
-static void expect_end_of_writing(void)
-{
-	ck_assert(peer_at_end(peer->fd));
-	shutdown(peer->fd, SHUT_WR);
-	expect_end();
-}
-
-static void expect_open_and_idle(void)
-{
-	world_stay_quiet();
-	ck_assert_uint_eq(world.n_connections, 1);
-	ck_assert_uint_eq(gauge_read(&world_enclave("one")->memory), 0);
-	ck_assert_uint_eq(gauge_read(&world_enclave("one")->in_flight), 0);
-	world_assert_no_record();
-}
 
 /* ---- one after the other ---- */
 
@@ -466,34 +316,6 @@ END_TEST
 
 enum state { IDLE, IDLE_AGAIN, IN_HEAD, IN_BODY, IN_PLACE, IN_WAIT, IN_WRITE, _STATES };
 
-#define PLACES 64 /* limits.in_flight, by default */
-
-static unsigned n_filled;
-
-/* Others have all places in flight. */
-static void fill_places(void)
-{
-	struct place_waiter none = {0};
-
-	for (; n_filled < PLACES; n_filled++)
-		ck_assert(place_take(&world, world_enclave("one"), &none, PLACES));
-}
-
-static void empty_places(void)
-{
-	for (; n_filled; n_filled--)
-		place_return(&world, world_enclave("one"));
-}
-
-/* Bytes that the peer sent and nobody has read. */
-static int unread(void)
-{
-	int n = -1;
-
-	ck_assert_int_eq(ioctl(peer->other, FIONREAD, &n), 0);
-	return n;
-}
-
 static bool reads_nothing(enum state state)
 {
 	return state == IN_PLACE || state == IN_WAIT || state == IN_WRITE;
@@ -715,12 +537,6 @@ START_TEST(the_next_may_come_before_the_answer)
 END_TEST
 
 /* ---- a place in flight ---- */
-
-static void get_place(void)
-{
-	place_return(&world, world_enclave("one"));
-	n_filled--;
-}
 
 /* Wherever the request is split, its body stays in the socket until it has a place. */
 START_TEST(a_body_is_unread_until_its_request_has_a_place)
