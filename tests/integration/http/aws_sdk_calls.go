@@ -32,7 +32,7 @@ func main() {
 		calls.Add(1)
 		go func() {
 			defer calls.Done()
-			_, err := client.DescribeKey(context.TODO(), &kms.DescribeKeyInput{KeyId: aws.String(key)})
+			_, err := client.DescribeKey(context.Background(), &kms.DescribeKeyInput{KeyId: aws.String(key)})
 			if err != nil {
 				fmt.Println(err)
 			}
