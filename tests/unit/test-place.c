@@ -155,6 +155,24 @@ START_TEST(who_leaves_takes_no_wake_along)
 }
 END_TEST
 
+/* A place came back when nobody was seen to wait, and somebody did already: whoever joins next
+ * sees it. */
+START_TEST(who_joins_looks_for_a_place)
+{
+	struct place_waiter first = {0}, next = {0};
+
+	fill();
+	ck_assert(!take(1, &first));
+	gauge_return(&one->in_flight, 1); /* place_return() without its look at the tickets */
+	ck_assert_uint_eq(poked(1), 0);
+	ck_assert(!take(0, &next));
+	ck_assert_uint_eq(poked(1), 1);
+	ck_assert_ptr_eq(place_admit(&contexts[1]), &first);
+	place_leave(&contexts[0], one, &next);
+	return_places(2);
+}
+END_TEST
+
 /* Two places come back while one thread looks only once. */
 START_TEST(one_poke_is_enough_for_all)
 {
@@ -329,6 +347,7 @@ int main(void)
 	tcase_add_test(tcase, whoever_comes_first_is_served_first);
 	tcase_add_test(tcase, a_newcomer_does_not_overtake);
 	tcase_add_loop_test(tcase, who_leaves_takes_no_wake_along, 0, 2);
+	tcase_add_test(tcase, who_joins_looks_for_a_place);
 	tcase_add_test(tcase, one_poke_is_enough_for_all);
 	tcase_add_test(tcase, enclaves_have_lines_of_their_own);
 	tcase_add_test(tcase, no_wake_is_lost);
