@@ -5,6 +5,8 @@
 #include "enclave.h"
 #include "mailbox.h"
 
+#include <assert.h>
+
 /* No wake is lost: who joins shows its ticket and then looks for a free place; who gives a
  * place back frees it and then looks for tickets. In the one order that all of these have
  * (memory_order_seq_cst), at least one of the two sees the other. And whoever leaves a line
@@ -46,18 +48,22 @@ bool place_is_free(const struct enclave *e, unsigned max)
 
 /* ---- the line ---- */
 
+static uint64_t bit_of(const struct context *c)
+{
+	assert(c->index < PLACE_THREADS);
+	return UINT64_C(1) << c->index;
+}
+
 /* The first of the line is another one, or none. */
 static void show_first(struct context *c, struct enclave *e, struct place_line *line)
 {
 	const struct place_waiter *first = TAILQ_FIRST(&line->waiters);
-	uint64_t bit = UINT64_C(1) << c->index;
-
 	if (first) {
 		atomic_store(&line->first, first->ticket);
 		return;
 	}
 	LIST_REMOVE(line, link);
-	atomic_fetch_and(&e->places.has_waiter, ~bit);
+	atomic_fetch_and(&e->places.has_waiter, ~bit_of(c));
 	poke_first(c, e);
 }
 
@@ -76,7 +82,7 @@ static void join(struct context *c, struct enclave *e, struct place_waiter *wait
 		line->enclave = e;
 		LIST_INSERT_HEAD(&c->lines, line, link);
 		atomic_store(&line->first, waiter->ticket);
-		atomic_fetch_or(&e->places.has_waiter, UINT64_C(1) << c->index);
+		atomic_fetch_or(&e->places.has_waiter, bit_of(c));
 	}
 	if (gauge_read(&e->in_flight) < max)
 		poke_first(c, e);
