@@ -6,7 +6,6 @@
 #include "compare.h"
 #include "credentials_cache.h"
 #include "credentials_health.h"
-#include "descriptors.h"
 #include "generation.h"
 #include "log.h"
 #include "notify.h"
@@ -126,7 +125,7 @@ static const struct credentials_health *find_bad(const struct server *s)
 static void update_status(struct server *s)
 {
 	const struct credentials_health *bad = find_bad(s);
-	char text[sizeof(s->status)];
+	char text[sizeof(s->status)], count[CONFIG_COUNT_SIZE];
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < s->n_workers; i++)
@@ -134,8 +133,8 @@ static void update_status(struct server *s)
 	if (s->draining)
 		snprintf(text, sizeof(text), "Stopping: %u connections left", n);
 	else
-		snprintf(text, sizeof(text), "Serving %zu enclaves, %u connections; %s%s%s%s",
-			 s->generation->config->n_enclaves, n, bad ? "endpoint " : "",
+		snprintf(text, sizeof(text), "Serving %s, %u connections; %s%s%s%s",
+			 config_count(s->generation->config, count), n, bad ? "endpoint " : "",
 			 bad ? bad->named.name : "", bad ? " rejects the credentials; " : "",
 			 credentials_cache_status(s->cache));
 	if (strcmp(text, s->status) == 0)
@@ -175,7 +174,7 @@ static void on_tick(evutil_socket_t fd, short what, void *userdata)
 		s->next_suppressed = now + SUPPRESSED_EVERY;
 	}
 	if (now >= s->next_counters) {
-		report_counters(s->enclaves);
+		report_counters(s->enclaves, s->generation);
 		s->next_counters = now + COUNTERS_EVERY;
 	}
 	if (s->draining && now >= s->drain_deadline)
@@ -220,8 +219,6 @@ static int reload(struct server *s)
 	int r;
 
 	r = config_load(s->path, &config, &findings);
-	if (r == 0)
-		descriptors_check(config, &findings);
 	report_findings(&findings, s->path, EVENT_CONFIG_REFUSED);
 	if (r < 0)
 		return r;
@@ -260,13 +257,15 @@ static void on_reload(struct server *s)
 /* What is said to be loaded is in force for every connection. */
 static void on_loaded(struct server *s, unsigned worker, const struct generation *generation)
 {
+	char count[CONFIG_COUNT_SIZE];
+
 	if (generation != s->generation || !s->pulses[worker].loading)
 		return;
 	s->pulses[worker].loading = false;
 	if (is_loading(s))
 		return;
-	log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %zu enclaves, %zu endpoints", s->path,
-		  generation->config->n_enclaves, generation->config->n_endpoints);
+	log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %s, %zu endpoints", s->path,
+		  config_count(generation->config, count), generation->config->n_endpoints);
 	notify_ready(s->status);
 }
 
@@ -313,7 +312,7 @@ static void on_signal(evutil_socket_t number, short what, void *userdata)
 			on_reload(s);
 		return;
 	case SIGUSR1:
-		report_counters(s->enclaves);
+		report_counters(s->enclaves, s->generation);
 		return;
 #ifdef TEST_HOOKS
 	case SIGUSR2:
@@ -488,6 +487,25 @@ static int give_up_calls(void)
 	return 0;
 }
 
+/* Nobody in another network namespace is reached then, and an enclave counts as one. */
+static void warn_of_namespace(void)
+{
+	FILE *f = fopen("/proc/sys/net/vsock/ns_mode", "re"); /* since Linux 7.0 */
+	char mode[16] = "";
+
+	if (f) {
+		(void)!fgets(mode, sizeof(mode), f);
+		fclose(f);
+	}
+	if (strncmp(mode, "local", 5) == 0)
+		log_event(
+			EVENT_CONFIG_WARNING, NULL,
+			"net.vsock.ns_mode is local in this network namespace: enclaves are in "
+			"the global one and can't reach vsock listeners here; run the daemon "
+			"in "
+			"the host's");
+}
+
 static void warn_of_loopback(void)
 {
 	if (access("/sys/module/vsock_loopback", F_OK) == 0)
@@ -500,12 +518,14 @@ static void warn_of_loopback(void)
 int server_run(const char *path, struct config *config, const struct findings *findings)
 {
 	_cleanup_(server_done) struct server s = {.path = path};
+	char count[CONFIG_COUNT_SIZE];
 	struct error error = {0};
 	int r;
 
 	s.started_with = config_ref(config);
 	report_findings(findings, path, EVENT_CONFIG_REFUSED);
 	warn_of_loopback();
+	warn_of_namespace();
 	r = server_start(&s, config, &error);
 	r = r < 0 ? r : give_up_calls();
 	r = r < 0 ? r : start_accepting(&s); /* no byte of an enclave is read before */
@@ -516,9 +536,10 @@ int server_run(const char *path, struct config *config, const struct findings *f
 	}
 	update_status(&s);
 	log_event(EVENT_START, NULL,
-		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %zu enclaves, "
+		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %s, "
 		  "%zu endpoints, %u workers",
-		  config->n_listeners, config->n_enclaves, config->n_endpoints, s.n_workers);
+		  config->n_listeners, config_count(config, count), config->n_endpoints,
+		  s.n_workers);
 	notify_ready(s.status);
 	event_base_dispatch(s.base);
 	log_event(EVENT_STOP, NULL, "stopped");

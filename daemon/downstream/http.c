@@ -2,6 +2,7 @@
 #include "http.h"
 
 #include "connection.h"
+#include "http2.h"
 #include "intake.h"
 #include "outbox.h"
 #include "request_step.h"
@@ -82,6 +83,7 @@ static void refuse_unread(struct http *h, enum refusal refusal, const char *mess
 {
 	h->close = h->unread = true;
 	set_state(h, HTTP_WAIT, 0);
+	request_withdraw(h->request);
 	request_refuse(h->request, refusal, message, now);
 }
 
@@ -324,7 +326,7 @@ static void head_done(struct http *h, struct slice rest, struct instant now)
 		refuse_unread(h, REFUSAL_MEMORY, NULL, now);
 }
 
-/* Step 2, the other branches: from now on the connection is a tunnel's. */
+/* Step 2: from now on the connection is a tunnel's. */
 static void start_tunnel(struct http *h, struct slice bytes, bool by_connect,
 			 struct instant now)
 {
@@ -348,9 +350,18 @@ static void tls_begun(struct http *h, struct slice bytes, struct instant now)
 					       now);
 }
 
-/* Reads on in a head; `bytes` are all of it so far, kept or in the scratch. True: it wants
- * more.
- */
+/* Step 2: a whole head is there; `rest` is what came after it. */
+static void take_branch(struct http *h, struct slice rest, struct instant now)
+{
+	if (h->head.kind == HEAD_CONNECT)
+		start_tunnel(h, rest, true, now);
+	else if (h->head.kind == HEAD_HTTP2)
+		connection_refuse(h->connection, REASON_HTTP2, http2_goaway(), now);
+	else
+		head_done(h, rest, now);
+}
+
+/* Reads on in a head; `bytes` are all of it, kept or in the scratch. True: it wants more. */
 static bool take_head(struct http *h, struct slice bytes, struct instant now)
 {
 	struct connection *c = h->connection;
@@ -360,7 +371,7 @@ static bool take_head(struct http *h, struct slice bytes, struct instant now)
 	bool is_tls = bytes.p[0] == TLS_HANDSHAKE;
 	enum head_result result =
 		is_tls ? HEAD_NEED_MORE : http_head_read(&h->head, bytes, &options);
-	bool is_request = result == HEAD_DONE && h->head.kind != HEAD_CONNECT;
+	bool is_request = result == HEAD_DONE && h->head.kind == HEAD_KMS;
 	struct slice none = {0}, rest = {0};
 
 	if (result == HEAD_DONE)
@@ -371,10 +382,8 @@ static bool take_head(struct http *h, struct slice bytes, struct instant now)
 	}
 	if (is_tls)
 		tls_begun(h, bytes, now);
-	else if (is_request)
-		head_done(h, rest, now);
 	else if (result == HEAD_DONE)
-		start_tunnel(h, rest, true, now);
+		take_branch(h, rest, now);
 	else if (result == HEAD_REFUSED)
 		refuse_head(h, h->head.refusal, h->head.fault, now);
 	else if (h->in.bytes.n || intake_keep(&h->in, c, bytes))
@@ -413,9 +422,7 @@ static bool read_head(struct http *h, struct instant now)
 }
 
 /* Until the head is whole, or the socket empty, since events are edge-triggered. One request at
- * most, however fast it was answered: the next waits for the connection's turn, see
- * read_ahead().
- */
+ * most, however fast it was answered: the next waits for its turn, see read_ahead(). */
 static void read_request(struct http *h, struct instant now)
 {
 	while (read_head(h, now))
@@ -520,10 +527,8 @@ static void http_reload(void *protocol, struct generation *generation, int encla
 		refusal = h->state == HTTP_PLACE && h->retired
 				  ? REFUSAL_RELOADED
 				  : request_renew(h->request, generation);
-		if (!refusal)
-			return;
-		request_withdraw(h->request);
-		refuse_unread(h, refusal, NULL, now);
+		if (refusal)
+			refuse_unread(h, refusal, NULL, now);
 		return;
 	case HTTP_WAIT:
 		if (request_revoke(h->request, generation))

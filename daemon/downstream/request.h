@@ -118,6 +118,7 @@ struct request {
 	struct place_waiter waiter;
 	usec_t waits_since;   /* for a place in flight; monotonic; 0: it didn't have to */
 	enum refusal refusal; /* to be answered once the body is dropped */
+	usec_t retry_after;   /* of REFUSAL_RATE: until its rate has the next one */
 	/* body: stands after room for the outgoing head, so that both go in one send */
 	struct buf out;
 	size_t body_at, body_n; /* where it begins; bytes so far, then its canonical length */

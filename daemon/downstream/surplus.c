@@ -56,12 +56,17 @@ static void tell(struct surplus *s, struct instant now)
 {
 	_cleanup_(buf_done) struct buf answer = BUF_INIT(ANSWER_SIZE);
 	struct connection *c = s->connection;
+	struct refusal_answer said;
 	struct audit_record record;
 
 	fill_record(s, &record);
 	request_id_make(&c->context->request_ids, record.request_id);
-	if (refusal_write(REFUSAL_CONNECTIONS, record.detail, record.request_id, now.wall, true,
-			  &answer) == 0)
+	said = (struct refusal_answer){.refusal = REFUSAL_CONNECTIONS,
+				       .message = record.detail,
+				       .request_id = record.request_id,
+				       .wall = now.wall,
+				       .close = true};
+	if (refusal_write(&said, &answer) == 0)
 		record.status = refusal_info(REFUSAL_CONNECTIONS)->status;
 	record.bytes_out = (int64_t)answer.n;
 	submit(s, &record, now);

@@ -15,6 +15,7 @@ PAIRS = (
 # whole, and what a test must be able to set or count.
 FOR_TESTS = {
     "common/log.c": ("log_open_journal", "log_to_journal"),
+    "common/proxy_authorization.c": ("proxy_authorization_parse",),
     "common/sigv4.c": ("sigv4_canonical_request", "sigv4_string_to_sign"),
     "common/skew.c": ("skew_seen",),
     "config/load.c": ("config_parse",),
@@ -23,7 +24,6 @@ FOR_TESTS = {
     "daemon/credentials/credentials_file.c": ("credentials_file_parse",),
     "daemon/credentials/credentials_reply.c": ("credentials_reply_expiration",),
     "daemon/credentials/imds.c": ("imds_role",),
-    "daemon/descriptors.c": ("descriptors_needed",),
     "daemon/downstream/request_step.c": ("request_step_info",),
     "daemon/journal/audit.c": ("audit_lost",),
 }

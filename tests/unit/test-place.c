@@ -29,8 +29,8 @@ static void on_poke(struct message *m, void *userdata)
 static void setup(void)
 {
 	ck_assert_int_eq(enclave_table_new(&table), 0);
-	one = enclave_table_get(table, "one");
-	two = enclave_table_get(table, "two");
+	one = enclave_table_get(table, "one", 0);
+	two = enclave_table_get(table, "two", 0);
 	for (unsigned i = 0; i < THREADS; i++) {
 		contexts[i] = (struct context){.index = i, .mailboxes = mailboxes};
 		contexts[i].base = event_base_new();
