@@ -218,6 +218,27 @@ enum kms_result kms_read(unsigned action, const struct json_doc *doc,
 	return KMS_OK;
 }
 
+size_t kms_added_size(const struct kms_action *action, struct slice key)
+{
+	return strlen(",\"\":\"\"") + strlen(action->keys[0]) + key.n;
+}
+
+size_t kms_add_key(const struct kms_action *action, struct slice key, char *body, size_t n)
+{
+	const struct slice parts[] = {SLICE(",\""), slice_from(action->keys[0]), SLICE("\":\""),
+				      key, SLICE("\"}")};
+	bool is_empty = n == strlen("{}");
+
+	n--; /* over the brace, and where there is no other member without the comma */
+	for (size_t i = 0; i < ELEMENTSOF(parts); i++) {
+		size_t skip = i == 0 && is_empty;
+
+		memcpy(body + n, parts[i].p + skip, parts[i].n - skip);
+		n += parts[i].n - skip;
+	}
+	return n;
+}
+
 /* Anything but null and the empty string counts as a secret, of whatever type it is. */
 static bool holds(const struct json_doc *doc, const char *member)
 {

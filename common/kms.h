@@ -28,6 +28,8 @@ enum kms_flag {
 				   * can limit: a rule must say `delegation: allow` */
 	KMS_LABEL = 1 << 6,  /* changes aliases or tags, which policies may go by: a warning */
 	KMS_REWRAP = 1 << 7, /* puts a secret under another key: with `keys: any` a warning */
+	KMS_KEY_IMPLIED = 1 << 8, /* without the first of `keys` KMS takes any key that the
+				   * ciphertext is under: a rule may have it added */
 };
 
 /* The lists end in NULL. At most two keys and two contexts. CreateGrant's Constraints aren't a
@@ -86,6 +88,14 @@ struct kms_request {
 	struct slice grantees[2];   /* values of the row's `grantees`; .p NULL where absent */
 	const struct json_doc *doc; /* borrowed: valid until the worker reads the next body */
 };
+
+/* How much longer kms_add_key() makes a body, at most. */
+size_t kms_added_size(const struct kms_action *action, struct slice key);
+
+/* Writes the first of the row's `keys` as the last member of body[0..n), which is canonical,
+ * has room for kms_added_size() more, and lacks that member. `key` is canonical too. Returns
+ * the new length. */
+size_t kms_add_key(const struct kms_action *action, struct slice key, char *body, size_t n);
 
 enum kms_result { KMS_BAD = 0, KMS_OK };
 

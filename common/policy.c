@@ -50,10 +50,38 @@ int rule_foreign_key(const struct rule *rule)
 	return -1;
 }
 
+struct slice rule_key_region(const struct rule *rule)
+{
+	struct kms_arn arn;
+
+	if (rule->any_key || rule->n_keys != 1 ||
+	    !kms_read_arn(slice_from(rule->keys[0]), &arn) || !arn.id.p)
+		return (struct slice){0};
+	return arn.region;
+}
+
+static size_t rule_add_room(const struct rule *rule)
+{
+	size_t room = 0;
+
+	for (unsigned i = 0; i < KMS_ACTIONS && rule->add_region.p; i++)
+		if ((rule->actions >> i & 1) && (kms_action(i)->flags & KMS_KEY_IMPLIED))
+			room = MAX(room,
+				   kms_added_size(kms_action(i), slice_from(rule->keys[0])));
+	return room;
+}
+
 int policy_prepare(struct policy *policy)
 {
-	for (size_t i = 0; i < policy->n_rules; i++)
-		policy->rules[i].many_accounts = rule_foreign_key(&policy->rules[i]) >= 0;
+	policy->add_room = 0;
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		struct rule *rule = &policy->rules[i];
+
+		rule->many_accounts = rule_foreign_key(rule) >= 0;
+		rule->add_region =
+			rule->missing_key_add ? rule_key_region(rule) : (struct slice){0};
+		policy->add_room = MAX(policy->add_room, rule_add_room(rule));
+	}
 	policy->index = policy_index_free(policy->index);
 	return policy_index_new(policy->rules, policy->n_rules, &policy->index);
 }
@@ -65,7 +93,14 @@ struct question {
 	const struct kms_request *request;
 	const struct kms_action *action;
 	struct key_range keys[2]; /* where request->keys[] are listed */
+	bool lacks_key;           /* the first of them, which a rule may add */
 };
+
+static bool adds_key(const struct question *q, const struct rule *rule)
+{
+	return q->lacks_key && rule->add_region.p &&
+	       slice_eq_str(rule->add_region, q->endpoint.region);
+}
 
 /* A rule with `keys` never allows an action that names none, nor what names a grant but not the
  * key it is of: it would not limit them. */
@@ -78,8 +113,9 @@ static bool allows_keys(const struct question *q, size_t rule, int *ret_failed)
 	if (q->request->has_token)
 		return false;
 	for (i = 0; q->action->keys[i]; i++)
-		if (!q->request->keys[i].p ||
-		    !key_range_holds(q->keys[i], q->endpoint.region, rule)) {
+		if (!(i == 0 && adds_key(q, &q->policy->rules[rule])) &&
+		    (!q->request->keys[i].p ||
+		     !key_range_holds(q->keys[i], q->endpoint.region, rule))) {
 			*ret_failed = i;
 			return false;
 		}
@@ -144,19 +180,21 @@ static struct verdict judge(const struct question *q, size_t index)
 	if (!allows_recipient(q, rule))
 		return v;
 	v.stage = POLICY_ALLOWED;
+	if (adds_key(q, rule))
+		v.added = rule->keys[0];
 	return v;
 }
 
 /* Judges in file order the rules that the index finds for the first key: no other can pass the
- * check of keys. An action that names no key finds the rules with `keys: any`. */
+ * check of keys. An action that names no key finds the rules with `keys: any`; a request that
+ * lacks one that may be added, also those that may add one. */
 static struct verdict judge_candidates(const struct question *q, struct verdict best)
 {
-	const struct policy_index *index = q->policy->index;
 	const char *region = q->endpoint.region;
 	struct key_range range = q->keys[0];
-	size_t i = policy_index_next(index, &range, region, 0);
+	size_t i = policy_index_next(&range, region, 0);
 
-	for (; i < q->policy->n_rules; i = policy_index_next(index, &range, region, i + 1)) {
+	for (; i < q->policy->n_rules; i = policy_index_next(&range, region, i + 1)) {
 		struct verdict v = judge(q, i);
 
 		if (v.stage > best.stage)
@@ -195,6 +233,9 @@ struct verdict policy_decide(const struct policy *policy, struct policy_endpoint
 		return none;
 	for (unsigned i = 0; i < ELEMENTSOF(q.keys); i++)
 		q.keys[i] = policy_index_find(policy->index, request->keys[i]);
+	q.lacks_key = (q.action->flags & KMS_KEY_IMPLIED) && !request->keys[0].p;
+	if (q.lacks_key)
+		q.keys[0] = policy_index_find_adders(policy->index);
 
 	best = judge_candidates(&q, none);
 	return best.stage > POLICY_KEY ? best : judge_all(&q, none);
@@ -236,8 +277,13 @@ static void explain_key(const struct verdict *v, const struct kms_request *reque
 		snprintf(out, size, "%s is limited to keys and %s names none", rule,
 			 action->name);
 	else if (!request->keys[v->key].p)
-		snprintf(out, size, "%s: %s must name %s", rule, action->name,
-			 action->keys[v->key]);
+		snprintf(out, size, "%s: %s must name %s%s", rule, action->name,
+			 action->keys[v->key],
+			 v->key == 0 && v->rule->add_region.p &&
+					 (action->flags & KMS_KEY_IMPLIED)
+				 ? "; the rule adds its key only where that is in the "
+				   "endpoint's region"
+				 : "");
 	else
 		snprintf(out, size, "%s does not allow key %s as %s%s", rule,
 			 slice_escape(request->keys[v->key], key, sizeof(key)),
@@ -317,7 +363,11 @@ const char *verdict_explain(const struct verdict *v, const struct kms_request *r
 		explain_recipient(request, rule, out, size);
 		break;
 	case POLICY_ALLOWED:
-		snprintf(out, size, "%s allows %s", rule, action);
+		if (v->added)
+			snprintf(out, size, "%s allows %s and adds its key as %s", rule, action,
+				 kms_action(request->action)->keys[0]);
+		else
+			snprintf(out, size, "%s allows %s", rule, action);
 		break;
 	}
 	return out;

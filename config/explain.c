@@ -45,7 +45,20 @@ static void print_context(FILE *f, const char *name, const struct json_doc *doc,
 	fputc('\n', f);
 }
 
-static void print_request(const struct explanation *x, const struct kms_request *request)
+static void print_key(const struct explanation *x, const char *member, struct slice value,
+		      const char *added)
+{
+	char key[256];
+
+	if (added)
+		fprintf(x->f, "key:        %s is not given; the rule adds %s\n", member, added);
+	else
+		fprintf(x->f, "key:        %s %s\n", member,
+			value.p ? slice_escape(value, key, sizeof(key)) : "is not given");
+}
+
+static void print_request(const struct explanation *x, const struct kms_request *request,
+			  const struct verdict *v)
 {
 	static const char *const recipients[] = {
 		[KMS_RECIPIENT_NONE] = "none",
@@ -54,15 +67,12 @@ static void print_request(const struct explanation *x, const struct kms_request 
 		[KMS_RECIPIENT_PRESENT] = "present",
 	};
 	const struct kms_action *action = kms_action(request->action);
-	char key[256];
 
 	fprintf(x->f, "endpoint:   %s (%s, region %s)\n", x->endpoint->name, x->endpoint->host,
 		x->endpoint->region);
 	fprintf(x->f, "action:     %s\n", action->name);
 	for (unsigned i = 0; action->keys[i]; i++)
-		fprintf(x->f, "key:        %s %s\n", action->keys[i],
-			request->keys[i].p ? slice_escape(request->keys[i], key, sizeof(key))
-					   : "is not given");
+		print_key(x, action->keys[i], request->keys[i], i == 0 ? v->added : NULL);
 	for (unsigned i = 0; action->contexts[i]; i++)
 		print_context(x->f, action->contexts[i], request->doc, request->contexts[i]);
 	if (action->flags & KMS_RECIPIENT)
@@ -149,7 +159,7 @@ static int explain_request(const struct explanation *x, const struct kms_request
 	else
 		fprintf(x->f, "reason:     %s: %s\n", reason_word(policy_stage_reason(v.stage)),
 			verdict_explain(&v, request, text, sizeof(text)));
-	print_request(x, request);
+	print_request(x, request, &v);
 	r = print_rules(x, request);
 	return r < 0 ? r : v.stage != POLICY_ALLOWED;
 }

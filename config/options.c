@@ -13,6 +13,7 @@
 static const char *const audit_words[] = {"all", "refusals", NULL};
 static const char *const source_words[] = {"imds", "container", "file", NULL};
 static const char *const consent_words[] = {"refuse", "allow", NULL};
+static const char *const missing_key_words[] = {"refuse", "add", NULL};
 
 /* In the order of reading and printing: what is named stands before what names it. */
 static const struct config_option root[] = {
@@ -152,6 +153,8 @@ static const struct config_option rule[] = {
 	{"actions", OPTION_ACTIONS, .required = true, .help = "KMS actions by exact name"},
 	{"endpoints", OPTION_SUBSET, .help = "endpoints of the enclave that it is for"},
 	{"keys", OPTION_KEYS, .required = true, .help = "the keys it is for, or any"},
+	{"missing_key", OPTION_BOOL, AT(rule, missing_key_add), .words = missing_key_words,
+	 .fallback = "refuse", .help = "requests that leave their key to KMS"},
 	{"encryption_context", OPTION_CONTEXT, .help = "pairs that must be present"},
 	{"plaintext", OPTION_BOOL, AT(rule, plaintext_allow), .words = consent_words,
 	 .fallback = "refuse", .help = "replies that hold a secret in clear"},

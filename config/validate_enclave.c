@@ -62,22 +62,29 @@ static void check_rewrap(struct reader *r, const yaml_node_t *node, const struct
 			       kms_action((unsigned)i)->name);
 }
 
-static bool lists_delegation(const struct rule *rule)
+static bool lists_flag(const struct rule *rule, enum kms_flag flag)
 {
 	for (unsigned i = 0; i < KMS_ACTIONS; i++)
-		if ((rule->actions >> i & 1) && (kms_action(i)->flags & KMS_DELEGATION))
+		if ((rule->actions >> i & 1) && (kms_action(i)->flags & flag))
 			return true;
 	return false;
+}
+
+/* Whether each of its actions could be read, so that something can be said of all of them. */
+static bool actions_are_read(const struct reader *r, const yaml_node_t *node,
+			     const struct rule *rule)
+{
+	const yaml_node_t *actions = reader_member(r, node, "actions");
+
+	return actions && actions->type == YAML_SEQUENCE_NODE &&
+	       node_count(actions) == (size_t)__builtin_popcountll(rule->actions);
 }
 
 /* Consent to nothing would be there already, unnoticed, when such an action is added. */
 static void check_delegation(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
-	const yaml_node_t *actions = reader_member(r, node, "actions");
-	bool all_read = actions && actions->type == YAML_SEQUENCE_NODE &&
-			node_count(actions) == (size_t)__builtin_popcountll(rule->actions);
-
-	if (rule->delegation_allow && all_read && !lists_delegation(rule))
+	if (rule->delegation_allow && actions_are_read(r, node, rule) &&
+	    !lists_flag(rule, KMS_DELEGATION))
 		reader_error(r, reader_member(r, node, "delegation"),
 			     "delegation: allow has no effect, since no action of the rule "
 			     "hands authority over a key to others; remove the line");
@@ -142,6 +149,88 @@ static void check_accounts(struct reader *r, const yaml_node_t *node, const stru
 		rule->name ?: "", rule->line, CLIPPED(first), CLIPPED(arn.account));
 }
 
+/* What a rule says it adds, it must be able to add. */
+static void check_missing_key(struct reader *r, const yaml_node_t *node,
+			      const struct rule *rule)
+{
+	const yaml_node_t *option = reader_member(r, node, "missing_key");
+
+	if (!rule->missing_key_add)
+		return;
+	if (rule->any_key || (rule->n_keys > 0 && !rule_key_region(rule).p))
+		reader_error(r, option,
+			     "missing_key: add needs a rule whose keys are one ARN of a key "
+			     "(arn:...:key/...), which is what it adds");
+	if (actions_are_read(r, node, rule) && !lists_flag(rule, KMS_KEY_IMPLIED))
+		reader_error(
+			r, option,
+			"missing_key: add has no effect, since no action of the rule takes "
+			"its key from the ciphertext; remove the line");
+}
+
+static bool share_value(const struct rule_context *a, const struct rule_context *b)
+{
+	for (size_t i = 0; i < a->n_values; i++)
+		for (size_t k = 0; k < b->n_values; k++)
+			if (strcmp(a->values[i], b->values[k]) == 0)
+				return true;
+	return false;
+}
+
+/* Whether one encryption context can hold what both rules ask for. */
+static bool contexts_meet(const struct rule *a, const struct rule *b)
+{
+	for (size_t i = 0; i < a->n_contexts; i++)
+		for (size_t k = 0; k < b->n_contexts; k++)
+			if (strcmp(a->contexts[i].name, b->contexts[k].name) == 0 &&
+			    !share_value(&a->contexts[i], &b->contexts[k]))
+				return false;
+	return true;
+}
+
+/* Whether both list an action in which a missing key is the only thing that tells them apart: a
+ * second key that must be named does so too. */
+static bool share_implied_action(const struct rule *a, const struct rule *b)
+{
+	for (unsigned i = 0; i < KMS_ACTIONS; i++)
+		if ((a->actions & b->actions) >> i & 1 &&
+		    (kms_action(i)->flags & KMS_KEY_IMPLIED) && !kms_action(i)->keys[1])
+			return true;
+	return false;
+}
+
+static bool adds_where(const struct reader *r, const struct rule *a, const struct rule *b)
+{
+	struct slice region = rule_key_region(a);
+	struct rule both = {.endpoints = a->endpoints & b->endpoints};
+
+	return region.p && slice_eq(region, rule_key_region(b)) &&
+	       is_region_of(r, &both, region);
+}
+
+/* A request without its key gets that of the first rule, also where the ciphertext is under the
+ * other's: KMS then refuses it. */
+static void check_added_keys(struct reader *r, const yaml_node_t *node,
+			     const struct policy *policy, size_t i)
+{
+	const struct rule *rule = &policy->rules[i];
+
+	for (size_t k = 0; k < i && rule->missing_key_add; k++) {
+		const struct rule *first = &policy->rules[k];
+
+		if (!first->missing_key_add || !adds_where(r, first, rule) ||
+		    strcmp(first->keys[0], rule->keys[0]) == 0 ||
+		    !share_implied_action(first, rule) || !contexts_meet(first, rule))
+			continue;
+		reader_warning(
+			r, reader_member(r, node, "missing_key"),
+			"missing_key: a request without its key can match rule \"%s\" on "
+			"line %u too, and gets the key of that one",
+			first->name ?: "", first->line);
+		return;
+	}
+}
+
 static void check_rule(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
 	const yaml_node_t *item, *actions = reader_member(r, node, "actions");
@@ -154,6 +243,7 @@ static void check_rule(struct reader *r, const yaml_node_t *node, const struct r
 	for (size_t i = 0; (item = document_item(&r->document, keys, i)); i++)
 		check_key(r, item, rule);
 	check_accounts(r, node, rule);
+	check_missing_key(r, node, rule);
 	check_delegation(r, node, rule);
 }
 
@@ -163,6 +253,7 @@ static void check_rules(struct reader *r, const yaml_node_t *list, const struct 
 		const yaml_node_t *node = document_item(&r->document, list, i);
 
 		check_rule(r, node, &policy->rules[i]);
+		check_added_keys(r, node, policy, i);
 		for (size_t k = 0; k < i && policy->rules[i].name; k++)
 			if (policy->rules[k].name &&
 			    strcmp(policy->rules[i].name, policy->rules[k].name) == 0) {

@@ -40,6 +40,16 @@ static const struct spec specs[][4] = {
 	  .keys = {"1234abcd"},
 	  .plaintext_allow = true},
 	 {.name = "sealed", .actions = EVERYTHING, .keys = {"any"}, .endpoints = 1}},
+	{{.name = "adds",
+	  .actions = EVERYTHING,
+	  .keys = {ARN_EU},
+	  .contexts = {{"app", {"pay"}}},
+	  .missing_key_add = true},
+	 {.name = "adds in the other region",
+	  .actions = "Decrypt ReEncrypt",
+	  .keys = {ARN_US},
+	  .plaintext_allow = true,
+	  .missing_key_add = true}},
 	{{.name = "elsewhere", .actions = EVERYTHING, .keys = {"any"}, .endpoints = 4}},
 	{{.name = NULL}}, /* no rules */
 };
@@ -92,8 +102,10 @@ static void check_allowed(const struct verdict *v, const struct kms_action *acti
 			  struct slice text)
 {
 	must(v->key < 0 && v->context < 0 && v->pair < 0, "allowed, and something failed");
-	must(v->rule->any_key || names_listed_key(v->rule, text), "a key that isn't listed");
-	for (unsigned i = 0; action->keys[i] && !v->rule->any_key; i++)
+	must(v->rule->any_key || (v->added && !action->keys[1]) ||
+		     names_listed_key(v->rule, text),
+	     "a key that isn't listed");
+	for (unsigned i = v->added ? 1 : 0; action->keys[i] && !v->rule->any_key; i++)
 		must(says(text, action->keys[i]), "a key is not named");
 	for (size_t i = 0; i < v->rule->n_contexts; i++)
 		must(says_pair(&v->rule->contexts[i], text), "a pair is missing");
@@ -117,6 +129,30 @@ static void check_explanation(const struct verdict *v, const struct kms_request 
 		must(text[i] >= 0x20 && text[i] <= 0x7e, "an explanation isn't printable");
 }
 
+/* With the key added the body is canonical, names it, and is allowed by the same rule. */
+static void check_added(const struct verdict *v, const struct kms_request *request,
+			struct slice text)
+{
+	static struct json_doc doc;
+	const struct kms_action *action = kms_action(request->action);
+	struct slice key = slice_from(v->added);
+	_cleanup_(freep) char *body = malloc(text.n + kms_added_size(action, key));
+	size_t n, canonical;
+	int i;
+
+	must(body && v->stage == POLICY_ALLOWED && !request->keys[0].p, "a key is added");
+	memcpy(body, text.p, text.n);
+	n = kms_add_key(action, key, body, text.n);
+	must(n <= text.n + kms_added_size(action, key), "too long a key");
+	if (request->doc->n > LIMIT_JSON_MEMBERS)
+		return; /* KMS takes one member more, our reader doesn't */
+	must(json_read(body, n, &doc, &canonical, NULL) == JSON_OK && canonical == n,
+	     "the body with its key");
+	i = json_member(&doc, 0, slice_from(action->keys[0]));
+	must(i > 0 && doc.nodes[i].end == doc.nodes[0].end && slice_eq(doc.nodes[i].value, key),
+	     "the key is the last member");
+}
+
 static void check_policy(const struct policy *policy, const struct kms_request *request,
 			 struct slice text)
 {
@@ -128,10 +164,13 @@ static void check_policy(const struct policy *policy, const struct kms_request *
 		must(v.stage == again.stage && v.rule == again.rule && v.key == again.key &&
 			     v.context == again.context && v.pair == again.pair,
 		     "decided otherwise the second time");
-		must(v.stage == model.stage && v.rule == model.rule, "the model differs");
+		must(v.stage == model.stage && v.rule == model.rule && v.added == model.added,
+		     "the model differs");
 		must((v.rule == NULL) == (v.stage == POLICY_NO_RULES), "no rule is named");
 		if (v.stage == POLICY_ALLOWED)
 			check_allowed(&v, kms_action(request->action), text);
+		if (v.added)
+			check_added(&v, request, text);
 		check_explanation(&v, request);
 	}
 }

@@ -21,8 +21,11 @@ void decide_row(const struct row *row)
 	ck_assert_msg(v.key == row->key - 1, "%s: key %d", row->what, v.key);
 	ck_assert_msg(v.context == row->context - 1, "%s: context %d", row->what, v.context);
 	ck_assert_msg(v.pair == row->pair - 1, "%s: pair %d", row->what, v.pair);
-	snprintf(allowed, sizeof(allowed), "rule \"%s\" (line %d) allows %s",
-		 v.rule ? v.rule->name : "", 10 * row->rule + 10, row->action);
+	ck_assert_pstr_eq(v.added, row->added);
+	snprintf(allowed, sizeof(allowed), "rule \"%s\" (line %d) allows %s%s%s",
+		 v.rule ? v.rule->name : "", 10 * row->rule + 10, row->action,
+		 v.added ? " and adds its key as " : "",
+		 v.added ? kms_action(request.action)->keys[0] : "");
 	ck_assert_str_eq(verdict_explain(&v, &request, text, sizeof(text)),
 			 row->explanation ?: allowed);
 	policy_done(&policy);

@@ -22,6 +22,7 @@ struct row {
 	const char *explanation; /* NULL: the one of POLICY_ALLOWED */
 	unsigned endpoint;
 	int key, context, pair; /* one more than in the verdict, so that 0 is its -1 */
+	const char *added;
 };
 
 /* Decides and explains; fails the test of check where the row says otherwise. */

@@ -66,7 +66,8 @@ struct rule make_rule(const struct spec *spec, unsigned line)
 			    .line = line,
 			    .actions = actions_of(spec->actions),
 			    .endpoints = spec->endpoints ?: UINT64_MAX,
-			    .plaintext_allow = spec->plaintext_allow};
+			    .plaintext_allow = spec->plaintext_allow,
+			    .missing_key_add = spec->missing_key_add};
 
 	rule.keys = array(ELEMENTSOF(spec->keys), sizeof(char *));
 	for (size_t i = 0; i < ELEMENTSOF(spec->keys) && spec->keys[i]; i++)

@@ -17,7 +17,7 @@ struct spec {
 	struct {
 		const char *name, *values[3];
 	} contexts[2];
-	bool plaintext_allow;
+	bool plaintext_allow, missing_key_add;
 	uint64_t endpoints; /* 0: all */
 };
 

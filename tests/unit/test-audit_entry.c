@@ -22,6 +22,7 @@ static void fill(struct audit_record *r, enum event_kind event)
 	audit_copy(r->rule, sizeof(r->rule), SLICE("unwrap"));
 	r->reason = REASON_ALLOWED;
 	r->status = r->kms_status = 200;
+	r->key_added = true;
 	audit_copy(r->aws_request_id, sizeof(r->aws_request_id), SLICE("aws-1"));
 	r->recipient = "present";
 	r->duration = 4123;
@@ -56,6 +57,7 @@ START_TEST(a_full_record_has_every_field)
 		 "REQUEST_ID=01234567-89ab-cdef-0123-456789abcdef\n"
 		 "KMS_ACTION=Decrypt\n"
 		 "KMS_KEY=alias/x\n"
+		 "KMS_KEY_ADDED=1\n"
 		 "KMS_GRANTEE=arn:aws:iam::1:role/x\n"
 		 "ENDPOINT=kms-eu\n"
 		 "VERDICT=allow\n"
@@ -237,7 +239,7 @@ START_TEST(the_longest_record_fits)
 	audit_entry_init(&e, &r);
 	snprintf(key, sizeof(key), "KMS_KEY=%s", r.key);
 	ck_assert_str_eq(e.fields[6], key);
-	ck_assert_uint_eq(e.n, 20);
+	ck_assert_uint_eq(e.n, 21);
 	if (r.event == EVENT_REFUSED)
 		ck_assert_ptr_nonnull(strstr(e.fields[0], r.detail));
 	ck_assert_uint_lt(e.used, sizeof(e.text));

@@ -39,6 +39,8 @@ static const char *const words[] = {
 	ACCOUNT_EU "alias/a",
 	ACCOUNT_EU "key/a",
 };
+static const char *const adding[] = {ACCOUNT_EU "key/" ID, ACCOUNT_EU "key/mrk-1",
+				     ACCOUNT_US "key/" ID, ACCOUNT_EU "alias/a"};
 /* Rules have bits 0 and 1. */
 static const struct policy_endpoint endpoints[] = {{0, "eu-central-1"}, {1, "us-east-1"}};
 static const char *const values[] = {"x", "y", "z"};
@@ -50,11 +52,16 @@ static struct spec random_rule(void)
 	struct spec spec = {.name = "r",
 			    .actions = actions[pick(ELEMENTSOF(actions))],
 			    .plaintext_allow = pick(2),
+			    .missing_key_add = pick(2),
 			    .endpoints = 1 + pick(3)};
 	unsigned n_keys = pick(4), n_contexts = pick(3) / 2 + pick(3) / 2;
 
 	for (unsigned i = 0; i <= n_keys; i++)
 		spec.keys[i] = words[pick(ELEMENTSOF(words))];
+	if (spec.missing_key_add && pick(4)) {
+		memset(spec.keys, 0, sizeof(spec.keys));
+		spec.keys[0] = adding[pick(ELEMENTSOF(adding))];
+	}
 	if (pick(8) == 0)
 		spec.keys[0] = "any";
 	for (unsigned i = 0; i < n_contexts; i++) {
@@ -80,7 +87,7 @@ static void random_body(const struct kms_action *action, char *body, size_t size
 	body[0] = '\0';
 	for (unsigned i = 0; action->keys[i]; i++) {
 		n = strlen(body);
-		if (pick(8))
+		if (pick(i == 0 && (action->flags & KMS_KEY_IMPLIED) ? 2 : 8))
 			snprintf(body + n, size - n, ",\"%s\":\"%s\"", action->keys[i],
 				 words[pick(ELEMENTSOF(words))]);
 	}
@@ -99,7 +106,7 @@ static void random_body(const struct kms_action *action, char *body, size_t size
 
 START_TEST(decides_as_the_model)
 {
-	unsigned seen[POLICY_ALLOWED + 1] = {0};
+	unsigned seen[POLICY_ALLOWED + 1] = {0}, added = 0;
 
 	for (unsigned round = 0; round < 2000; round++) {
 		struct spec specs[12];
@@ -120,17 +127,20 @@ START_TEST(decides_as_the_model)
 			request = make_request(action, body);
 			got = policy_decide(&policy, endpoint, &request);
 			want = model_decide(&policy, endpoint, &request);
-			ck_assert_msg(got.stage == want.stage && got.rule == want.rule,
+			ck_assert_msg(got.stage == want.stage && got.rule == want.rule &&
+					      got.added == want.added,
 				      "%s %s: %s, the model says %s", action, body,
 				      reason_word(policy_stage_reason(got.stage)),
 				      reason_word(policy_stage_reason(want.stage)));
 			seen[got.stage]++;
+			added += got.added != NULL;
 		}
 		policy_done(&policy);
 	}
 	for (unsigned i = 0; i < ELEMENTSOF(seen); i++)
 		ck_assert_msg(seen[i] > 100, "only %u at %s", seen[i],
 			      reason_word(policy_stage_reason((enum policy_stage)i)));
+	ck_assert_msg(added > 50, "only %u with a key added", added);
 }
 END_TEST
 

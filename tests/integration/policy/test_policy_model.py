@@ -195,8 +195,20 @@ def test_kms_receives_what_the_policy_saw_and_nothing_else(outcomes):
         if is_allowed(outcome):
             received, = outcome.received
             assert received.action == outcome.pair.action, tell(outcome)
-            assert model.in_order(received.body) == model.in_order(outcome.pair.body), tell(outcome)
+            kind, members = model.in_order(outcome.pair.body)
+            added = outcome.expected.added
+            more = [(added, outcome.expected.members[added])] if added else []
+            assert model.in_order(received.body) == (kind, members + more), tell(outcome)
             assert model.read_body(received.action, received.body) == outcome.expected.members, tell(outcome)
+
+
+def test_the_record_tells_of_a_key_that_was_added(outcomes):
+    added = 0
+    for outcome in outcomes:
+        assert outcome.record.get("KMS_KEY_ADDED") == ("1" if outcome.expected.added else None), tell(outcome)
+        added += outcome.expected.added is not None
+    figure("policy and model, through the daemon: with a key added", added)
+    assert added > 10
 
 
 def test_kms_receives_it_at_the_endpoint_of_the_rule(outcomes):

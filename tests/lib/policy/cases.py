@@ -71,6 +71,18 @@ def _random_context(rng):
     return context
 
 
+def _random_missing_key(rng, config, rule, endpoints):
+    """Now and then the rule adds its key, which then is one ARN of a key."""
+    implied = [a for a in rule["actions"] if model.implied_key(a)]
+    if implied and chance(rng, .5):
+        region = config["endpoints"][rng.choice(endpoints)]["region"]
+        account = rng.choice(ACCOUNTS)
+        rule["keys"] = [f"arn:{model.partition(region)}:kms:{region}:{account}:key/{rng.choice(IDS)}"]
+        rule["missing_key"] = "add"
+    elif chance(rng, .1):
+        rule["missing_key"] = "refuse"
+
+
 def _random_rule(rng, config, enclave, likely, name):
     rule = {"name": name}
     endpoints = enclave["endpoints"]
@@ -96,6 +108,7 @@ def _random_rule(rng, config, enclave, likely, name):
     rule["keys"] = "any"
     if "keys" in kind:
         rule["keys"] = _random_keys(rng, [config["endpoints"][e]["region"] for e in endpoints])
+        _random_missing_key(rng, config, rule, endpoints)
     if "context" in kind:
         rule["encryption_context"] = _random_context(rng)
     order = rng.sample(list(rule), len(rule))       # of the options in the file
@@ -256,7 +269,8 @@ def _fit(rng, config, rule, action, endpoint):
     """Members that the rule allows."""
     members = {}
     for name in model.key_members(action):
-        if rule["keys"] != "any" or chance(rng, .8):
+        may_lack = rule.get("missing_key") == "add" and name == model.implied_key(action)
+        if rule["keys"] != "any" and not may_lack or chance(rng, .4 if may_lack else .8):
             members[name] = _fit_key(rng, rule, config["endpoints"][endpoint]["region"])
     for name in model.context_members(action):
         if "encryption_context" in rule or chance(rng, .4):

@@ -50,6 +50,23 @@ static bool model_key(const struct rule *rule, const char *region, struct slice 
 	return false;
 }
 
+/* The key that `missing_key: add` gives to a request of Decrypt or ReEncrypt: the only one of
+ * the rule, an ARN of a key of this region; or NULL. */
+static const char *model_added(const struct rule *rule, const char *region,
+			       const struct kms_request *request)
+{
+	const char *name = kms_action(request->action)->name, *id;
+
+	if (!rule->missing_key_add || rule->any_key || rule->n_keys != 1 ||
+	    request->keys[0].p ||
+	    (strcmp(name, "Decrypt") != 0 && strcmp(name, "ReEncrypt") != 0))
+		return NULL;
+	id = strrchr(rule->keys[0], '/');
+	if (!id || !model_is_arn_of(rule->keys[0], region, slice_from(id + 1)))
+		return NULL;
+	return rule->keys[0];
+}
+
 static bool model_pair(const struct rule_context *pair, const struct json_doc *doc, int context)
 {
 	for (unsigned i = (unsigned)context + 1; i < doc->nodes[context].end; i++) {
@@ -83,7 +100,9 @@ static enum policy_stage model_rule(const struct rule *rule, struct policy_endpo
 	if (!rule->any_key && json_member(request->doc, 0, SLICE("GrantToken")) >= 0)
 		return POLICY_KEY;
 	for (unsigned k = 0; k < n_keys && !rule->any_key; k++)
-		if (!request->keys[k].p || !model_key(rule, endpoint.region, request->keys[k]))
+		if (!(k == 0 && model_added(rule, endpoint.region, request)) &&
+		    (!request->keys[k].p ||
+		     !model_key(rule, endpoint.region, request->keys[k])))
 			return POLICY_KEY;
 	if (rule->n_contexts > 0 && n_contexts == 0)
 		return POLICY_CONTEXT;
@@ -98,7 +117,7 @@ static enum policy_stage model_rule(const struct rule *rule, struct policy_endpo
 	return POLICY_ALLOWED;
 }
 
-/* Only stage and rule. */
+/* Only stage, rule and the key that is added. */
 static struct verdict model_decide(const struct policy *policy, struct policy_endpoint endpoint,
 				   const struct kms_request *request)
 {
@@ -109,8 +128,10 @@ static struct verdict model_decide(const struct policy *policy, struct policy_en
 
 		if (stage > best.stage)
 			best = (struct verdict){.stage = stage, .rule = &policy->rules[i]};
-		if (stage == POLICY_ALLOWED)
+		if (stage == POLICY_ALLOWED) {
+			best.added = model_added(best.rule, endpoint.region, request);
 			break;
+		}
 	}
 	return best;
 }

@@ -49,6 +49,11 @@ def context_members(action):
     return [name for name in _CONTEXT_MEMBERS if name in ACTIONS[action]]
 
 
+def implied_key(action):
+    """The member without which KMS takes the key from the ciphertext, or None."""
+    return {"Decrypt": "KeyId", "ReEncrypt": "SourceKeyId"}.get(action)
+
+
 def token_members(action):
     """The members that name a grant, of whatever key."""
     return [name for name in ("GrantToken",) if name in ACTIONS[action]]
@@ -240,8 +245,9 @@ Judgement = collections.namedtuple("Judgement", [
     "reason",       # "allowed", or the word of the audit record's REASON
     "rule",         # the rule that allowed it or came nearest, or None
     "endpoint",     # None where no policy was asked
-    "members",      # the body's, numbers as text; None where it was refused
-    "recipient"])   # whether the request shows an attestation document
+    "members",      # the body's that is sent or was refused, numbers as text; None where it is none
+    "recipient",    # whether the request shows an attestation document
+    "added"])       # the member that the rule adds to the body, or None
 
 _STAGES = ("endpoint", "action", "key", "encryption-context", "recipient")
 
@@ -286,6 +292,17 @@ def _recipient_holds(rule, action, recipient):
             or takes_recipient(action) and recipient)
 
 
+def _add_key(rule, action, members, region):
+    """The members as if the request named the rule's key, where the rule says so."""
+    name = implied_key(action)
+    if rule.get("missing_key", "refuse") != "add" or not name or name in members or len(rule["keys"]) != 1:
+        return members
+    parts = rule["keys"][0].split(":")
+    if len(parts) != 6 or parts[3] != region or not parts[5].startswith("key/"):
+        return members
+    return {**members, name: rule["keys"][0]}
+
+
 def _failed_stage(config, rule, endpoint, action, members, recipient, all_endpoints):
     """The index in _STAGES of what the rule lacks, or None."""
     holds = (
@@ -299,24 +316,26 @@ def _failed_stage(config, rule, endpoint, action, members, recipient, all_endpoi
 
 def decide(config, enclave, action, body, host="localhost"):
     if action not in ACTIONS:
-        return Judgement("unknown-action", None, None, None, False)
+        return Judgement("unknown-action", None, None, None, False, None)
     try:
         members = read_body(action, body)
     except Refused:
-        return Judgement("json", None, None, None, False)
+        return Judgement("json", None, None, None, False, None)
     recipient = _recipient_present(members)
     endpoint = pick_endpoint(config, enclave, host)
     if endpoint is None:
-        return Judgement("host", None, None, members, recipient)
+        return Judgement("host", None, None, members, recipient, None)
 
     nearest = (-1, None)
     settings = config["enclaves"][enclave]
     for rule in settings.get("allow", []):
-        failed = _failed_stage(config, rule, endpoint, action, members, recipient,
+        tried = _add_key(rule, action, members, config["endpoints"][endpoint]["region"])
+        failed = _failed_stage(config, rule, endpoint, action, tried, recipient,
                                settings["endpoints"])
         if failed is None:
-            return Judgement("allowed", rule["name"], endpoint, members, recipient)
+            added = implied_key(action) if tried is not members else None
+            return Judgement("allowed", rule["name"], endpoint, tried, recipient, added)
         if failed > nearest[0]:
             nearest = (failed, rule["name"])
     reason = _STAGES[nearest[0]] if nearest[1] else "no-rules"
-    return Judgement(reason, nearest[1], endpoint, members, recipient)
+    return Judgement(reason, nearest[1], endpoint, members, recipient, None)
