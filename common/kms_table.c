@@ -201,3 +201,23 @@ int kms_action_index(struct slice name)
 	}
 	return -1;
 }
+
+const struct kms_action *kms_action_named(struct slice name)
+{
+	int i = kms_action_index(name);
+
+	return i < 0 ? NULL : &actions[i];
+}
+
+uint64_t kms_action_bit(const struct kms_action *action)
+{
+	return action->flags & KMS_EXTRA ? 0 : UINT64_C(1) << (action - actions);
+}
+
+struct kms_action kms_extra_action(const char *name)
+{
+	static const char *const key_id[] = {"KeyId", NULL}, *const none[] = {NULL};
+
+	return (struct kms_action){name, key_id, key_id,
+				   none, none,   KMS_EXTRA | KMS_SECRET_REPLY | KMS_DELEGATION};
+}

@@ -66,7 +66,7 @@ static void print_request(const struct explanation *x, const struct kms_request 
 				       "RSAES_OAEP_SHA_256"),
 		[KMS_RECIPIENT_PRESENT] = "present",
 	};
-	const struct kms_action *action = kms_action(request->action);
+	const struct kms_action *action = request->action;
 
 	fprintf(x->f, "endpoint:   %s (%s, region %s)\n", x->endpoint->name, x->endpoint->host,
 		x->endpoint->region);
@@ -100,7 +100,7 @@ static int judge_rule(const struct explanation *x, struct rule *rule,
 static void print_rule(const struct explanation *x, const struct verdict *v,
 		       const struct kms_request *request)
 {
-	const char *action = kms_action(request->action)->name;
+	const char *action = request->action->name;
 	char text[512];
 
 	fprintf(x->f, "  %s:%u: ", x->config->path, v->rule->line);
@@ -164,7 +164,8 @@ static int explain_request(const struct explanation *x, const struct kms_request
 	return r < 0 ? r : v.stage != POLICY_ALLOWED;
 }
 
-static int explain_body(const struct explanation *x, unsigned action, char *body, size_t n)
+static int explain_body(const struct explanation *x, const struct kms_action *action,
+			char *body, size_t n)
 {
 	struct kms_request request;
 	struct error why = {0};
@@ -176,7 +177,7 @@ static int explain_body(const struct explanation *x, unsigned action, char *body
 				    "");
 	if (json_read(body, n, &doc, &canonical, &why) == JSON_BAD)
 		return refuse_early(x, "body:       not strict JSON: ", why.text);
-	if (kms_read(action, &doc, &request, &why) == KMS_BAD)
+	if (kms_read(action, x->enclave->policy.extra_members, &doc, &request, &why) == KMS_BAD)
 		return refuse_early(x, "body:       ", why.text);
 	return explain_request(x, &request);
 }
@@ -219,19 +220,21 @@ static const char *pick_endpoint(struct explanation *x, const char *host)
 int config_explain(const struct config *config, const char *enclave, const char *action,
 		   const char *host, char *body, size_t n, FILE *f, struct error *error)
 {
-	int e = config_find_enclave(config, enclave), a = kms_action_index(slice_from(action));
+	int e = config_find_enclave(config, enclave);
 	struct explanation x = {.config = config, .f = f};
+	const struct kms_action *row;
 	const char *fault;
 	int r;
 
 	if (e < 0)
 		return unknown_enclave(config, enclave, error);
-	if (a < 0)
-		return unknown_action(action, error);
 	x.enclave = &config->enclaves[e];
+	row = policy_action(&x.enclave->policy, slice_from(action));
+	if (!row)
+		return unknown_action(action, error);
 	fault = pick_endpoint(&x, host ?: "localhost");
 	if (fault)
 		return refuse_early(&x, "host:       ", fault);
-	r = explain_body(&x, (unsigned)a, body, n);
+	r = explain_body(&x, row, body, n);
 	return r < 0 ? error_set_errno(error, r, "can't judge the rules") : r;
 }

@@ -185,6 +185,47 @@ void read_context(struct reader *r, const struct config_option *o, const yaml_no
 	}
 }
 
+static void read_name(struct reader *r, const struct config_option *o, const yaml_node_t *node,
+		      char **names, size_t *n)
+{
+	struct slice name = node_text(node);
+	char *text;
+
+	if (!o->syntax(name)) {
+		reader_error(r, node, "%s: found \"%s\"; expected %s", o->name, CLIPPED(name),
+			     o->expected);
+		return;
+	}
+	for (size_t i = 0; i < *n; i++)
+		if (slice_eq_str(name, names[i])) {
+			reader_error(r, node, "%s: \"%s\" is listed twice", o->name,
+				     CLIPPED(name));
+			return;
+		}
+	text = reader_text(r, name);
+	if (text)
+		names[(*n)++] = text;
+}
+
+void read_names(struct reader *r, const struct config_option *o, const yaml_node_t *node,
+		void *target)
+{
+	char ***names = (char ***)((char *)target + o->offset);
+	size_t *n = (size_t *)((char *)target + o->second);
+
+	if (!reader_is_list(r, o->name, node))
+		return;
+	*names = reader_alloc(r, node_count(node), sizeof(**names));
+	if (!*names)
+		return;
+	FOREACH_ITEM (item, node) {
+		const yaml_node_t *name = document_node(&r->document, *item);
+
+		if (reader_is_text(r, o->name, name))
+			read_name(r, o, name, *names, n);
+	}
+}
+
 static int find_endpoint(const struct reader *r, struct slice name)
 {
 	for (size_t i = 0; i < r->enclave->n_endpoints; i++) {

@@ -32,6 +32,8 @@ enum option_type {
 	OPTION_ACTIONS,
 	OPTION_KEYS,
 	OPTION_CONTEXT,
+	OPTION_NAMES, /* a list of texts that `syntax` accepts, each once: char ** at `offset`,
+		       * their number at `second` */
 	OPTION_HOSTS, /* of a tunnel */
 	/* with options of their own */
 	OPTION_SECTION, /* a mapping: the struct at `offset` */

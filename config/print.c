@@ -123,6 +123,16 @@ static void print_actions(struct printer *p, const struct config_option *o, cons
 	print_words_end(p, n);
 }
 
+static void print_names(struct printer *p, const struct config_option *o, const void *target)
+{
+	char *const *names = *(char *const *const *)field(target, o->offset);
+	unsigned n = 0;
+
+	for (size_t i = 0; i < *(const size_t *)field(target, o->second); i++)
+		print_word(p, o, &n, names[i]);
+	print_words_end(p, n);
+}
+
 static void print_keys(struct printer *p, const struct config_option *o, const void *target)
 {
 	const struct rule *rule = target;
@@ -242,16 +252,27 @@ static void print_subsection(struct printer *p, const struct config_option *o,
 }
 
 static option_printer *const printers[_OPTION_TYPE_MAX] = {
-	[OPTION_NUMBER] = print_scalar,   [OPTION_SIZE] = print_scalar,
-	[OPTION_TIME] = print_scalar,     [OPTION_BANDWIDTH] = print_scalar,
-	[OPTION_RATE] = print_scalar,     [OPTION_MODE] = print_scalar,
-	[OPTION_BOOL] = print_scalar,     [OPTION_WORD] = print_scalar,
-	[OPTION_TEXT] = print_scalar,     [OPTION_ADDRESS] = print_address,
-	[OPTION_ENCLAVE] = print_enclave, [OPTION_ENDPOINTS] = print_endpoints,
-	[OPTION_SUBSET] = print_subset,   [OPTION_ACTIONS] = print_actions,
-	[OPTION_KEYS] = print_keys,       [OPTION_CONTEXT] = print_context,
-	[OPTION_HOSTS] = print_list,      [OPTION_SECTION] = print_subsection,
-	[OPTION_LIST] = print_list,       [OPTION_MAP] = print_map,
+	[OPTION_NUMBER] = print_scalar,
+	[OPTION_SIZE] = print_scalar,
+	[OPTION_TIME] = print_scalar,
+	[OPTION_BANDWIDTH] = print_scalar,
+	[OPTION_RATE] = print_scalar,
+	[OPTION_MODE] = print_scalar,
+	[OPTION_BOOL] = print_scalar,
+	[OPTION_WORD] = print_scalar,
+	[OPTION_TEXT] = print_scalar,
+	[OPTION_ADDRESS] = print_address,
+	[OPTION_ENCLAVE] = print_enclave,
+	[OPTION_ENDPOINTS] = print_endpoints,
+	[OPTION_SUBSET] = print_subset,
+	[OPTION_ACTIONS] = print_actions,
+	[OPTION_KEYS] = print_keys,
+	[OPTION_CONTEXT] = print_context,
+	[OPTION_NAMES] = print_names,
+	[OPTION_HOSTS] = print_list,
+	[OPTION_SECTION] = print_subsection,
+	[OPTION_LIST] = print_list,
+	[OPTION_MAP] = print_map,
 };
 
 static void print_section(struct printer *p, enum section_id id, const void *target)

@@ -53,6 +53,7 @@ option_reader read_actions;
 option_reader read_keys;
 option_reader read_context;
 option_reader read_subset;
+option_reader read_names;
 
 /* validate.c: all that concerns more than one option. Fills in what follows from others: the
  * kind of a listener and its enclave, the host of an endpoint. */

@@ -62,6 +62,98 @@ static void check_rewrap(struct reader *r, const yaml_node_t *node, const struct
 			       kms_action((unsigned)i)->name);
 }
 
+/* What can't be known of such an action is supposed of it. */
+static void check_extra_action(struct reader *r, const yaml_node_t *node,
+			       const struct rule *rule)
+{
+	struct slice name = node_text(node);
+	const char *of = rule->name ?: "";
+
+	if (!syntax_kms_name(name))
+		return; /* said already */
+	if (kms_action_named(name)) {
+		reader_error(
+			r, node,
+			"extra_actions: \"%s\" is known to this release; move it to actions",
+			CLIPPED(name));
+		return;
+	}
+	if (rule->n_contexts > 0)
+		reader_error(r, node,
+			     "extra_actions: the encryption context of %s isn't known, and the "
+			     "rule asks for one",
+			     CLIPPED(name));
+	if (!rule->plaintext_allow)
+		reader_error(r, node,
+			     "extra_actions: %s may answer a secret in clear; if that is "
+			     "meant, add the "
+			     "line \"plaintext: allow\" to rule \"%s\"",
+			     CLIPPED(name), of);
+	if (!rule->delegation_allow)
+		reader_error(
+			r, node,
+			"extra_actions: %s may hand authority over a key to others; if that is "
+			"meant, add the line \"delegation: allow\" to rule \"%s\"",
+			CLIPPED(name), of);
+	reader_warning(r, node,
+		       "extra_actions: this release doesn't know %s; only its KeyId and the "
+		       "names of its members are checked",
+		       CLIPPED(name));
+}
+
+static bool all_have(const struct rule *rule, struct slice member)
+{
+	for (unsigned i = 0; i < KMS_ACTIONS; i++)
+		if ((rule->actions >> i & 1) && !kms_has_member(kms_action(i), member))
+			return false;
+	return rule->actions && rule->n_extra_actions == 0;
+}
+
+static void check_extra_member(struct reader *r, const yaml_node_t *node,
+			       const struct rule *rule)
+{
+	struct slice name = node_text(node);
+
+	if (!syntax_kms_name(name))
+		return; /* said already */
+	if (!rule->any_key && kms_names_key(name))
+		reader_error(r, node,
+			     "extra_members: %s names a key or a grant in other actions; that "
+			     "needs keys: any",
+			     CLIPPED(name));
+	if (all_have(rule, name))
+		reader_warning(r, node,
+			       "extra_members: %s is known to this release for each action of "
+			       "the rule; remove it",
+			       CLIPPED(name));
+	else
+		reader_warning(r, node, "extra_members: what %s holds isn't checked",
+			       CLIPPED(name));
+}
+
+static void check_extras(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	const yaml_node_t *actions = reader_member(r, node, "extra_actions"), *item;
+	const yaml_node_t *members = reader_member(r, node, "extra_members");
+
+	if (!actions && node->type == YAML_MAPPING_NODE && !reader_member(r, node, "actions"))
+		reader_error(r, node, "a rule lacks \"actions\": KMS actions by exact name");
+	for (size_t i = 0; (item = document_item(&r->document, actions, i)); i++)
+		check_extra_action(r, item, rule);
+	for (size_t i = 0; (item = document_item(&r->document, members, i)); i++)
+		check_extra_member(r, item, rule);
+	if (rule->n_extra_members > 0 && rule->n_keys > 0 && !rule->extra_members_hold_no_key)
+		reader_error(r, members,
+			     "extra_members: one may name a key, and the rule is limited to "
+			     "keys; if none does, add the line \"extra_members_hold_no_key: "
+			     "true\" to rule \"%s\"",
+			     rule->name ?: "");
+	if (rule->extra_members_hold_no_key && !members)
+		reader_error(r, reader_member(r, node, "extra_members_hold_no_key"),
+			     "extra_members_hold_no_key: has no effect without extra_members; "
+			     "remove the line");
+}
+
 static bool lists_flag(const struct rule *rule, enum kms_flag flag)
 {
 	for (unsigned i = 0; i < KMS_ACTIONS; i++)
@@ -76,15 +168,17 @@ static bool actions_are_read(const struct reader *r, const yaml_node_t *node,
 {
 	const yaml_node_t *actions = reader_member(r, node, "actions");
 
-	return actions && actions->type == YAML_SEQUENCE_NODE &&
+	if (!actions)
+		return rule->n_extra_actions > 0;
+	return actions->type == YAML_SEQUENCE_NODE &&
 	       node_count(actions) == (size_t)__builtin_popcountll(rule->actions);
 }
 
 /* Consent to nothing would be there already, unnoticed, when such an action is added. */
 static void check_delegation(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
-	if (rule->delegation_allow && actions_are_read(r, node, rule) &&
-	    !lists_flag(rule, KMS_DELEGATION))
+	if (rule->delegation_allow && rule->n_extra_actions == 0 &&
+	    actions_are_read(r, node, rule) && !lists_flag(rule, KMS_DELEGATION))
 		reader_error(r, reader_member(r, node, "delegation"),
 			     "delegation: allow has no effect, since no action of the rule "
 			     "hands authority over a key to others; remove the line");
@@ -244,6 +338,7 @@ static void check_rule(struct reader *r, const yaml_node_t *node, const struct r
 		check_key(r, item, rule);
 	check_accounts(r, node, rule);
 	check_missing_key(r, node, rule);
+	check_extras(r, node, rule);
 	check_delegation(r, node, rule);
 }
 

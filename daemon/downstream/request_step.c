@@ -74,8 +74,7 @@ static size_t head_room(const struct request *r, const struct credentials *crede
 /* Of a key that a rule may add to this body. */
 static size_t added_room(const struct request *r)
 {
-	bool may_lack =
-		r->action >= 0 && (kms_action((unsigned)r->action)->flags & KMS_KEY_IMPLIED);
+	bool may_lack = r->action && (r->action->flags & KMS_KEY_IMPLIED);
 
 	return may_lack ? request_config(r)->policy.add_room : 0;
 }
@@ -113,7 +112,7 @@ struct request *request_new(const struct request_origin *origin, const struct ht
 	r->call.ops = &call_ops;
 	r->content_length = head->content_length;
 	r->record.bytes_in = (int64_t)(head->length + head->content_length);
-	r->action = kms_action_index(head->action);
+	r->action = kms_action_named(head->action);
 	audit_copy(r->record.action, sizeof(r->record.action), head->action);
 	r->endpoint =
 		config_pick_endpoint(r->generation->config, request_config(r), head->host);
@@ -178,16 +177,21 @@ static void note_keys(struct request *r)
 static enum refusal read_body(struct request *r)
 {
 	struct json_doc *doc = &r->context->doc;
+	const struct policy *policy = &request_config(r)->policy;
 	struct error error = {0};
 	size_t n;
 
-	if (r->action < 0) {
+	/* An extra one is looked for in the rules that decide. The record has it as it came:
+	 * what was escaped or clipped has a byte that no action has. */
+	if (!r->action)
+		r->action = policy_action(policy, slice_from(r->record.action));
+	if (!r->action) {
 		snprintf(r->record.detail, sizeof(r->record.detail),
 			 "X-Amz-Target names no action of AWS KMS: %s", r->record.action);
 		return REFUSAL_UNKNOWN_ACTION;
 	}
 	if (json_read(r->out.p + r->body_at, r->body_n, doc, &n, &error) == JSON_BAD ||
-	    kms_read((unsigned)r->action, doc, &r->kms, &error) == KMS_BAD) {
+	    kms_read(r->action, policy->extra_members, doc, &r->kms, &error) == KMS_BAD) {
 		snprintf(r->record.detail, sizeof(r->record.detail), "%.*s", LIMIT_LOG_VALUE,
 			 error.text);
 		return REFUSAL_JSON;
@@ -256,14 +260,13 @@ static int make_room(struct request *r, size_t head, size_t body)
  * the body may point elsewhere afterwards. */
 static int add_key(struct request *r)
 {
-	const struct kms_action *action = kms_action((unsigned)r->action);
 	struct slice key = slice_from(r->verdict.added);
 
 	r->kms.keys[0] = key;
 	note_names(r->record.key, sizeof(r->record.key), r->kms.keys);
-	if (make_room(r, r->body_at, r->body_n + kms_added_size(action, key)) < 0)
+	if (make_room(r, r->body_at, r->body_n + kms_added_size(r->action, key)) < 0)
 		return -ENOMEM;
-	r->body_n = kms_add_key(action, key, r->out.p + r->body_at, r->body_n);
+	r->body_n = kms_add_key(r->action, key, r->out.p + r->body_at, r->body_n);
 	r->record.key_added = true;
 	return 0;
 }
@@ -359,8 +362,7 @@ static int on_prepare(struct upstream_call *call, struct instant now, struct sli
 		r->refusal = REFUSAL_MEMORY;
 		return e;
 	}
-	request = outgoing_request(endpoint->host_header, endpoint->region,
-				   kms_action((unsigned)r->action)->name,
+	request = outgoing_request(endpoint->host_header, endpoint->region, r->action->name,
 				   (struct slice){r->out.p + r->body_at, r->body_n}, target);
 	r->correction = skew_correction(request_skew(r));
 	r->sent_wall = now.wall;
@@ -384,7 +386,7 @@ static void send_it(struct request *r, struct instant now)
 		request_refuse(r, REFUSAL_INTERNAL, NULL, now);
 		return;
 	}
-	r->call.repeatable = kms_action((unsigned)r->action)->flags & KMS_REPEATABLE;
+	r->call.repeatable = r->action->flags & KMS_REPEATABLE;
 	upstream_submit(u, &r->call, now);
 }
 

@@ -130,7 +130,7 @@ static int pick_endpoint(const struct question *q, const struct enclave_config *
 /* In room of its own, since what the policy saw points into the body. */
 static void add_key(const struct verdict *v, const struct question *q, struct judgement *j)
 {
-	const struct kms_action *action = kms_action(j->request.action);
+	const struct kms_action *action = j->request.action;
 	struct slice key = slice_from(v->added);
 
 	j->with_key.p = malloc(j->n + kms_added_size(action, key));
@@ -146,15 +146,17 @@ static void judge(struct question *q, struct json_doc *doc, struct judgement *re
 {
 	const struct enclave_config *enclave = find_enclave(q);
 	int endpoint = pick_endpoint(q, enclave);
-	int action = kms_action_index(field_slice(q->action));
+	const struct kms_action *action =
+		policy_action(&enclave->policy, field_slice(q->action));
 	struct verdict verdict;
 
 	ret->reason = "unknown-action";
-	if (action < 0)
+	if (!action)
 		return;
 	ret->reason = "json";
 	if (json_read(q->body.p, q->body.n, doc, &ret->n, NULL) == JSON_BAD ||
-	    kms_read((unsigned)action, doc, &ret->request, NULL) == KMS_BAD) {
+	    kms_read(action, enclave->policy.extra_members, doc, &ret->request, NULL) ==
+		    KMS_BAD) {
 		ret->n = 0;
 		return;
 	}

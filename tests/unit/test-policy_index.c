@@ -64,6 +64,10 @@ static struct spec random_rule(void)
 	}
 	if (pick(8) == 0)
 		spec.keys[0] = "any";
+	if (pick(4) == 0)
+		spec.extra_members[0] = "NewMember";
+	if (pick(4) == 0)
+		spec.extra_actions[0] = "NewAction";
 	for (unsigned i = 0; i < n_contexts; i++) {
 		spec.contexts[i].name = values[pick(2)];
 		for (unsigned v = 0; v <= pick(2); v++)
@@ -80,7 +84,8 @@ static void append_context(char *body, size_t size, const char *member)
 		 values[pick(3)], values[pick(3)]);
 }
 
-static void random_body(const struct kms_action *action, char *body, size_t size)
+static void random_body(const struct policy *policy, const struct kms_action *action,
+			char *body, size_t size)
 {
 	size_t n;
 
@@ -95,6 +100,9 @@ static void random_body(const struct kms_action *action, char *body, size_t size
 		if (pick(3))
 			append_context(body, size, action->contexts[i]);
 	n = strlen(body);
+	if (policy->extra_members && pick(4) == 0)
+		snprintf(body + n, size - n, ",\"NewMember\":null");
+	n = strlen(body);
 	if ((action->flags & KMS_RECIPIENT) && pick(2))
 		snprintf(body + n, size - n, ",%s", RECIPIENT);
 	if (body[0] == ',')
@@ -102,6 +110,14 @@ static void random_body(const struct kms_action *action, char *body, size_t size
 	else
 		strncat(body, "{", size - strlen(body) - 1);
 	strncat(body, "}", size - strlen(body) - 1);
+}
+
+/* An extra one only where a rule has it: nobody else is asked about it. */
+static const char *random_action(const struct policy *policy)
+{
+	if (policy->n_extra_actions > 0 && pick(8) == 0)
+		return "NewAction";
+	return actions[pick(ELEMENTSOF(actions))];
 }
 
 START_TEST(decides_as_the_model)
@@ -116,15 +132,15 @@ START_TEST(decides_as_the_model)
 			specs[i] = random_rule();
 		policy = make_policy(specs, pick(ELEMENTSOF(specs) + 1));
 		for (unsigned i = 0; i < 20; i++) {
-			const char *action = actions[pick(ELEMENTSOF(actions))];
+			const char *action = random_action(&policy);
 			struct policy_endpoint endpoint = endpoints[pick(2)];
 			struct kms_request request;
 			struct verdict got, want;
 			char body[1024];
 
-			random_body(kms_action((unsigned)kms_action_index(slice_from(action))),
-				    body, sizeof(body));
-			request = make_request(action, body);
+			random_body(&policy, policy_action(&policy, slice_from(action)), body,
+				    sizeof(body));
+			request = make_request_to(&policy, action, body);
 			got = policy_decide(&policy, endpoint, &request);
 			want = model_decide(&policy, endpoint, &request);
 			ck_assert_msg(got.stage == want.stage && got.rule == want.rule &&

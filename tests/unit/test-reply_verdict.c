@@ -116,15 +116,15 @@ START_TEST(an_answer_is_what_it_is)
 {
 	struct skew skew = {0};
 	const struct reply_case about = {
-		.action = (unsigned)kms_action_index(SLICE("Decrypt")),
-		.sealed = !rows[_i].open,
+		.action = kms_action_named(SLICE("Decrypt")),
+		.checked = !rows[_i].open,
 		.token = SLICE(TOKEN),
 		.skew = &skew,
 	};
 	struct http_reply reply = {.status = rows[_i].status, .body = BUF_INIT(4096)};
 	struct reply_verdict v;
 
-	ck_assert_int_ge(kms_action_index(SLICE("Decrypt")), 0);
+	ck_assert_ptr_nonnull(about.action);
 	if (rows[_i].slow)
 		learn_that_we_are_late(&skew);
 	ck_assert_int_eq(buf_append(&reply.body, slice_from(rows[_i].body)), 0);
@@ -152,8 +152,8 @@ START_TEST(what_is_relayed_is_canonical)
 	static const char body[] = "  { " CIPHERTEXT " }\n";
 	struct skew skew = {0};
 	const struct reply_case about = {
-		.action = (unsigned)kms_action_index(SLICE("Decrypt")),
-		.sealed = true,
+		.action = kms_action_named(SLICE("Decrypt")),
+		.checked = true,
 		.skew = &skew,
 	};
 	struct http_reply reply = {.status = 200, .body = BUF_INIT(4096)};
