@@ -43,6 +43,12 @@ static const char text[] = "listen: [{vsock: 8000}]\n"
 			   "        keys: [\"" ARN_EU "\"]\n"
 			   "        plaintext: allow\n"
 			   "        missing_key: add\n"
+			   "      - name: new\n"
+			   "        extra_actions: [NewAction]\n"
+			   "        keys: any\n"
+			   "        plaintext: allow\n"
+			   "        delegation: allow\n"
+			   "        extra_members: [NewMember]\n"
 			   "  tunnel-only:\n"
 			   "    cid: 17\n"
 			   "    tunnel: {hosts: [\"h:443\"]}\n";
@@ -162,7 +168,7 @@ static const struct {
 	 NULL,
 	 "{}",
 	 1,
-	 {"verdict:    refused\nenclave:    tunnel-only (test.yaml:34)\nhost:       picks "
+	 {"verdict:    refused\nenclave:    tunnel-only (test.yaml:40)\nhost:       picks "
 	  "none"}},
 	{"payments",
 	 "Decrypt",
@@ -192,6 +198,22 @@ static const struct {
 	 0,
 	 {"verdict:    allowed\n", "key:        KeyId is not given; the rule adds " ARN_EU "\n",
 	  "  test.yaml:29: rule \"add\" (line 29) allows Decrypt and adds its key as KeyId\n"}},
+	{"adder",
+	 "NewAction",
+	 NULL,
+	 "{\"KeyId\":\"" ARN_EU "\",\"NewMember\":1}",
+	 0,
+	 {"rule:       new (test.yaml:34)\n", "action:     NewAction\n",
+	  "  test.yaml:29: rule \"add\" does not list NewAction\n",
+	  "  test.yaml:34: rule \"new\" (line 34) allows NewAction\n"}},
+	{"adder",
+	 "Decrypt",
+	 NULL,
+	 "{\"KeyId\":\"" ARN_EU "\",\"NewMember\":1}",
+	 1,
+	 {"reason:     member: rule \"add\" (line 29) does not allow the member \"NewMember\" "
+	  "of "
+	  "Decrypt\n"}},
 	{"adder", "Decrypt", NULL, "{\"KeyId\":\"" ID "\"}", 0, {"key:        KeyId " ID "\n"}},
 	{"adder",
 	 "Decrypt",

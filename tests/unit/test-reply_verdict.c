@@ -146,6 +146,43 @@ START_TEST(an_answer_is_what_it_is)
 }
 END_TEST
 
+/* Under a rule with extra members each reply is looked at. */
+static const struct {
+	const char *action, *body;
+	unsigned status;
+	enum refusal refusal;
+} others[] = {
+	{"DescribeKey", "{\"KeyMetadata\":{}}", 200, REFUSAL_NONE},
+	{"EnableKey", "", 200, REFUSAL_NONE},
+	{"DescribeKey", "{\"Plaintext\":\"c2VjcmV0\"}", 200, REFUSAL_REPLY_LEAKS},
+	{"DescribeKey", "{\"__type\":\"A\",\"SharedSecret\":\"c2VjcmV0\"}", 400,
+	 REFUSAL_REPLY_LEAKS},
+	{"DescribeKey", "{\"__type\":\"A\"}", 400, REFUSAL_NONE},
+	{"DescribeKey", "<html>", 200, REFUSAL_REPLY_UNREADABLE},
+};
+
+START_TEST(an_action_without_secrets)
+{
+	struct skew skew = {0};
+	const struct reply_case about = {
+		.action = kms_action_named(slice_from(others[_i].action)),
+		.checked = true,
+		.skew = &skew,
+	};
+	struct http_reply reply = {.status = (int)others[_i].status, .body = BUF_INIT(4096)};
+	struct reply_verdict v;
+
+	ck_assert_int_eq(buf_append(&reply.body, slice_from(others[_i].body)), 0);
+	reply_judge(&about, &reply, &doc, &v);
+	ck_assert_int_eq(v.is, others[_i].refusal ? REPLY_IS_REFUSED : REPLY_IS_RELAYED);
+	if (others[_i].refusal)
+		ck_assert_int_eq(v.refusal, others[_i].refusal);
+	else
+		ck_assert_uint_eq(v.body_n, strlen(others[_i].body));
+	buf_done(&reply.body);
+}
+END_TEST
+
 /* What is relayed of a body that was looked at is its canonical form. */
 START_TEST(what_is_relayed_is_canonical)
 {
@@ -176,6 +213,7 @@ int main(void)
 
 	tcase_add_loop_test(tcase, an_answer_is_what_it_is, 0, ELEMENTSOF(rows));
 	tcase_add_test(tcase, what_is_relayed_is_canonical);
+	tcase_add_loop_test(tcase, an_action_without_secrets, 0, ELEMENTSOF(others));
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

@@ -43,7 +43,9 @@ def change_address(daemon):
 
 
 # One with each option that a change below takes back.
-RULE = {"name": "options", "actions": ["Decrypt"], "keys": [ARN], "missing_key": "add"}
+RULE = {"name": "options", "actions": ["Decrypt"], "keys": [ARN], "missing_key": "add",
+        "extra_actions": ["NewAction"], "plaintext": "allow", "delegation": "allow",
+        "extra_members": ["NewMember"], "extra_members_hold_no_key": True}
 
 
 def change_rule(daemon, **options):
@@ -53,6 +55,8 @@ def change_rule(daemon, **options):
 CHANGES = {
     "rules": lambda daemon: revoke(daemon, "DescribeKey"),
     "missing-key": lambda daemon: change_rule(daemon, missing_key="refuse"),
+    "extra-actions": lambda daemon: change_rule(daemon, extra_actions=["OtherAction"]),
+    "extra-members": lambda daemon: change_rule(daemon, extra_members=["NewMember", "OtherMember"]),
     "limits": lambda daemon: change(daemon, limits={"requests": "9000/s", "burst": 9000}),
     "ca": change_ca,
     "connect-to": change_address,
