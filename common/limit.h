@@ -47,6 +47,9 @@
 #define LIMIT_UPSTREAM_IDLE (50 * USEC_PER_SEC) /* front ends of AWS close at about 60 s */
 #define LIMIT_LOOKUPS 4                         /* name lookups in flight, whole process */
 
+/* An HTTP proxy on the way out. Its head has LIMIT_REPLY_HEAD. */
+#define LIMIT_PROXY_CREDENTIALS (1 * KIB)       /* user and password */
+
 /* Where credentials come from: IMDS, a container endpoint, a file. */
 #define LIMIT_CREDENTIALS_TEXT (16 * KIB)       /* 1 to 2 KiB, token included */
 #define LIMIT_CREDENTIALS_HEAD (16 * KIB)       /* of an answer: under 1 KiB */

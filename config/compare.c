@@ -18,13 +18,19 @@ static bool texts_equal(char *const *a, size_t n_a, char *const *b, size_t n_b)
 	return true;
 }
 
+static bool proxy_equal(const struct proxy_config *a, const struct proxy_config *b)
+{
+	return text_equal(a->host, b->host) && a->port == b->port &&
+	       text_equal(a->credentials_file, b->credentials_file);
+}
+
 /* Without `connections` and the timeouts: see config_enclave_equal(). */
 static bool endpoint_equal(const struct endpoint_config *a, const struct endpoint_config *b)
 {
 	return text_equal(a->name, b->name) && text_equal(a->host, b->host) &&
 	       text_equal(a->region, b->region) && a->port == b->port &&
 	       text_equal(a->connect_to, b->connect_to) && a->connect_port == b->connect_port &&
-	       text_equal(a->ca_file, b->ca_file);
+	       proxy_equal(&a->proxy, &b->proxy) && text_equal(a->ca_file, b->ca_file);
 }
 
 /* A rule's endpoints are bits, and in another configuration the same bit may mean another
@@ -85,7 +91,8 @@ static bool tunnel_equal(const struct tunnel_config *a, const struct tunnel_conf
 
 		if (!text_equal(x->host, y->host) || x->port != y->port ||
 		    !text_equal(x->connect_to, y->connect_to) ||
-		    x->connect_port != y->connect_port)
+		    x->connect_port != y->connect_port || x->tls != y->tls ||
+		    !proxy_equal(&x->proxy, &y->proxy))
 			return false;
 	}
 	return true;

@@ -13,6 +13,12 @@ static void listener_done(struct listener_config *l)
 	free(l->group);
 }
 
+static void proxy_done(struct proxy_config *p)
+{
+	free(p->host);
+	free(p->credentials_file);
+}
+
 static void endpoint_done(struct endpoint_config *e)
 {
 	free(e->name);
@@ -20,6 +26,7 @@ static void endpoint_done(struct endpoint_config *e)
 	free(e->region);
 	free(e->host_header);
 	free(e->connect_to);
+	proxy_done(&e->proxy);
 	free(e->ca_file);
 }
 
@@ -28,6 +35,7 @@ static void tunnel_done(struct tunnel_config *t)
 	for (size_t i = 0; i < t->n_hosts; i++) {
 		free(t->hosts[i].host);
 		free(t->hosts[i].connect_to);
+		proxy_done(&t->hosts[i].proxy);
 	}
 	free(t->hosts);
 }

@@ -28,6 +28,13 @@ struct listener_config {
 	char *group;       /* unix: NULL or the socket's group */
 };
 
+/* An HTTP proxy that connections go through. */
+struct proxy_config {
+	char *host; /* an address without brackets, or a name; NULL: there is none */
+	unsigned port;
+	char *credentials_file; /* as small_file_find() takes it; NULL: it asks for none */
+};
+
 struct endpoint_config {
 	char *name;
 	unsigned line;
@@ -38,6 +45,7 @@ struct endpoint_config {
 	char *connect_to;  /* connect there instead: an address without brackets, or a name; or
 			      NULL */
 	unsigned connect_port;
+	struct proxy_config proxy;
 	char *ca_file; /* NULL: the system's bundle */
 	bool fips, dualstack;
 	unsigned connections; /* a worker */
@@ -50,6 +58,8 @@ struct tunnel_host {
 	char *connect_to; /* NULL: host */
 	unsigned connect_port;
 	unsigned line;
+	bool tls; /* false: any bytes, and by CONNECT only */
+	struct proxy_config proxy;
 };
 
 struct tunnel_config {
@@ -83,6 +93,7 @@ enum source_kind { SOURCE_IMDS, SOURCE_CONTAINER, SOURCE_FILE };
 
 struct credentials_config {
 	enum source_kind source;
+	bool needed;                /* an enclave has an endpoint */
 	char *imds_endpoint;        /* "http://169.254.169.254" */
 	char *imds_role;            /* NULL: the role that IMDS lists */
 	char *container_uri;        /* NULL: from the environment, as the SDKs do */

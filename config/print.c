@@ -47,7 +47,9 @@ static void print_scalar(struct printer *p, const struct config_option *o, const
 	fputc('\n', p->f);
 }
 
-static void print_address(struct printer *p, const struct config_option *o, const void *target)
+/* HOST:PORT in quotes, which `before` begins. */
+static void print_host_port(struct printer *p, const struct config_option *o,
+			    const void *target, const char *before)
 {
 	const char *host = *(char *const *)field(target, o->offset);
 	unsigned port = *(const unsigned *)field(target, o->second);
@@ -56,7 +58,18 @@ static void print_address(struct printer *p, const struct config_option *o, cons
 	if (!host)
 		return;
 	print_name(p, o);
-	fprintf(p->f, " \"%s%s%s:%u\"\n", is_ip6 ? "[" : "", host, is_ip6 ? "]" : "", port);
+	fprintf(p->f, " \"%s%s%s%s:%u\"\n", before, is_ip6 ? "[" : "", host, is_ip6 ? "]" : "",
+		port);
+}
+
+static void print_address(struct printer *p, const struct config_option *o, const void *target)
+{
+	print_host_port(p, o, target, "");
+}
+
+static void print_proxy(struct printer *p, const struct config_option *o, const void *target)
+{
+	print_host_port(p, o, target, "http://");
 }
 
 static void print_enclave(struct printer *p, const struct config_option *o, const void *target)
@@ -252,27 +265,17 @@ static void print_subsection(struct printer *p, const struct config_option *o,
 }
 
 static option_printer *const printers[_OPTION_TYPE_MAX] = {
-	[OPTION_NUMBER] = print_scalar,
-	[OPTION_SIZE] = print_scalar,
-	[OPTION_TIME] = print_scalar,
-	[OPTION_BANDWIDTH] = print_scalar,
-	[OPTION_RATE] = print_scalar,
-	[OPTION_MODE] = print_scalar,
-	[OPTION_BOOL] = print_scalar,
-	[OPTION_WORD] = print_scalar,
-	[OPTION_TEXT] = print_scalar,
-	[OPTION_ADDRESS] = print_address,
-	[OPTION_ENCLAVE] = print_enclave,
-	[OPTION_ENDPOINTS] = print_endpoints,
-	[OPTION_SUBSET] = print_subset,
-	[OPTION_ACTIONS] = print_actions,
-	[OPTION_KEYS] = print_keys,
-	[OPTION_CONTEXT] = print_context,
-	[OPTION_NAMES] = print_names,
-	[OPTION_HOSTS] = print_list,
-	[OPTION_SECTION] = print_subsection,
-	[OPTION_LIST] = print_list,
-	[OPTION_MAP] = print_map,
+	[OPTION_NUMBER] = print_scalar,   [OPTION_SIZE] = print_scalar,
+	[OPTION_TIME] = print_scalar,     [OPTION_BANDWIDTH] = print_scalar,
+	[OPTION_RATE] = print_scalar,     [OPTION_MODE] = print_scalar,
+	[OPTION_BOOL] = print_scalar,     [OPTION_WORD] = print_scalar,
+	[OPTION_TEXT] = print_scalar,     [OPTION_ADDRESS] = print_address,
+	[OPTION_ENCLAVE] = print_enclave, [OPTION_ENDPOINTS] = print_endpoints,
+	[OPTION_SUBSET] = print_subset,   [OPTION_ACTIONS] = print_actions,
+	[OPTION_KEYS] = print_keys,       [OPTION_CONTEXT] = print_context,
+	[OPTION_HOSTS] = print_list,      [OPTION_SECTION] = print_subsection,
+	[OPTION_LIST] = print_list,       [OPTION_MAP] = print_map,
+	[OPTION_PROXY] = print_proxy,     [OPTION_NAMES] = print_names,
 };
 
 static void print_section(struct printer *p, enum section_id id, const void *target)

@@ -202,6 +202,7 @@ static void check_endpoints(struct reader *r, const yaml_node_t *map)
 			make_host(r, node, endpoint);
 		if (endpoint->host)
 			make_host_header(r, endpoint);
+		reader_validate_proxy(r, node, &endpoint->proxy, endpoint->connect_to);
 	}
 }
 
@@ -216,10 +217,12 @@ static void check_endpoint_uses(struct reader *r, const yaml_node_t *map)
 
 static void check_credentials(struct reader *r, const yaml_node_t *node)
 {
-	const struct credentials_config *c = &r->config->credentials;
+	struct credentials_config *c = &r->config->credentials;
 	const yaml_node_t *container = reader_member(r, node, "container");
 	const yaml_node_t *file = reader_member(r, node, "file");
 
+	for (size_t i = 0; i < r->config->n_enclaves; i++)
+		c->needed |= r->config->enclaves[i].n_endpoints > 0;
 	if (c->source == SOURCE_FILE && !file)
 		reader_error(r, reader_member(r, node, "source"),
 			     "source: file needs the option \"file\"");

@@ -394,26 +394,6 @@ static void check_hosts(struct reader *r, const yaml_node_t *node,
 		}
 }
 
-static void check_tunnel(struct reader *r, const yaml_node_t *node,
-			 const struct tunnel_config *tunnel)
-{
-	const yaml_node_t *hosts = reader_member(r, node, "hosts");
-
-	for (size_t i = 0; i < tunnel->n_hosts; i++)
-		for (size_t k = 0; k < i; k++) {
-			const char *a = tunnel->hosts[k].host, *b = tunnel->hosts[i].host;
-
-			if (!a || !b || strcmp(a, b) != 0)
-				continue;
-			reader_error(
-				r, document_item(&r->document, hosts, i),
-				"hosts: \"%s\" is listed on line %u already; a TLS server name "
-				"has no port that could tell them apart",
-				b, tunnel->hosts[k].line);
-			break;
-		}
-}
-
 static bool is_reachable(const struct config *c, size_t enclave)
 {
 	for (size_t i = 0; i < c->n_listeners; i++) {
@@ -470,7 +450,7 @@ void reader_validate_enclaves(struct reader *r, const yaml_node_t *map)
 		check_cid(r, node, i);
 		check_hosts(r, node, enclave);
 		check_rules(r, reader_member(r, node, "allow"), &enclave->policy);
-		check_tunnel(r, reader_member(r, node, "tunnel"), &enclave->tunnel);
+		reader_validate_tunnel(r, reader_member(r, node, "tunnel"), &enclave->tunnel);
 		check_purpose(r, reader_pair_key(r, map, i), node, i);
 	}
 }

@@ -24,6 +24,11 @@ void report_findings(const struct findings *findings, const char *path, enum eve
 			  findings->n - n);
 }
 
+static uint64_t counted(const struct enclave *e, enum counter counter)
+{
+	return atomic_load(&e->counters[counter]);
+}
+
 static void report_enclave(const struct enclave *e)
 {
 	char text[_COUNTER_MAX][48], name[LIMIT_NAME + sizeof("ENCLAVE=")];
@@ -33,12 +38,22 @@ static void report_enclave(const struct enclave *e)
 	fields[0] = name;
 	for (unsigned i = 0; i < _COUNTER_MAX; i++) {
 		snprintf(text[i], sizeof(text[i]), "%s=%" PRIu64, counter_name(i),
-			 atomic_load(&e->counters[i]));
+			 counted(e, i));
 		fields[i + 1] = text[i];
 	}
-	log_event(EVENT_COUNTERS, fields, "%s: %" PRIu64 " requests, %" PRIu64 " allowed",
-		  e->named.name, atomic_load(&e->counters[COUNTER_REQUESTS]),
-		  atomic_load(&e->counters[COUNTER_ALLOWED]));
+	log_event(EVENT_COUNTERS, fields,
+		  "%s: requests %" PRIu64 " (allowed %" PRIu64 ", refused %" PRIu64
+		  ", throttled %" PRIu64 ", failed %" PRIu64
+		  "); errors of AWS KMS: denied %" PRIu64 ", throttled %" PRIu64
+		  ", failed %" PRIu64 "; connections %" PRIu64 " (refused %" PRIu64
+		  "); tunnels %" PRIu64 "; bytes in %" PRIu64 ", out %" PRIu64,
+		  e->named.name, counted(e, COUNTER_REQUESTS), counted(e, COUNTER_ALLOWED),
+		  counted(e, COUNTER_REFUSED), counted(e, COUNTER_THROTTLED),
+		  counted(e, COUNTER_FAILED), counted(e, COUNTER_KMS_DENIED),
+		  counted(e, COUNTER_KMS_THROTTLED), counted(e, COUNTER_KMS_FAILED),
+		  counted(e, COUNTER_CONNECTIONS), counted(e, COUNTER_CONNECTIONS_REFUSED),
+		  counted(e, COUNTER_TUNNELS), counted(e, COUNTER_BYTES_IN),
+		  counted(e, COUNTER_BYTES_OUT));
 }
 
 void report_counters(const struct enclave_table *table)

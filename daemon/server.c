@@ -479,6 +479,25 @@ static int give_up_calls(void)
 	return 0;
 }
 
+/* Nobody in another network namespace is reached then, and an enclave counts as one. */
+static void warn_of_namespace(void)
+{
+	FILE *f = fopen("/proc/sys/net/vsock/ns_mode", "re"); /* since Linux 7.0 */
+	char mode[16] = "";
+
+	if (f) {
+		(void)!fgets(mode, sizeof(mode), f);
+		fclose(f);
+	}
+	if (strncmp(mode, "local", 5) == 0)
+		log_event(
+			EVENT_CONFIG_WARNING, NULL,
+			"net.vsock.ns_mode is local in this network namespace: enclaves are in "
+			"the global one and can't reach vsock listeners here; run the daemon "
+			"in "
+			"the host's");
+}
+
 static void warn_of_loopback(void)
 {
 	if (access("/sys/module/vsock_loopback", F_OK) == 0)
@@ -497,6 +516,7 @@ int server_run(const char *path, struct config *config, const struct findings *f
 	s.started_with = config_ref(config);
 	report_findings(findings, path, EVENT_CONFIG_REFUSED);
 	warn_of_loopback();
+	warn_of_namespace();
 	r = server_start(&s, config, &error);
 	r = r < 0 ? r : give_up_calls();
 	r = r < 0 ? r : start_accepting(&s); /* no byte of an enclave is read before */

@@ -160,25 +160,6 @@ static bool same_stamp(struct stamp a, struct stamp b)
 	       same_time(a.modified, b.modified) && same_time(a.changed, b.changed);
 }
 
-static int find_path(const struct credentials_file *file, char **ret_path, struct error *error)
-{
-	const char *directory = getenv("CREDENTIALS_DIRECTORY");
-	char *path;
-
-	if (file->path[0] == '/')
-		directory = "";
-	else if (!directory)
-		return error_set(error,
-				 "credentials file %s: $CREDENTIALS_DIRECTORY is not set "
-				 "(LoadCredential= in the unit sets it), and this is no "
-				 "absolute path",
-				 file->path);
-	if (asprintf(&path, "%s%s%s", directory, *directory ? "/" : "", file->path) < 0)
-		return error_set_errno(error, -ENOMEM, "credentials file");
-	*ret_path = path;
-	return 0;
-}
-
 static int read_file(const char *path, struct credentials **ret_credentials,
 		     struct stamp *ret_stamp, struct error *error)
 {
@@ -206,11 +187,14 @@ static int look(struct credentials_file *file, struct error *error)
 	struct credentials *credentials;
 	_cleanup_(freep) char *path = NULL;
 	struct stamp stamp;
+	struct error fault;
 	struct stat st;
-	int r = find_path(file, &path, error);
+	int r = small_file_find(file->path, &path, &fault);
 
-	if (r < 0)
+	if (r < 0) {
+		error_set(error, "credentials file %s", fault.text);
 		return r;
+	}
 	if (file->last && stat(path, &st) == 0 && same_stamp(stamp_of(&st), file->stamp))
 		return 0;
 	file->last = credentials_unref(file->last);

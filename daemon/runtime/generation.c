@@ -132,6 +132,50 @@ static int load_trusts(struct generation *g, struct error *error)
 	return 0;
 }
 
+struct proxy_authorization *generation_proxy_authorization(const struct generation *g,
+							   const struct proxy_config *proxy)
+{
+	for (size_t i = 0; i < g->n_proxy_files && proxy->credentials_file; i++)
+		if (strcmp(g->proxy_files[i].path, proxy->credentials_file) == 0)
+			return g->proxy_files[i].authorization;
+	return NULL;
+}
+
+/* Each file once. */
+static int load_proxy_file(struct generation *g, const struct proxy_config *proxy,
+			   struct error *error)
+{
+	struct proxy_file *file;
+	int r;
+
+	if (!proxy->credentials_file || generation_proxy_authorization(g, proxy))
+		return 0;
+	file = reallocarray(g->proxy_files, g->n_proxy_files + 1, sizeof(*file));
+	if (!file)
+		return -ENOMEM;
+	g->proxy_files = file;
+	file += g->n_proxy_files;
+	r = proxy_authorization_load(proxy->credentials_file, &file->authorization, error);
+	if (r < 0)
+		return r;
+	file->path = proxy->credentials_file;
+	g->n_proxy_files++;
+	return 0;
+}
+
+static int load_proxy_files(struct generation *g, struct error *error)
+{
+	const struct config *c = g->config;
+	int r = 0;
+
+	for (size_t i = 0; i < c->n_endpoints && r == 0; i++)
+		r = load_proxy_file(g, &c->endpoints[i].proxy, error);
+	for (size_t i = 0; i < c->n_enclaves; i++)
+		for (size_t k = 0; k < c->enclaves[i].tunnel.n_hosts && r == 0; k++)
+			r = load_proxy_file(g, &c->enclaves[i].tunnel.hosts[k].proxy, error);
+	return r;
+}
+
 int generation_new(struct config *config, struct enclave_table *table,
 		   struct credentials_health_table *health, struct generation **ret_generation,
 		   struct error *error)
@@ -161,7 +205,7 @@ int generation_new(struct config *config, struct enclave_table *table,
 		if (!g->health[i])
 			return -ENOMEM;
 	}
-	r = load_trusts(g, error);
+	r = load_trusts(g, error) ?: load_proxy_files(g, error);
 	if (r < 0)
 		return r;
 
@@ -182,6 +226,9 @@ struct generation *generation_unref(struct generation *g)
 		return NULL;
 	for (size_t i = 0; g->trusts && i < g->config->n_endpoints; i++)
 		X509_STORE_free(g->trusts[i].store);
+	for (size_t i = 0; i < g->n_proxy_files; i++)
+		proxy_authorization_unref(g->proxy_files[i].authorization);
+	free(g->proxy_files);
 	free(g->trusts);
 	free(g->skews);
 	free(g->health);

@@ -10,6 +10,7 @@
 #include "error.h"
 #include "identity.h"
 #include "macro.h"
+#include "proxy_authorization.h"
 #include "skew.h"
 
 #include <openssl/sha.h>
@@ -24,6 +25,12 @@ struct trust {
 	unsigned char digest[SHA256_DIGEST_LENGTH]; /* of its certificates, in their order */
 };
 
+/* What the proxies of this file's users are shown, as the file was at the reload. */
+struct proxy_file {
+	const char *path; /* of the configuration */
+	struct proxy_authorization *authorization;
+};
+
 struct generation {
 	_Atomic unsigned refs;
 	struct config *config;
@@ -32,10 +39,14 @@ struct generation {
 	struct skew *skews;  /* by endpoint: a wrong clock of one says nothing of others */
 	size_t memory_share; /* bytes of buffers each enclave may hold */
 
+	struct proxy_file *proxy_files;
+	size_t n_proxy_files;
+
 	struct credentials_health **health; /* by endpoint; owned by their table */
 };
 
-/* Reads the CA files anew. Takes its own reference of `config`. `error` names the file. */
+/* Reads the CA files, and those with what proxies are shown, anew. Takes its own reference of
+ * `config`. `error` names the file. */
 _must_check_ int generation_new(struct config *config, struct enclave_table *table,
 				struct credentials_health_table *health,
 				struct generation **ret_generation, struct error *error);
@@ -53,6 +64,10 @@ static inline struct enclave_config *generation_enclave(const struct generation 
 {
 	return &g->config->enclaves[enclave_index];
 }
+
+/* What this proxy is shown; NULL: nothing. Borrowed. */
+struct proxy_authorization *generation_proxy_authorization(const struct generation *g,
+							   const struct proxy_config *proxy);
 
 /* The index of the enclave that this identity has in `g`, or -1 if it has none any more: its
  * CID is another enclave's now, or it is no longer configured. */

@@ -49,7 +49,8 @@ struct upstream_share {
 struct upstream {
 	struct context *context;
 	const struct endpoint_config *config;
-	struct connector_tls *tls; /* of this endpoint and configuration only */
+	struct proxy_target through; /* host NULL: there is no proxy */
+	struct connector_tls *tls;   /* of this endpoint and configuration only */
 	struct connections connections[_LINK_MAX];
 	unsigned n[_LINK_MAX];
 	struct upstream_share *shares; /* by enclave */
@@ -59,14 +60,15 @@ struct upstream {
 	unsigned n_calls;
 	struct event kick; /* a place became free: dispatches from the loop, not from within */
 	/* where to connect */
-	bool literal; /* connect_to is an address: nothing to look up */
+	bool literal; /* it is an address: nothing to look up */
 	char *addresses;
 	usec_t addresses_at;
 	struct lookup lookup;
 	/* how connecting goes */
 	bool down;
 	usec_t hold, hold_until;
-	char why[160]; /* the last failure */
+	char why[160];               /* the last failure */
+	enum upstream_result result; /* of it */
 };
 
 /* ---- upstream.c, for a connection ---- */

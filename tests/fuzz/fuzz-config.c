@@ -3,8 +3,10 @@
 /* Any bytes as a configuration file. What is refused says where and why; what is accepted is
  * whole, prints as YAML, and that is read to the same again. */
 
+#include "address.h"
 #include "compare.h"
 #include "config.h"
+#include "endpoint.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -57,6 +59,16 @@ static void check_rule(const struct rule *rule)
 	}
 }
 
+static void check_tunnel_host(const struct tunnel_host *h)
+{
+	must(h->host && h->port > 0, "a tunnel's host");
+	must(!h->proxy.host || (h->proxy.port > 0 && h->tls), "its proxy");
+	must(h->tls || !h->connect_to ||
+		     address_classify_host(h->connect_to) != ADDRESS_SPECIAL,
+	     "a place that trusts whoever asks");
+	must(h->tls || !endpoint_is_kms_host(slice_from(h->host)), "KMS without TLS");
+}
+
 static void check_enclave(const struct config *c, size_t i)
 {
 	const struct enclave_config *e = &c->enclaves[i];
@@ -76,7 +88,7 @@ static void check_enclave(const struct config *c, size_t i)
 	for (size_t k = 0; k < e->policy.n_rules; k++)
 		check_rule(&e->policy.rules[k]);
 	for (size_t k = 0; k < e->tunnel.n_hosts; k++)
-		must(e->tunnel.hosts[k].host && e->tunnel.hosts[k].port > 0, "a tunnel's host");
+		check_tunnel_host(&e->tunnel.hosts[k]);
 }
 
 static void check_listener(const struct config *c, const struct listener_config *l)

@@ -353,7 +353,8 @@ void world_assert_refused(const struct world_client *c, enum refusal refusal,
 			  const char *message, bool close)
 {
 	const struct refusal_info *info = refusal_info(refusal);
-	char body[1024], text[2048];
+	char body[1024], text[2048], retry[64] = "";
+	const char *told = strstr(c->answer, "x-amz-retry-after: ");
 	size_t n = (size_t)snprintf(body, sizeof(body), "{\"__type\":\"%s\",\"message\":\"",
 				    info->type);
 
@@ -363,15 +364,20 @@ void world_assert_refused(const struct world_client *c, enum refusal refusal,
 		body[n++] = *p;
 	}
 	memcpy(body + n, "\"}", sizeof("\"}"));
+	/* how long is test-refusal's matter */
+	ck_assert(!told == !!strcmp(info->type, "ThrottlingException"));
+	if (told)
+		snprintf(retry, sizeof(retry), "%.*s\r\n", (int)strcspn(told, "\r"), told);
 	snprintf(text, sizeof(text),
 		 "HTTP/1.1 %d %s\r\n"
 		 "Content-Type: application/x-amz-json-1.1\r\n"
 		 "x-amzn-RequestId: %s\r\n"
 		 "Date: %s\r\n"
+		 "%s"
 		 "Content-Length: %zu\r\n"
 		 "%s\r\n%s",
 		 info->status, http_reason_phrase(info->status), world_record()->request_id,
-		 clock_format_http_date(c->at.wall, (char[CLOCK_HTTP_DATE_SIZE]){0}),
+		 clock_format_http_date(c->at.wall, (char[CLOCK_HTTP_DATE_SIZE]){0}), retry,
 		 strlen(body), close ? "Connection: close\r\n" : "", body);
 	ck_assert_uint_eq(c->answers, 1);
 	ck_assert_uint_eq(c->losses, 0);
