@@ -63,4 +63,10 @@
 /* Names given by the operator; they also stand in records and tables. */
 #define LIMIT_NAME 64
 
+/* Of a file. A slot has a share of the memory, and of each endpoint's connections, for itself. */
+#define LIMIT_SLOTS 64
+
+/* LimitNOFILE= of the unit: what all may take together, else --check-config warns. */
+#define LIMIT_DESCRIPTORS 65536
+
 /* clang-format on */

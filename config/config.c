@@ -43,6 +43,7 @@ static void tunnel_done(struct tunnel_config *t)
 static void enclave_done(struct enclave_config *e)
 {
 	free(e->name);
+	free(e->cids);
 	free(e->endpoints);
 	policy_done(&e->policy);
 	tunnel_done(&e->tunnel);
@@ -69,6 +70,7 @@ static void config_free(struct config *c)
 	free(c->listeners);
 	free(c->endpoints);
 	free(c->enclaves);
+	free(c->slots);
 	free(c->path);
 	free(c);
 }
@@ -96,19 +98,46 @@ int config_find_enclave(const struct config *config, const char *name)
 
 int config_find_cid(const struct config *config, unsigned cid)
 {
-	for (size_t i = 0; i < config->n_enclaves; i++)
-		if (config->enclaves[i].has_cid && config->enclaves[i].cid == cid)
+	for (size_t i = 0; i < config->n_slots && cid != 0; i++)
+		if (config->slots[i].cid == cid)
 			return (int)i;
 	return -1;
+}
+
+int config_find_slot(const struct config *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_slots; i++)
+		if (config->slots[i].cid == 0 &&
+		    strcmp(config->enclaves[config->slots[i].enclave].name, name) == 0)
+			return (int)i;
+	return -1;
+}
+
+const char *config_slots_noun(const struct config *config)
+{
+	return config->n_slots == config->n_enclaves ? "enclaves" : "slots of enclaves";
+}
+
+const char *config_count(const struct config *config, char out[CONFIG_COUNT_SIZE])
+{
+	int n = snprintf(out, CONFIG_COUNT_SIZE, "%zu enclaves", config->n_enclaves);
+
+	if (config->n_slots != config->n_enclaves)
+		snprintf(out + n, CONFIG_COUNT_SIZE - (size_t)n, " (%zu slots)",
+			 config->n_slots);
+	return out;
 }
 
 unsigned config_endpoint_users(const struct config *config, unsigned endpoint)
 {
 	unsigned users = 0;
 
-	for (size_t i = 0; i < config->n_enclaves; i++)
-		for (size_t j = 0; j < config->enclaves[i].n_endpoints; j++)
-			users += config->enclaves[i].endpoints[j] == endpoint;
+	for (size_t i = 0; i < config->n_slots; i++) {
+		const struct enclave_config *e = &config->enclaves[config->slots[i].enclave];
+
+		for (size_t j = 0; j < e->n_endpoints; j++)
+			users += e->endpoints[j] == endpoint;
+	}
 	return users;
 }
 

@@ -314,7 +314,8 @@ static option_reader *const readers[_OPTION_TYPE_MAX] = {
 	[OPTION_KEYS] = read_keys,          [OPTION_CONTEXT] = read_context,
 	[OPTION_HOSTS] = read_tunnel_hosts, [OPTION_SECTION] = read_subsection,
 	[OPTION_LIST] = read_list,          [OPTION_MAP] = read_map,
-	[OPTION_PROXY] = read_proxy,        [OPTION_NAMES] = read_names,
+	[OPTION_PROXY] = read_proxy,        [OPTION_CIDS] = read_cids,
+	[OPTION_NAMES] = read_names,
 };
 
 static void refuse_unknown(struct reader *r, const struct section *s, const yaml_node_t *key)

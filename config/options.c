@@ -146,6 +146,8 @@ static const struct config_option limits[] = {
 static const struct config_option enclave[] = {
 	{"cid", OPTION_NUMBER, AT(enclave_config, cid), SPAN(4, UINT32_MAX - 1),
 	 .help = "its vsock context id"},
+	{"cids", OPTION_CIDS, SPAN(4, UINT32_MAX - 1),
+	 .help = "its vsock context ids, where it has several"},
 	{"endpoints", OPTION_ENDPOINTS,
 	 .help = "the endpoints it may use; the first is the default"},
 	{"limits", OPTION_SECTION, AT(enclave_config, limits), .section = SECTION_LIMITS,

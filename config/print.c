@@ -103,6 +103,23 @@ static void print_words_end(struct printer *p, unsigned n)
 		fputs("]\n", p->f);
 }
 
+static void print_cids(struct printer *p, const struct config_option *o, const void *target)
+{
+	const struct enclave_config *enclave = target;
+
+	if (enclave->n_cids == 0)
+		return;
+	print_name(p, o);
+	for (size_t i = 0; i < enclave->n_cids; i++) {
+		const struct cid_range *range = &enclave->cids[i];
+
+		fprintf(p->f, i == 0 ? " [%u" : ", %u", range->first);
+		if (range->first < range->last)
+			fprintf(p->f, "-%u", range->last);
+	}
+	fputs("]\n", p->f);
+}
+
 static void print_endpoints(struct printer *p, const struct config_option *o,
 			    const void *target)
 {
@@ -275,7 +292,8 @@ static option_printer *const printers[_OPTION_TYPE_MAX] = {
 	[OPTION_KEYS] = print_keys,       [OPTION_CONTEXT] = print_context,
 	[OPTION_HOSTS] = print_list,      [OPTION_SECTION] = print_subsection,
 	[OPTION_LIST] = print_list,       [OPTION_MAP] = print_map,
-	[OPTION_PROXY] = print_proxy,     [OPTION_NAMES] = print_names,
+	[OPTION_PROXY] = print_proxy,     [OPTION_CIDS] = print_cids,
+	[OPTION_NAMES] = print_names,
 };
 
 static void print_section(struct printer *p, enum section_id id, const void *target)

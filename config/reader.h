@@ -17,6 +17,7 @@ struct reader {
 	struct config *config;
 	struct findings *findings;
 	struct enclave_config *enclave; /* the one whose options are being read */
+	bool slots_full;                /* it was said that there are too many */
 	bool no_memory;                 /* what was read is not whole */
 };
 
@@ -54,6 +55,13 @@ option_reader read_keys;
 option_reader read_context;
 option_reader read_subset;
 option_reader read_names;
+
+/* slots.c: the CIDs of an enclave; and the slots of enclave `i`, which stands at `key` and
+ * `node`, once its listeners are known. */
+option_reader read_cids;
+void reader_make_slots(struct reader *r, const yaml_node_t *key, const yaml_node_t *node,
+		       size_t i);
+void reader_check_descriptors(struct reader *r, const yaml_node_t *root);
 
 /* validate.c: all that concerns more than one option. Fills in what follows from others: the
  * kind of a listener and its enclave, the host of an endpoint. */

@@ -123,7 +123,7 @@ static const struct credentials_health *find_bad(const struct server *s)
 static void update_status(struct server *s)
 {
 	const struct credentials_health *bad = find_bad(s);
-	char text[sizeof(s->status)];
+	char text[sizeof(s->status)], count[CONFIG_COUNT_SIZE];
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < s->n_workers; i++)
@@ -131,8 +131,8 @@ static void update_status(struct server *s)
 	if (s->draining)
 		snprintf(text, sizeof(text), "Stopping: %u connections left", n);
 	else
-		snprintf(text, sizeof(text), "Serving %zu enclaves, %u connections; %s%s%s%s",
-			 s->generation->config->n_enclaves, n, bad ? "endpoint " : "",
+		snprintf(text, sizeof(text), "Serving %s, %u connections; %s%s%s%s",
+			 config_count(s->generation->config, count), n, bad ? "endpoint " : "",
 			 bad ? bad->named.name : "", bad ? " rejects the credentials; " : "",
 			 credentials_cache_status(s->cache));
 	if (strcmp(text, s->status) == 0)
@@ -172,7 +172,7 @@ static void on_tick(evutil_socket_t fd, short what, void *userdata)
 		s->next_suppressed = now + SUPPRESSED_EVERY;
 	}
 	if (now >= s->next_counters) {
-		report_counters(s->enclaves);
+		report_counters(s->enclaves, s->generation);
 		s->next_counters = now + COUNTERS_EVERY;
 	}
 	if (s->draining && now >= s->drain_deadline)
@@ -255,13 +255,15 @@ static void on_reload(struct server *s)
 /* What is said to be loaded is in force for every connection. */
 static void on_loaded(struct server *s, unsigned worker, const struct generation *generation)
 {
+	char count[CONFIG_COUNT_SIZE];
+
 	if (generation != s->generation || !s->pulses[worker].loading)
 		return;
 	s->pulses[worker].loading = false;
 	if (is_loading(s))
 		return;
-	log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %zu enclaves, %zu endpoints", s->path,
-		  generation->config->n_enclaves, generation->config->n_endpoints);
+	log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %s, %zu endpoints", s->path,
+		  config_count(generation->config, count), generation->config->n_endpoints);
 	notify_ready(s->status);
 }
 
@@ -308,7 +310,7 @@ static void on_signal(evutil_socket_t number, short what, void *userdata)
 			on_reload(s);
 		return;
 	case SIGUSR1:
-		report_counters(s->enclaves);
+		report_counters(s->enclaves, s->generation);
 		return;
 #ifdef TEST_HOOKS
 	case SIGUSR2:
@@ -510,6 +512,7 @@ static void warn_of_loopback(void)
 int server_run(const char *path, struct config *config, const struct findings *findings)
 {
 	_cleanup_(server_done) struct server s = {.path = path};
+	char count[CONFIG_COUNT_SIZE];
 	struct error error = {0};
 	int r;
 
@@ -527,9 +530,10 @@ int server_run(const char *path, struct config *config, const struct findings *f
 	}
 	update_status(&s);
 	log_event(EVENT_START, NULL,
-		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %zu enclaves, "
+		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %s, "
 		  "%zu endpoints, %u workers",
-		  config->n_listeners, config->n_enclaves, config->n_endpoints, s.n_workers);
+		  config->n_listeners, config_count(config, count), config->n_endpoints,
+		  s.n_workers);
 	notify_ready(s.status);
 	event_base_dispatch(s.base);
 	log_event(EVENT_STOP, NULL, "stopped");

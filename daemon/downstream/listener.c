@@ -47,7 +47,7 @@ struct peer peer_identify(const struct config *config, const char *listener_encl
 	if (n < sizeof(address->sa_family))
 		return peer;
 	if (address->sa_family == AF_UNIX && listener_enclave) {
-		peer.enclave_index = config_find_enclave(config, listener_enclave);
+		peer.enclave_index = config_find_slot(config, listener_enclave);
 		return peer;
 	}
 	if (address->sa_family != AF_VSOCK || n < sizeof(vm) || listener_enclave)

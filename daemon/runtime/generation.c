@@ -187,16 +187,17 @@ int generation_new(struct config *config, struct enclave_table *table,
 		return -ENOMEM;
 	g->refs = 1;
 	g->config = config_ref(config);
-	g->memory_share = config->memory / MAX(config->n_enclaves, (size_t)1);
-	g->enclaves = calloc(config->n_enclaves + 1, sizeof(*g->enclaves));
+	g->memory_share = config->memory / MAX(config->n_slots, (size_t)1);
+	g->enclaves = calloc(config->n_slots + 1, sizeof(*g->enclaves));
 	g->trusts = calloc(config->n_endpoints + 1, sizeof(*g->trusts));
 	g->skews = calloc(config->n_endpoints + 1, sizeof(*g->skews));
 	g->health = calloc(config->n_endpoints + 1, sizeof(struct credentials_health *));
 	if (!g->enclaves || !g->trusts || !g->skews || !g->health)
 		return -ENOMEM;
 
-	for (size_t i = 0; i < config->n_enclaves; i++) {
-		g->enclaves[i] = enclave_table_get(table, config->enclaves[i].name);
+	for (size_t i = 0; i < config->n_slots; i++) {
+		g->enclaves[i] = enclave_table_get(
+			table, generation_enclave(g, (unsigned)i)->name, config->slots[i].cid);
 		if (!g->enclaves[i])
 			return -ENOMEM;
 	}
@@ -248,7 +249,7 @@ void generation_swap(struct generation **slot, struct generation *g)
 int generation_find(const struct generation *g, const struct identity *id)
 {
 	int i = id->has_cid ? config_find_cid(g->config, id->cid)
-			    : config_find_enclave(g->config, id->enclave->named.name);
+			    : config_find_slot(g->config, id->enclave->named.name);
 
 	return i >= 0 && g->enclaves[i] == id->enclave ? i : -1;
 }
@@ -259,7 +260,7 @@ bool generation_same(const struct generation *old, const struct generation *g,
 	int before = generation_find(old, id), now = generation_find(g, id);
 
 	return before >= 0 && now >= 0 &&
-	       config_enclave_equal(old->config, (size_t)before, g->config, (size_t)now);
+	       config_slot_equal(old->config, (size_t)before, g->config, (size_t)now);
 }
 
 bool generation_same_trust(const struct generation *old, const struct generation *g,
@@ -271,8 +272,8 @@ bool generation_same_trust(const struct generation *old, const struct generation
 	if (!generation_same(old, g, id))
 		return false;
 	/* Equal ones list the same endpoints in the same order. */
-	a = &old->config->enclaves[before];
-	b = &g->config->enclaves[now];
+	a = generation_enclave(old, (unsigned)before);
+	b = generation_enclave(g, (unsigned)now);
 	for (size_t i = 0; i < a->n_endpoints; i++)
 		if (memcmp(old->trusts[a->endpoints[i]].digest,
 			   g->trusts[b->endpoints[i]].digest, SHA256_DIGEST_LENGTH) != 0)

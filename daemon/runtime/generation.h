@@ -34,10 +34,10 @@ struct proxy_file {
 struct generation {
 	_Atomic unsigned refs;
 	struct config *config;
-	struct enclave **enclaves; /* by the configuration's index; owned by the table */
+	struct enclave **enclaves; /* by the configuration's slots; owned by the table */
 	struct trust *trusts;      /* by endpoint */
 	struct skew *skews;  /* by endpoint: a wrong clock of one says nothing of others */
-	size_t memory_share; /* bytes of buffers each enclave may hold */
+	size_t memory_share; /* bytes of buffers each slot may hold */
 
 	struct proxy_file *proxy_files;
 	size_t n_proxy_files;
@@ -58,23 +58,25 @@ DEFINE_CLEANUP(struct generation *, generation_unref)
 /* Has *slot hold `g`, with a reference of its own, in place of what it held. */
 void generation_swap(struct generation **slot, struct generation *g);
 
-/* The configuration of an enclave by its index. */
+/* The configuration of the enclave whose slot has this index. Whatever is called
+ * `enclave_index` here is a slot's. */
 static inline struct enclave_config *generation_enclave(const struct generation *g,
 							unsigned enclave_index)
 {
-	return &g->config->enclaves[enclave_index];
+	return &g->config->enclaves[g->config->slots[enclave_index].enclave];
 }
 
 /* What this proxy is shown; NULL: nothing. Borrowed. */
 struct proxy_authorization *generation_proxy_authorization(const struct generation *g,
 							   const struct proxy_config *proxy);
 
-/* The index of the enclave that this identity has in `g`, or -1 if it has none any more: its
- * CID is another enclave's now, or it is no longer configured. */
+/* The index of the slot that this identity has in `g`, or -1 if it has none any more: its CID
+ * is another enclave's now, or no longer configured; or no listener names the enclave any more.
+ */
 int generation_find(const struct generation *g, const struct identity *identity);
 
 /* Whether a connection may live on from `old` to `g`: its identity has the same enclave, and
- * that may do the same, see config_enclave_equal() and what that leaves out. */
+ * that may do the same, see config_slot_equal() and what that leaves out. */
 bool generation_same(const struct generation *old, const struct generation *g,
 		     const struct identity *identity);
 

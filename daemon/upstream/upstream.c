@@ -491,10 +491,10 @@ int upstream_new(struct context *context, const struct generation *generation,
 	event_assign(&u->kick, u->context->base, -1, 0, on_kick, u);
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		TAILQ_INIT(&u->connections[i]);
-	u->shares = calloc(config->n_enclaves + 1, sizeof(*u->shares));
+	u->shares = calloc(config->n_slots + 1, sizeof(*u->shares));
 	if (!u->shares || connector_tls_new(generation->trusts[endpoint].store, &u->tls) < 0)
 		return -ENOMEM;
-	u->n_shares = (unsigned)config->n_enclaves;
+	u->n_shares = (unsigned)config->n_slots;
 	for (unsigned i = 0; i < u->n_shares; i++)
 		TAILQ_INIT(&u->shares[i].waiting);
 	*ret_upstream = TAKE_PTR(u);

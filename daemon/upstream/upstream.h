@@ -48,7 +48,7 @@ struct upstream_call_ops {
 struct upstream_call {
 	/* set by the caller */
 	const struct upstream_call_ops *ops;
-	unsigned enclave_index; /* in the generation's configuration */
+	unsigned enclave_index; /* of a slot in the generation's configuration */
 	bool repeatable;
 	bool final; /* not to be sent again, whatever happens; may be set at any time */
 	/* to read in done() */

@@ -53,9 +53,9 @@ struct upstream {
 	struct connector_tls *tls;   /* of this endpoint and configuration only */
 	struct connections connections[_LINK_MAX];
 	unsigned n[_LINK_MAX];
-	struct upstream_share *shares; /* by enclave */
+	struct upstream_share *shares; /* by slot */
 	unsigned n_shares, turn;
-	unsigned n_users;   /* enclaves whose requests may go here */
+	unsigned n_users;   /* slots whose enclaves' requests may go here */
 	unsigned n_holding; /* of them: those with a busy connection */
 	unsigned n_calls;
 	struct event kick; /* a place became free: dispatches from the loop, not from within */

@@ -90,8 +90,12 @@ def test_an_error_of_kms_is_a_warning_and_is_counted(daemon, kms, journal, audit
         assert (entry["PRIORITY"], entry["VERDICT"], entry["REASON"], entry["KMS_STATUS"]) == (
             "4", "allow", "allowed", str(status))
         assert "because" not in str(entry)
-        daemon.process.send_signal(signal.SIGUSR1)
-        counters = journal.wait(said="payments: requests 2 (allowed 2,")
+
+        def counted():      # it is when the record is made, a moment after the answer
+            daemon.process.send_signal(signal.SIGUSR1)
+            journal.read()
+            return next((e for e in journal.entries if "requests 2 (allowed 2," in e["MESSAGE"]), None)
+        counters = wait_for(counted)
         assert {n: counters[n] for n in KMS_COUNTERS} == {n: str(int(n == counter)) for n in KMS_COUNTERS}
     assert sum("KMS_ERROR" in e for e in journal.entries) == 1
     assert sum(e.get("REASON") == "allowed" for e in journal.entries) == (2 if audit == "all" else 1)
@@ -111,7 +115,7 @@ def test_what_is_no_error_of_kms_is_counted_as_its_failure(daemon, kms, journal)
         entry = journal.wait(REASON="no-upstream")
         assert "KMS_ERROR" not in entry and entry["KMS_STATUS"] == "503"
         daemon.process.send_signal(signal.SIGUSR1)
-        counters = journal.wait(said="payments: requests 1 (")
+        counters = journal.wait(said="payments: requests 1 (allowed 0, refused 0, throttled 0, failed 1)")
         assert [counters[n] for n in KMS_COUNTERS] == ["0", "0", "1"]
         assert counters["MESSAGE"] == (
             "payments: requests 1 (allowed 0, refused 0, throttled 0, failed 1); errors of AWS KMS: denied 0, "
