@@ -26,7 +26,10 @@ static void read_action(struct reader *r, const yaml_node_t *node, struct rule *
 	} else if (i < 0) {
 		similar_init_action(&similar, name);
 		reader_error(r, node, "actions: KMS has no action \"%s\"%s", CLIPPED(name),
-			     SIMILAR_PHRASE(&similar));
+			     similar.best || !syntax_kms_name(name)
+				     ? SIMILAR_PHRASE(&similar)
+				     : " that this release knows; if it is a new one, see "
+				       "extra_actions");
 	} else if (rule->actions >> i & 1) {
 		reader_error(r, node, "actions: \"%s\" is listed twice", CLIPPED(name));
 	} else {
