@@ -2,6 +2,8 @@
 #include "explain.h"
 
 #include "authority.h"
+#include "explain_body.h"
+#include "explain_document.h"
 #include "findings.h"
 #include "similar.h"
 
@@ -13,6 +15,7 @@ struct explanation {
 	const struct enclave_config *enclave;
 	const struct endpoint_config *endpoint;
 	unsigned endpoint_index;
+	usec_t now;
 	FILE *f;
 };
 
@@ -160,7 +163,8 @@ static int explain_request(const struct explanation *x, const struct kms_request
 		fprintf(x->f, "reason:     %s: %s\n", reason_word(policy_stage_reason(v.stage)),
 			verdict_explain(&v, request, text, sizeof(text)));
 	print_request(x, request, &v);
-	r = print_rules(x, request);
+	r = explain_print_document(request, x->now, x->f);
+	r = r ?: print_rules(x, request);
 	return r < 0 ? r : v.stage != POLICY_ALLOWED;
 }
 
@@ -217,24 +221,43 @@ static const char *pick_endpoint(struct explanation *x, const char *host)
 	return NULL;
 }
 
-int config_explain(const struct config *config, const char *enclave, const char *action,
-		   const char *host, char *body, size_t n, FILE *f, struct error *error)
+static void print_hosts(const struct explanation *x)
 {
-	int e = config_find_enclave(config, enclave);
-	struct explanation x = {.config = config, .f = f};
-	const struct kms_action *row;
+	for (size_t i = 0; i < x->enclave->n_endpoints; i++) {
+		const struct endpoint_config *e =
+			&x->config->endpoints[x->enclave->endpoints[i]];
+
+		fprintf(x->f, "endpoint:   %s (%s, region %s)\n", e->name, e->host, e->region);
+	}
+}
+
+int config_explain(const struct config *config, const struct explain_question *question,
+		   FILE *f, struct error *error)
+{
+	int e = config_find_enclave(config, question->enclave);
+	struct explanation x = {.config = config, .now = question->now, .f = f};
+	const struct kms_action *action;
+	_cleanup_(buf_done) struct buf made = {0};
 	const char *fault;
-	int r;
+	int r = 0;
 
 	if (e < 0)
-		return unknown_enclave(config, enclave, error);
+		return unknown_enclave(config, question->enclave, error);
 	x.enclave = &config->enclaves[e];
-	row = policy_action(&x.enclave->policy, slice_from(action));
-	if (!row)
-		return unknown_action(action, error);
-	fault = pick_endpoint(&x, host ?: "localhost");
-	if (fault)
-		return refuse_early(&x, "host:       ", fault);
-	r = explain_body(&x, row, body, n);
+	action = policy_action(&x.enclave->policy, slice_from(question->action));
+	if (!action)
+		return unknown_action(question->action, error);
+	if (!question->body)
+		r = explain_make_body(action, question, &made, error);
+	if (r < 0)
+		return error->text[0] ? r : error_set_errno(error, r, "can't make the body");
+	fault = pick_endpoint(&x, question->host ?: "localhost");
+	if (fault) {
+		r = refuse_early(&x, "host:       ", fault);
+		print_hosts(&x);
+		return r;
+	}
+	r = explain_body(&x, action, question->body ?: made.p,
+			 question->body ? question->n : made.n);
 	return r < 0 ? error_set_errno(error, r, "can't judge the rules") : r;
 }

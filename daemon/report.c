@@ -20,8 +20,8 @@ void report_findings(const struct findings *findings, const char *path, enum eve
 	}
 	if (n < findings->n)
 		log_event(event, NULL,
-			  "%s: %zu findings more; --check-config prints all of them", path,
-			  findings->n - n);
+			  "%s: %zu finding%s more; --check-config prints all of them", path,
+			  findings->n - n, plural(findings->n - n));
 }
 
 #define FIELD_SIZE (LIMIT_NAME + sizeof("ENCLAVE="))

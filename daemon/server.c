@@ -129,11 +129,12 @@ static void update_status(struct server *s)
 	for (unsigned i = 0; i < s->n_workers; i++)
 		n += atomic_load(&s->workers[i]->context.n_connections);
 	if (s->draining)
-		snprintf(text, sizeof(text), "Stopping: %u connections left", n);
+		snprintf(text, sizeof(text), "Stopping: %u connection%s left", n, plural(n));
 	else
-		snprintf(text, sizeof(text), "Serving %s, %u connections; %s%s%s%s",
-			 config_count(s->generation->config, count), n, bad ? "endpoint " : "",
-			 bad ? bad->named.name : "", bad ? " rejects the credentials; " : "",
+		snprintf(text, sizeof(text), "Serving %s, %u connection%s; %s%s%s%s",
+			 config_count(s->generation->config, count), n, plural(n),
+			 bad ? "endpoint " : "", bad ? bad->named.name : "",
+			 bad ? " rejects the credentials; " : "",
 			 credentials_cache_status(s->cache));
 	if (strcmp(text, s->status) == 0)
 		return;
@@ -262,8 +263,9 @@ static void on_loaded(struct server *s, unsigned worker, const struct generation
 	s->pulses[worker].loading = false;
 	if (is_loading(s))
 		return;
-	log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %s, %zu endpoints", s->path,
-		  config_count(generation->config, count), generation->config->n_endpoints);
+	log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %s, %zu endpoint%s", s->path,
+		  config_count(generation->config, count), generation->config->n_endpoints,
+		  plural(generation->config->n_endpoints));
 	notify_ready(s->status);
 }
 
@@ -530,10 +532,11 @@ int server_run(const char *path, struct config *config, const struct findings *f
 	}
 	update_status(&s);
 	log_event(EVENT_START, NULL,
-		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %s, "
-		  "%zu endpoints, %u workers",
-		  config->n_listeners, config_count(config, count), config->n_endpoints,
-		  s.n_workers);
+		  "kms-vsock-proxyd " PROJECT_VERSION
+		  " started: %zu listener%s, %s, %zu endpoint%s, %u worker%s",
+		  config->n_listeners, plural(config->n_listeners), config_count(config, count),
+		  config->n_endpoints, plural(config->n_endpoints), s.n_workers,
+		  plural(s.n_workers));
 	notify_ready(s.status);
 	event_base_dispatch(s.base);
 	log_event(EVENT_STOP, NULL, "stopped");

@@ -44,7 +44,8 @@ static const struct row rows[] = {
 	 .rules = {{"a", "Decrypt", {ARN_EU}, ADDS}},
 	 .stage = POLICY_KEY,
 	 .key = 1,
-	 .explanation = "rule \"a\" (line 10) does not allow key alias/x as KeyId"},
+	 .explanation = "rule \"a\" (line 10) does not allow key alias/x as KeyId: compared "
+			"as written; an alias is not its key's ARN"},
 	{.what = "missing_key: refuse",
 	 .action = "Decrypt",
 	 .body = "{}",
