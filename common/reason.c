@@ -78,7 +78,7 @@ static const struct reason_info table[_REASON_MAX] = {
 	/* of a connection */
 	[REASON_UNKNOWN_PEER] = {"unknown-peer", COUNTER_REFUSED,
 				 "no enclave has this CID, or a reload has just removed it"},
-	[REASON_CONNECTIONS] = {"connections", COUNTER_REFUSED,
+	[REASON_CONNECTIONS] = {"connections", COUNTER_THROTTLED,
 				"the enclave has as many as it may have"},
 	[REASON_NO_REQUEST] = {"no-request", COUNTER_REFUSED, "it ended without a request"},
 	[REASON_CUT_OFF] = {"cut-off", COUNTER_REFUSED, "it ended in the middle of one"},

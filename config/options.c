@@ -138,7 +138,7 @@ static const struct config_option limits[] = {
 	{"in_flight", OPTION_NUMBER, AT(limits_config, in_flight), SPAN(1, 1024),
 	 .fallback = "64", .help = "requests that are worked on"},
 	{"connections", OPTION_NUMBER, AT(limits_config, connections), SPAN(1, 4096),
-	 .fallback = "64", .help = "open connections"},
+	 .fallback = "1024", .help = "open connections"},
 	{"body", OPTION_SIZE, AT(limits_config, body), SPAN(1 * KIB, LIMIT_BODY_MAX),
 	 .fallback = "512KiB", .help = "the body of a request"},
 };

@@ -51,16 +51,27 @@ static enum refusal take_rate(struct request *r, struct instant now)
 	return REFUSAL_RATE;
 }
 
-static enum refusal take_in_flight(struct request *r)
+/* False: it waits in line, or has done so for as long as it may. */
+static bool take_place(struct request *r, struct instant now)
 {
 	unsigned max = request_config(r)->limits.in_flight;
 
-	r->in_flight = gauge_take(&r->identity.enclave->in_flight, 1, max);
-	if (r->in_flight)
-		return REFUSAL_NONE;
+	r->in_flight =
+		r->in_flight || place_take(r->context, r->identity.enclave, &r->waiter, max);
+	if (r->in_flight || r->waits_since)
+		return r->in_flight;
+	r->waits_since = now.monotonic;
+	enclave_count(r->identity.enclave, COUNTER_WAITED, 1);
+	return false;
+}
+
+static enum refusal refuse_place(struct request *r)
+{
+	place_leave(r->context, r->identity.enclave, &r->waiter);
 	snprintf(r->record.detail, sizeof(r->record.detail),
-		 "limits.in_flight (%u) of enclave %s is reached", max,
-		 r->identity.enclave->named.name);
+		 "limits.in_flight (%u) of enclave %s was reached for %lld s",
+		 request_config(r)->limits.in_flight, r->identity.enclave->named.name,
+		 (long long)(LIMIT_PLACE_TIME / USEC_PER_SEC));
 	return REFUSAL_IN_FLIGHT;
 }
 
@@ -97,10 +108,27 @@ static enum refusal take_memory(struct request *r)
 	return REFUSAL_MEMORY;
 }
 
+/* The token comes first: what the rate doesn't let pass is told so at once, and takes no place
+ * in the line from what it does. */
 static void limit(struct request *r, struct instant now)
 {
-	r->refusal = take_rate(r, now) ?: take_in_flight(r) ?: take_memory(r);
+	usec_t deadline = r->started + LIMIT_PLACE_TIME;
+	bool has_waited = r->waits_since != 0;
+
+	r->refusal = has_waited ? REFUSAL_NONE : take_rate(r, now);
+	if (!r->refusal && !take_place(r, now)) {
+		if (now.monotonic < deadline) {
+			request_wait(r, WAIT_PLACE, deadline);
+			return;
+		}
+		r->refusal = refuse_place(r);
+	}
+	r->refusal = r->refusal ?: take_memory(r);
 	request_go(r, STEP_BODY);
+	if (!has_waited)
+		return;
+	request_note_wait(r, now);
+	r->client->ops->admitted(r->client, now);
 }
 
 struct request *request_new(const struct request_origin *origin, const struct http_head *head,
@@ -471,6 +499,17 @@ const struct request_step_info *request_step_info(enum request_step step)
 
 /* A step that is run again may wait again, or end others that wait: the list is taken apart
  * first. */
+static void run_again(struct request_list *due, struct instant now)
+{
+	struct request *r;
+
+	while ((r = LIST_FIRST(due))) {
+		LIST_REMOVE(r, link);
+		r->wait = WAIT_NOTHING;
+		request_advance(r, now);
+	}
+}
+
 static void wake(struct requests *requests,
 		 bool (*is_due)(const struct request *, const void *), const void *userdata,
 		 struct instant now)
@@ -485,11 +524,7 @@ static void wake(struct requests *requests,
 		LIST_REMOVE(r, link);
 		LIST_INSERT_HEAD(&due, r, link);
 	}
-	while ((r = LIST_FIRST(&due))) {
-		LIST_REMOVE(r, link);
-		r->wait = WAIT_NOTHING;
-		request_advance(r, now);
-	}
+	run_again(&due, now);
 }
 
 static bool waits_for(const struct request *r, const void *reason)
@@ -505,6 +540,25 @@ static bool is_over(const struct request *r, const void *now)
 void requests_wake(struct requests *requests, enum request_wait reason, struct instant now)
 {
 	wake(requests, waits_for, &reason, now);
+}
+
+void requests_admit(struct context *context, struct instant now)
+{
+	struct request_list due = LIST_HEAD_INITIALIZER(due);
+	struct request *r, *last = NULL;
+	struct place_waiter *waiter;
+
+	while ((waiter = place_admit(context))) {
+		r = CONTAINER_OF(waiter, struct request, waiter);
+		r->in_flight = true;
+		LIST_REMOVE(r, link);
+		if (last)
+			LIST_INSERT_AFTER(last, r, link);
+		else
+			LIST_INSERT_HEAD(&due, r, link);
+		last = r;
+	}
+	run_again(&due, now);
 }
 
 void requests_sweep(struct requests *requests, struct instant now)

@@ -42,6 +42,7 @@ struct audit_record {
 	char aws_request_id[LIMIT_NAME + 1];
 	const char *recipient;       /* "none", "present"; NULL: not known */
 	usec_t duration, upstream;   /* -1: not measured */
+	usec_t wait;                 /* for a place in flight; -1: it didn't have to */
 	int64_t bytes_in, bytes_out; /* -1: not counted */
 };
 

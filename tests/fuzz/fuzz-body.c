@@ -333,6 +333,8 @@ static void check_error(struct json_doc *doc, struct slice text)
 	must((kms_error_blame(&error, &blamed) != KMS_BLAME_REQUEST) == (*blamed != 0) &&
 		     says(text, blamed) && (type.n > 0 || !*blamed),
 	     "blame without a type");
+	must(!kms_error_throttles(type) || type.n >= strlen("SlowDown"),
+	     "a throttle of no word");
 	must(kms_error_tells(text, text) == (text.n >= 16), "a text that does not tell itself");
 	must(!kms_error_tells((struct slice){text.p, text.n / 2}, text) || text.n >= 64,
 	     "less than a piece tells");

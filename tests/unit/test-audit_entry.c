@@ -29,6 +29,7 @@ static void fill(struct audit_record *r, enum event_kind event)
 	r->recipient = "present";
 	r->duration = 4123;
 	r->upstream = 3999;
+	r->wait = 120;
 	r->bytes_in = 512;
 	r->bytes_out = 0;
 }
@@ -73,6 +74,7 @@ START_TEST(a_full_record_has_every_field)
 		 "AWS_REQUEST_ID=aws-1\n"
 		 "RECIPIENT=present\n"
 		 "DURATION_USEC=4123\n"
+		 "WAIT_USEC=120\n"
 		 "UPSTREAM_USEC=3999\n"
 		 "BYTES_IN=512\n"
 		 "BYTES_OUT=0\n",
@@ -240,7 +242,7 @@ START_TEST(the_longest_record_fits)
 	r.cid = UINT32_MAX;
 	r.status = 599;
 	r.kms_status = KMS_STATUS_UNKNOWN;
-	r.duration = r.upstream = r.bytes_in = r.bytes_out = INT64_MAX;
+	r.duration = r.upstream = r.wait = r.bytes_in = r.bytes_out = INT64_MAX;
 	audit_entry_init(&e, &r);
 	snprintf(key, sizeof(key), "KMS_KEY=%s", r.key);
 	ck_assert_str_eq(e.fields[6], key);
