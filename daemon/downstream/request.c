@@ -44,7 +44,6 @@ struct request *request_alloc(const struct request_origin *origin, struct instan
 	r->generation = generation_ref(origin->generation);
 	r->enclave_index = r->call.enclave_index = origin->enclave_index;
 	r->endpoint = -1;
-	r->action = -1;
 	r->started = now.monotonic;
 	r->answer = BUF_INIT(LIMIT_REPLY_HEAD + 4 * KIB);
 

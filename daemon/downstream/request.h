@@ -124,7 +124,8 @@ struct request {
 	size_t body_at, body_n; /* where it begins; bytes so far, then its canonical length */
 	size_t content_length;
 	/* understand and decide */
-	int action; /* row of the KMS table; -1: not known */
+	const struct kms_action *action; /* NULL: not known, and until the body is there an
+					  * extra one isn't either */
 	struct verdict verdict;
 	usec_t decided; /* when, monotonic */
 	/* sign */

@@ -83,12 +83,20 @@ static size_t head_room(const struct request *r, const struct credentials *crede
 	return outgoing_head_room(host, credentials);
 }
 
+/* Of a key that a rule may add to this body. */
+static size_t added_room(const struct request *r)
+{
+	bool may_lack = r->action && (r->action->flags & KMS_KEY_IMPLIED);
+
+	return may_lack ? request_config(r)->policy.add_room : 0;
+}
+
 static enum refusal take_memory(struct request *r)
 {
 	size_t n;
 
 	r->body_at = head_room(r, r->context->credentials);
-	n = r->body_at + r->content_length;
+	n = r->body_at + r->content_length + added_room(r);
 	r->out = BUF_INIT(n);
 	if (request_charge(r, n + REPLY_RESERVE) && buf_reserve_exact(&r->out, n) == 0) {
 		r->out.n = r->body_at;
@@ -133,7 +141,7 @@ struct request *request_new(const struct request_origin *origin, const struct ht
 	r->call.ops = &call_ops;
 	r->content_length = head->content_length;
 	r->record.bytes_in = (int64_t)(head->length + head->content_length);
-	r->action = kms_action_index(head->action);
+	r->action = kms_action_named(head->action);
 	audit_copy(r->record.action, sizeof(r->record.action), head->action);
 	r->endpoint =
 		config_pick_endpoint(r->generation->config, request_config(r), head->host);
@@ -198,16 +206,21 @@ static void note_keys(struct request *r)
 static enum refusal read_body(struct request *r)
 {
 	struct json_doc *doc = &r->context->doc;
+	const struct policy *policy = &request_config(r)->policy;
 	struct error error = {0};
 	size_t n;
 
-	if (r->action < 0) {
+	/* An extra one is looked for in the rules that decide. The record has it as it came:
+	 * what was escaped or clipped has a byte that no action has. */
+	if (!r->action)
+		r->action = policy_action(policy, slice_from(r->record.action));
+	if (!r->action) {
 		snprintf(r->record.detail, sizeof(r->record.detail),
 			 "X-Amz-Target names no action of AWS KMS: %s", r->record.action);
 		return REFUSAL_UNKNOWN_ACTION;
 	}
 	if (json_read(r->out.p + r->body_at, r->body_n, doc, &n, &error) == JSON_BAD ||
-	    kms_read((unsigned)r->action, doc, &r->kms, &error) == KMS_BAD) {
+	    kms_read(r->action, policy->extra_members, doc, &r->kms, &error) == KMS_BAD) {
 		snprintf(r->record.detail, sizeof(r->record.detail), "%.*s", LIMIT_LOG_VALUE,
 			 error.text);
 		return REFUSAL_JSON;
@@ -248,6 +261,43 @@ static void refuse_by_policy(struct request *r, struct instant now)
 	snprintf(r->record.detail, sizeof(r->record.detail), "%.*s", LIMIT_LOG_VALUE,
 		 verdict_explain(&r->verdict, &r->kms, why, sizeof(why)));
 	refuse(r, REFUSAL_POLICY, now);
+}
+
+/* The body moves where the head needs more room before it (the token of new credentials), or it
+ * needs more itself (a key that only the rules of a reload add). */
+static int make_room(struct request *r, size_t head, size_t body)
+{
+	size_t had = r->out.cap - r->body_at;
+	size_t more =
+		(head > r->body_at ? head - r->body_at : 0) + (body > had ? body - had : 0);
+	struct buf grown;
+
+	if (more == 0)
+		return 0;
+	head = MAX(head, r->body_at);
+	grown = BUF_INIT(head + body);
+	if (!request_charge(r, more) || buf_reserve_exact(&grown, head + body) < 0)
+		return -ENOMEM;
+	memcpy(grown.p + head, r->out.p + r->body_at, r->body_n);
+	buf_done(&r->out);
+	r->out = grown;
+	r->body_at = head;
+	return 0;
+}
+
+/* Names the rule's key in the body, where the request leaves it to KMS. What was understood of
+ * the body may point elsewhere afterwards. */
+static int add_key(struct request *r)
+{
+	struct slice key = slice_from(r->verdict.added);
+
+	r->kms.keys[0] = key;
+	note_names(r->record.key, sizeof(r->record.key), r->kms.keys);
+	if (make_room(r, r->body_at, r->body_n + kms_added_size(r->action, key)) < 0)
+		return -ENOMEM;
+	r->body_n = kms_add_key(r->action, key, r->out.p + r->body_at, r->body_n);
+	r->record.key_added = true;
+	return 0;
 }
 
 /* Which names would have done, as many as fit; of the first it is likely that it was meant. */
@@ -296,6 +346,10 @@ static void decide(struct request *r, struct instant now)
 		return;
 	}
 	r->record.allowed = true;
+	if (r->verdict.added && add_key(r) < 0) {
+		request_refuse(r, REFUSAL_MEMORY, NULL, now);
+		return;
+	}
 #ifdef TEST_HOOKS
 	request_go(r, STEP_TEST);
 #else
@@ -341,23 +395,6 @@ static void await_credentials(struct request *r, struct instant now)
 		request_refuse(r, REFUSAL_NO_CREDENTIALS, NULL, now);
 }
 
-/* The body moves back to make room for a longer head (the token of new credentials). */
-static int make_room(struct request *r, size_t room)
-{
-	struct buf grown = BUF_INIT(room + r->body_n);
-
-	if (room <= r->body_at)
-		return 0;
-	if (!request_charge(r, room - r->body_at) ||
-	    buf_reserve_exact(&grown, room + r->body_n) < 0)
-		return -ENOMEM;
-	memcpy(grown.p + room, r->out.p + r->body_at, r->body_n);
-	buf_done(&r->out);
-	r->out = grown;
-	r->body_at = room;
-	return 0;
-}
-
 /* Signs at the moment of sending, with the credentials and the clock of that moment. */
 static int on_prepare(struct upstream_call *call, struct instant now, struct slice *ret_bytes)
 {
@@ -375,13 +412,12 @@ static int on_prepare(struct upstream_call *call, struct instant now, struct sli
 	}
 	credentials_unref(r->credentials);
 	r->credentials = credentials_ref(r->context->credentials);
-	e = make_room(r, head_room(r, r->credentials));
+	e = make_room(r, head_room(r, r->credentials), r->body_n);
 	if (e < 0) {
 		r->refusal = REFUSAL_MEMORY;
 		return e;
 	}
-	request = outgoing_request(endpoint->host_header, endpoint->region,
-				   kms_action((unsigned)r->action)->name,
+	request = outgoing_request(endpoint->host_header, endpoint->region, r->action->name,
 				   (struct slice){r->out.p + r->body_at, r->body_n}, target);
 	r->correction = skew_correction(request_skew(r));
 	r->sent_wall = now.wall;
@@ -406,7 +442,7 @@ static void send_it(struct request *r, struct instant now)
 		request_refuse(r, REFUSAL_INTERNAL, NULL, now);
 		return;
 	}
-	r->call.repeatable = kms_action((unsigned)r->action)->flags & KMS_REPEATABLE;
+	r->call.repeatable = r->action->flags & KMS_REPEATABLE;
 	upstream_submit(u, &r->call, now);
 }
 

@@ -28,6 +28,7 @@ struct audit_record {
 	char request_id[REQUEST_ID_SIZE];
 	char action[LIMIT_NAME + 1];
 	char key[LIMIT_LOG_VALUE + 1];      /* escaped and clipped; two keys with a comma */
+	bool key_added;                     /* the proxy named the first of them */
 	char grantee[LIMIT_LOG_VALUE + 1];  /* of a delegation: the principal, or "policy" */
 	char endpoint[LIMIT_LOG_VALUE + 1]; /* of a tunnel: host:port */
 	bool cleartext;                     /* a tunnel that isn't held to TLS: TLS=no */

@@ -23,6 +23,7 @@ static void fill(struct audit_record *r, enum event_kind event)
 	audit_copy(r->rule, sizeof(r->rule), SLICE("unwrap"));
 	r->reason = REASON_ALLOWED;
 	r->status = r->kms_status = 200;
+	r->key_added = true;
 	audit_copy(r->kms_error, sizeof(r->kms_error), SLICE("NotFoundException"));
 	audit_copy(r->aws_request_id, sizeof(r->aws_request_id), SLICE("aws-1"));
 	r->recipient = "present";
@@ -60,6 +61,7 @@ START_TEST(a_full_record_has_every_field)
 		 "REQUEST_ID=01234567-89ab-cdef-0123-456789abcdef\n"
 		 "KMS_ACTION=Decrypt\n"
 		 "KMS_KEY=alias/x\n"
+		 "KMS_KEY_ADDED=1\n"
 		 "KMS_GRANTEE=arn:aws:iam::1:role/x\n"
 		 "ENDPOINT=kms-eu\n"
 		 "TLS=no\n"
