@@ -61,6 +61,9 @@ static void config_free(struct config *c)
 	free(c->listeners);
 	free(c->endpoints);
 	free(c->enclaves);
+	for (size_t i = 0; i < c->n_files; i++)
+		free(c->files[i]);
+	free(c->files);
 	free(c->path);
 	free(c);
 }
@@ -76,6 +79,13 @@ struct config *config_unref(struct config *c)
 	if (c && atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
 		config_free(c);
 	return NULL;
+}
+
+const char *config_base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
 }
 
 int config_find_enclave(const struct config *config, const char *name)

@@ -69,6 +69,7 @@ struct limits_config {
 
 struct enclave_config {
 	char *name;
+	const char *file; /* borrowed of `files` */
 	unsigned line;
 	bool has_cid;
 	unsigned cid;        /* 4 or more */
@@ -90,11 +91,16 @@ struct credentials_config {
 	char *file;                 /* a path; a relative one is under $CREDENTIALS_DIRECTORY */
 };
 
+#define CONFIG_HASH_SIZE 65
+
 enum audit_mode { AUDIT_ALL, AUDIT_REFUSALS };
 
 struct config {
 	_Atomic unsigned refs;
 	char *path;
+	char **files; /* relative to the folder of `path`: the main file's, the drop-ins' */
+	size_t n_files;
+	char hash[CONFIG_HASH_SIZE]; /* of all files, in hexadecimal; "": not from files */
 	struct listener_config *listeners;
 	size_t n_listeners;
 	struct endpoint_config *endpoints;
@@ -111,34 +117,47 @@ struct config {
 /* One finding about a file: an error or a warning, with its place. */
 struct finding {
 	bool warning;
+	unsigned file;         /* 0: the main file; findings_file() has the name of others */
 	unsigned line, column; /* 1-based; 0 when the file as a whole is meant */
 	char text[400];        /* the value, what was expected, "did you mean" */
 };
 
 struct findings {
-	struct finding *list; /* in the order of the file */
+	struct finding *list; /* in the order of the files, and of each file */
 	size_t n, n_errors;
 	size_t n_left_out; /* more than a person would read */
+	char **files;      /* the drop-ins, relative to the folder of the main file */
+	size_t n_files;
+	unsigned file; /* the one that is being read */
 };
 
 void findings_done(struct findings *findings);
 
-/* Prints them as `FILE:LINE:COLUMN: error: TEXT`, one a line. */
+/* The drop-in that it is in, relative to the folder of the main file; NULL: the main file. */
+const char *findings_file(const struct findings *findings, const struct finding *finding);
+
+/* Prints them as `FILE:LINE:COLUMN: error: TEXT`, one a line; FILE can be opened from where
+ * `path` can. */
 void findings_print(const struct findings *findings, const char *path, FILE *f);
 
-/* Reads and validates the file at `path` ("-" is stdin). 0 with *ret_config; -EINVAL when there
- * are errors (all of them in `findings`); -errno when the file can't be read (also as a
- * finding). The findings hold warnings in either case; the caller frees them. */
+/* Reads and validates the file at `path` ("-" is stdin) and the drop-ins beside it,
+ * `X.d/NAME.yaml` for X.yaml: texts.h says which, and which are refused. 0 with *ret_config;
+ * -EINVAL when there are errors (all of them in `findings`); -errno when the file can't be read
+ * (also as a finding). The findings hold warnings in either case; the caller frees them. */
 _must_check_ int config_load(const char *path, struct config **ret_config,
 			     struct findings *findings);
 
-/* The same from bytes; `path` is only used in messages. For tests and fuzzing. */
+/* The same from bytes, without drop-ins; `path` is only used in messages. For tests and
+ * fuzzing. */
 _must_check_ int config_parse(const char *text, size_t n, const char *path,
 			      struct config **ret_config, struct findings *findings);
 
 struct config *config_ref(struct config *c);
 struct config *config_unref(struct config *c); /* returns NULL */
 DEFINE_CLEANUP(struct config *, config_unref)
+
+/* The last part of a path. */
+const char *config_base_name(const char *path);
 
 /* Prints the effective configuration, defaults filled in, as YAML that loads to the same again.
  */

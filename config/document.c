@@ -6,18 +6,18 @@
 
 static struct place mark_place(yaml_mark_t mark)
 {
-	return (struct place){(unsigned)mark.line + 1, (unsigned)mark.column + 1};
+	return (struct place){(unsigned)mark.line + 1, (unsigned)mark.column + 1, 0};
 }
 
 /* libyaml tells the place of bytes it can't read as an offset only. */
 static struct place offset_place(struct slice text, size_t offset)
 {
-	struct place at = {1, 1};
+	struct place at = {1, 1, 0};
 
 	for (size_t i = 0; i < offset && i < text.n; i++) {
 		at.column++;
 		if (text.p[i] == '\n')
-			at = (struct place){at.line + 1, 1};
+			at = (struct place){at.line + 1, 1, 0};
 	}
 	return at;
 }
@@ -28,7 +28,7 @@ static int parser_init(yaml_parser_t *parser, struct slice text)
 		return -ENOMEM;
 	yaml_parser_set_encoding(parser,
 				 YAML_UTF8_ENCODING); /* else a BOM could choose UTF-16 */
-	yaml_parser_set_input_string(parser, (const unsigned char *)text.p, text.n);
+	yaml_parser_set_input_string(parser, (const unsigned char *)(text.p ?: ""), text.n);
 	return 0;
 }
 
@@ -194,6 +194,14 @@ static void check_tree(const struct document *d, struct findings *findings)
 				check_key(d, node, pair, findings);
 }
 
+/* A mark has the offset of its byte, which nobody asks for: it becomes the number of the file,
+ * so that each node knows its own. */
+static void set_file(struct document *d, unsigned file)
+{
+	for (yaml_node_t *node = d->yaml.nodes.start; node < d->yaml.nodes.top; node++)
+		node->start_mark.index = file;
+}
+
 int document_init(struct document *d, struct slice text, struct findings *findings)
 {
 	_cleanup_(yaml_parser_delete) yaml_parser_t parser = {0};
@@ -216,6 +224,7 @@ int document_init(struct document *d, struct slice text, struct findings *findin
 		return r;
 	if (!yaml_parser_load(&parser, &d->yaml))
 		return parser_failed(&parser, text, findings);
+	set_file(d, findings->file);
 	check_tree(d, findings);
 	return 0;
 }
@@ -261,7 +270,10 @@ const yaml_node_t *document_item(const struct document *d, const yaml_node_t *li
 
 struct place node_place(const yaml_node_t *node)
 {
-	return mark_place(node->start_mark);
+	struct place at = mark_place(node->start_mark);
+
+	at.file = (unsigned)node->start_mark.index;
+	return at;
 }
 
 struct slice node_text(const yaml_node_t *node)

@@ -21,8 +21,9 @@ struct document {
 	yaml_document_t yaml;
 };
 
-/* Borrows `text` during the call only. 0, also with errors in `findings` that leave the tree
- * readable; -EINVAL when they don't; -ENOMEM. Ends in document_done() only after a 0. */
+/* Borrows `text` during the call only; it is the file that `findings` is at. 0, also with
+ * errors in `findings` that leave the tree readable; -EINVAL when they don't; -ENOMEM. Ends in
+ * document_done() only after a 0. */
 _must_check_ int document_init(struct document *d, struct slice text,
 			       struct findings *findings);
 void document_done(struct document *d);

@@ -187,6 +187,7 @@ static const struct config_option tunnel_host[] = {
 	.name = (title), .options = (rows), .n_options = ELEMENTSOF(rows),                     \
 	.size = sizeof(struct type)
 #define LINE(type) .line = offsetof(struct type, line)
+#define PLACE(type) LINE(type), .file = offsetof(struct type, file)
 #define NAME(type) .item = offsetof(struct type, name)
 
 static const struct section sections[_SECTION_MAX] = {
@@ -200,8 +201,8 @@ static const struct section sections[_SECTION_MAX] = {
 	[SECTION_CONTAINER] = {SECTION("container", container, credentials_config)},
 	[SECTION_LIMITS] = {SECTION("limits", limits, limits_config)},
 	[SECTION_ENCLAVE] = {SECTION("an enclave", enclave, enclave_config),
-			     LINE(enclave_config), NAME(enclave_config)},
-	[SECTION_RULE] = {SECTION("a rule", rule, rule), LINE(rule)},
+			     PLACE(enclave_config), NAME(enclave_config)},
+	[SECTION_RULE] = {SECTION("a rule", rule, rule), PLACE(rule)},
 	[SECTION_TUNNEL] = {SECTION("tunnel", tunnel, tunnel_config)},
 	[SECTION_TUNNEL_HOST] = {SECTION("a host of a tunnel", tunnel_host, tunnel_host),
 				 LINE(tunnel_host)},

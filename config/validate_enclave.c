@@ -183,8 +183,9 @@ static void check_cid(struct reader *r, const yaml_node_t *node, size_t i)
 	for (size_t k = 0; k < i && enclaves[i].has_cid; k++)
 		if (enclaves[k].cid == enclaves[i].cid) {
 			reader_error(r, reader_member(r, node, "cid"),
-				     "cid: %u is the CID of enclave \"%s\" on line %u already",
-				     enclaves[i].cid, enclaves[k].name, enclaves[k].line);
+				     "cid: %u is the CID of enclave \"%s\" at %s:%u already",
+				     enclaves[i].cid, enclaves[k].name, enclaves[k].file,
+				     enclaves[k].line);
 			return;
 		}
 }

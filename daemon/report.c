@@ -10,13 +10,15 @@ void report_findings(const struct findings *findings, const char *path, enum eve
 
 	for (size_t i = 0; i < n; i++) {
 		const struct finding *f = &findings->list[i];
+		const char *file = findings_file(findings, f);
 
 		if (f->line)
 			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL,
-				  "%s:%u:%u: %s", path, f->line, f->column, f->text);
+				  "%s:%u:%u: %s", file ?: config_base_name(path), f->line,
+				  f->column, f->text);
 		else
 			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL, "%s: %s",
-				  path, f->text);
+				  file ?: path, f->text);
 	}
 	if (n < findings->n)
 		log_event(event, NULL,
