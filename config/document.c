@@ -6,18 +6,18 @@
 
 static struct place mark_place(yaml_mark_t mark)
 {
-	return (struct place){(unsigned)mark.line + 1, (unsigned)mark.column + 1, 0};
+	return (struct place){(unsigned)mark.line + 1, (unsigned)mark.column + 1};
 }
 
 /* libyaml tells the place of bytes it can't read as an offset only. */
 static struct place offset_place(struct slice text, size_t offset)
 {
-	struct place at = {1, 1, 0};
+	struct place at = {1, 1};
 
 	for (size_t i = 0; i < offset && i < text.n; i++) {
 		at.column++;
 		if (text.p[i] == '\n')
-			at = (struct place){at.line + 1, 1, 0};
+			at = (struct place){at.line + 1, 1};
 	}
 	return at;
 }

@@ -337,7 +337,7 @@ static int read_document(struct reader *r)
 	const yaml_node_t *root = document_root(&r->document);
 
 	if (!root || node_is_null(root)) {
-		findings_add(r->findings, false, (struct place){1, 1, 0}, "the file is empty");
+		findings_add(r->findings, false, (struct place){1, 1}, "the file is empty");
 		return -EINVAL;
 	}
 	set_defaults(r, SECTION_ROOT, r->config);

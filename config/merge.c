@@ -169,7 +169,7 @@ static const yaml_node_t *find_only_enclaves(const struct document *from, const 
 	const yaml_node_t *root = document_root(from), *enclaves;
 
 	if (!root || node_is_null(root)) {
-		findings_add(findings, false, (struct place){1, 1, 0}, "the file is empty");
+		findings_add(findings, false, (struct place){1, 1}, "the file is empty");
 		return NULL;
 	}
 	if (root->type != YAML_MAPPING_NODE) {

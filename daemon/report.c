@@ -26,6 +26,49 @@ void report_findings(const struct findings *findings, const char *path, enum eve
 			  findings->n - n);
 }
 
+void report_first_error(const struct findings *findings, const char *path,
+			struct error *ret_error)
+{
+	for (size_t i = 0; i < findings->n; i++) {
+		const struct finding *f = &findings->list[i];
+		const char *file = findings_file(findings, f) ?: config_base_name(path);
+
+		if (f->warning)
+			continue;
+		if (f->line)
+			error_set(ret_error, "%s:%u: %s", file, f->line, f->text);
+		else
+			error_set(ret_error, "%s: %s", file, f->text);
+		return;
+	}
+}
+
+#define HASH_NAME "CONFIG_HASH="
+#define HASH_FIELD_SIZE (sizeof(HASH_NAME) + CONFIG_HASH_SIZE)
+
+void report_started(const struct config *config)
+{
+	char hash[HASH_FIELD_SIZE];
+	const char *const fields[] = {hash, NULL};
+
+	snprintf(hash, sizeof(hash), HASH_NAME "%s", config->hash);
+	log_event(EVENT_START, fields,
+		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %zu enclaves, "
+		  "%zu endpoints, %u workers",
+		  config->n_listeners, config->n_enclaves, config->n_endpoints,
+		  config->workers);
+}
+
+void report_loaded(const char *path, const struct config *config)
+{
+	char hash[HASH_FIELD_SIZE];
+	const char *const fields[] = {hash, NULL};
+
+	snprintf(hash, sizeof(hash), HASH_NAME "%s", config->hash);
+	log_event(EVENT_CONFIG_LOADED, fields, "%s: loaded, %zu enclaves, %zu endpoints", path,
+		  config->n_enclaves, config->n_endpoints);
+}
+
 static void report_enclave(const struct enclave *e)
 {
 	char text[_COUNTER_MAX][48], name[LIMIT_NAME + sizeof("ENCLAVE=")];

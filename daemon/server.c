@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TICK_SEC 1                 /* upkeep: watchdog, status line */
@@ -64,7 +65,9 @@ struct server {
 	unsigned n_workers, n_drained;
 	bool draining;
 	usec_t drain_deadline, next_suppressed, next_counters;
-	char status[256];
+	char refused[sizeof(((struct error *)NULL)->text) +
+		     64]; /* when and why the file was, since the last good one; or "" */
+	char status[1024];
 };
 
 /* ---- what the workers are told ---- */
@@ -120,7 +123,10 @@ static const struct credentials_health *find_bad(const struct server *s)
 	return NULL;
 }
 
-static void update_status(struct server *s)
+/* What is wrong now stands before what is only for comparison. Whether it is another than it
+ * was.
+ */
+static bool compose_status(struct server *s)
 {
 	const struct credentials_health *bad = find_bad(s);
 	char text[sizeof(s->status)];
@@ -131,14 +137,22 @@ static void update_status(struct server *s)
 	if (s->draining)
 		snprintf(text, sizeof(text), "Stopping: %u connections left", n);
 	else
-		snprintf(text, sizeof(text), "Serving %zu enclaves, %u connections; %s%s%s%s",
+		snprintf(text, sizeof(text),
+			 "Serving %zu enclaves, %u connections; %s%s%s%s%s; configuration %s",
 			 s->generation->config->n_enclaves, n, bad ? "endpoint " : "",
 			 bad ? bad->named.name : "", bad ? " rejects the credentials; " : "",
-			 credentials_cache_status(s->cache));
+			 credentials_cache_status(s->cache), s->refused,
+			 s->generation->config->hash);
 	if (strcmp(text, s->status) == 0)
-		return;
+		return false;
 	memcpy(s->status, text, sizeof(text));
-	notify_status(text);
+	return true;
+}
+
+static void update_status(struct server *s)
+{
+	if (compose_status(s))
+		notify_status(s->status);
 }
 
 /* Only while every worker's sweep moves: a worker that hangs must be seen. */
@@ -208,29 +222,43 @@ static void publish_generation(struct server *s, struct generation *generation)
 }
 
 /* All of it is read and checked before any of it is taken over. */
-static int reload(struct server *s)
+static int reload(struct server *s, struct error *ret_error)
 {
 	_cleanup_(generation_unrefp) struct generation *generation = NULL;
 	_cleanup_(config_unrefp) struct config *config = NULL;
 	_cleanup_(findings_done) struct findings findings = {0};
-	struct error error = {0};
 	int r;
 
 	r = config_load(s->path, &config, &findings);
 	report_findings(&findings, s->path, EVENT_CONFIG_REFUSED);
-	if (r < 0)
+	if (r < 0) {
+		report_first_error(&findings, s->path, ret_error);
 		return r;
-	r = generation_new(config, s->enclaves, s->health, &generation, &error);
+	}
+	r = generation_new(config, s->enclaves, s->health, &generation, ret_error);
 	if (r == 0)
 		r = credentials_cache_configure(s->cache, &config->credentials);
 	if (r < 0) {
-		log_event(EVENT_CONFIG_REFUSED, NULL, "%s: %s", s->path,
-			  error.text[0] ? error.text : strerrordesc_np(-r));
+		if (!ret_error->text[0])
+			error_set_errno(ret_error, r, "can't be loaded");
+		log_event(EVENT_CONFIG_REFUSED, NULL, "%s: %s", s->path, ret_error->text);
 		return r;
 	}
 	warn_of_restart(s, config);
 	publish_generation(s, TAKE_PTR(generation));
+	s->refused[0] = '\0';
 	return 0;
+}
+
+/* The status line keeps it until a good file was read: whoever looks later sees it too. */
+static void note_refusal(struct server *s, const char *why)
+{
+	time_t now = time(NULL);
+	struct tm tm = {0};
+
+	localtime_r(&now, &tm);
+	snprintf(s->refused, sizeof(s->refused), "; the file was refused at %02d:%02d: %s",
+		 tm.tm_hour, tm.tm_min, why);
 }
 
 static bool is_loading(const struct server *s)
@@ -243,11 +271,15 @@ static bool is_loading(const struct server *s)
 
 static void on_reload(struct server *s)
 {
+	struct error why = {0};
+
 	notify_reloading();
-	if (reload(s) == 0)
+	if (reload(s, &why) == 0)
 		return; /* on_loaded() ends it */
 	log_event(EVENT_CONFIG_REFUSED, NULL,
 		  "%s: not loaded; the configuration in force stays as it was", s->path);
+	note_refusal(s, why.text[0] ? why.text : "out of memory");
+	compose_status(s);
 	if (!is_loading(s))
 		notify_ready(s->status);
 }
@@ -260,8 +292,8 @@ static void on_loaded(struct server *s, unsigned worker, const struct generation
 	s->pulses[worker].loading = false;
 	if (is_loading(s))
 		return;
-	log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %zu enclaves, %zu endpoints", s->path,
-		  generation->config->n_enclaves, generation->config->n_endpoints);
+	report_loaded(s->path, generation->config);
+	compose_status(s);
 	notify_ready(s->status);
 }
 
@@ -506,10 +538,7 @@ int server_run(const char *path, struct config *config, const struct findings *f
 		return r;
 	}
 	update_status(&s);
-	log_event(EVENT_START, NULL,
-		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %zu enclaves, "
-		  "%zu endpoints, %u workers",
-		  config->n_listeners, config->n_enclaves, config->n_endpoints, s.n_workers);
+	report_started(config);
 	notify_ready(s.status);
 	event_base_dispatch(s.base);
 	log_event(EVENT_STOP, NULL, "stopped");
