@@ -5,6 +5,7 @@
  * specification; config/options.c has one row an option. */
 
 #include "clock.h"
+#include "error.h"
 #include "macro.h"
 #include "policy.h"
 #include "rate_limit.h"
@@ -140,15 +141,35 @@ const char *findings_file(const struct findings *findings, const struct finding 
  * `path` can. */
 void findings_print(const struct findings *findings, const char *path, FILE *f);
 
+/* What a configuration names and this machine should have. */
+enum config_thing {
+	CONFIG_CA_FILE, /* NULL: the system's bundle */
+	CONFIG_GROUP,
+	CONFIG_SOCKET, /* the path of a Unix listener */
+	CONFIG_CREDENTIALS,
+	CONFIG_TOKEN_FILE,
+};
+
+/* 0: it is there. Negative errno: it isn't, and `error` says why in a phrase; 1: the same, but
+ * it can't be told from here. */
+typedef int config_look(enum config_thing thing, const char *value, struct error *error);
+
+/* What a file can't know. Without them nothing of the machine is looked at. */
+struct config_facts {
+	config_look *look;  /* NULL: nothing is looked at */
+	bool look_is_error; /* what it finds is one; else a warning, and only of what every
+			     * machine has that the file is for: CA files, groups */
+};
+
 /* Reads and validates the file at `path` ("-" is stdin) and the drop-ins beside it,
  * `X.d/NAME.yaml` for X.yaml: texts.h says which, and which are refused. 0 with *ret_config;
  * -EINVAL when there are errors (all of them in `findings`); -errno when the file can't be read
  * (also as a finding). The findings hold warnings in either case; the caller frees them. */
-_must_check_ int config_load(const char *path, struct config **ret_config,
-			     struct findings *findings);
+_must_check_ int config_load(const char *path, const struct config_facts *facts,
+			     struct config **ret_config, struct findings *findings);
 
-/* The same from bytes, without drop-ins; `path` is only used in messages. For tests and
- * fuzzing. */
+/* The same from bytes, without drop-ins and facts; `path` is only used in messages. For tests
+ * and fuzzing. */
 _must_check_ int config_parse(const char *text, size_t n, const char *path,
 			      struct config **ret_config, struct findings *findings);
 

@@ -373,9 +373,9 @@ static int take_names(struct config *c, const struct config_texts *texts)
 }
 
 static int parse_texts(struct config *c, const struct config_texts *texts,
-		       struct findings *findings)
+		       const struct config_facts *facts, struct findings *findings)
 {
-	struct reader r = {.config = c, .findings = findings};
+	struct reader r = {.config = c, .facts = facts, .findings = findings};
 	int k = take_names(c, texts), merged;
 
 	if (k < 0)
@@ -390,7 +390,8 @@ static int parse_texts(struct config *c, const struct config_texts *texts,
 }
 
 static int config_read(const struct config_texts *texts, const char *path,
-		       struct config **ret_config, struct findings *findings)
+		       const struct config_facts *facts, struct config **ret_config,
+		       struct findings *findings)
 {
 	_cleanup_(config_unrefp) struct config *c = calloc(1, sizeof(*c));
 	int r;
@@ -401,7 +402,7 @@ static int config_read(const struct config_texts *texts, const char *path,
 	c->path = strdup(path);
 	if (!c->path)
 		return -ENOMEM;
-	r = parse_texts(c, texts, findings);
+	r = parse_texts(c, texts, facts, findings);
 	if (r < 0)
 		return r;
 	*ret_config = TAKE_PTR(c);
@@ -412,19 +413,21 @@ int config_parse(const char *text, size_t n, const char *path, struct config **r
 		 struct findings *findings)
 {
 	_cleanup_(texts_done) struct config_texts texts = {0};
+	static const struct config_facts none = {0};
 	const char *name = CLIPPED(slice_from(config_base_name(path)));
 	int r = texts_add(&texts, name, (struct slice){text, n});
 
-	return r < 0 ? r : config_read(&texts, path, ret_config, findings);
+	return r < 0 ? r : config_read(&texts, path, &none, ret_config, findings);
 }
 
-int config_load(const char *path, struct config **ret_config, struct findings *findings)
+int config_load(const char *path, const struct config_facts *facts, struct config **ret_config,
+		struct findings *findings)
 {
 	_cleanup_(texts_done) struct config_texts texts = {0};
 	struct config *config;
 	int r = texts_read(path, &texts, findings);
 
-	r = r < 0 ? r : config_read(&texts, path, &config, findings);
+	r = r < 0 ? r : config_read(&texts, path, facts, &config, findings);
 	if (r < 0)
 		return r;
 	r = texts_hash(&texts, config->hash);

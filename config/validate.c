@@ -257,4 +257,5 @@ void reader_validate(struct reader *r)
 	reader_validate_enclaves(r, reader_member(r, root, "enclaves"));
 	check_memory(r, root);
 	check_endpoint_uses(r, reader_member(r, root, "endpoints"));
+	reader_validate_here(r, root);
 }

@@ -6,6 +6,7 @@
 #include "config.h"
 #include "document.h"
 #include "explain.h"
+#include "here.h"
 #include "import_vsock_proxy.h"
 #include "limit.h"
 #include "log.h"
@@ -36,6 +37,7 @@ enum mode {
 
 struct arguments {
 	enum mode mode;
+	bool here; /* of --check-config */
 	const char *config;
 	const char *host;   /* of --explain */
 	const char *import; /* of --import-vsock-proxy */
@@ -49,7 +51,11 @@ static void print_help(FILE *f)
 	      "Lets Nitro Enclaves use AWS KMS over vsock, each within its policy.\n"
 	      "\n"
 	      "  --config FILE      read FILE instead of " DEFAULT_CONFIG "\n"
-	      "  --check-config     check the configuration, print all its errors, and exit\n"
+	      "  --check-config [--here]\n"
+	      "                     check the configuration, print all its errors, and exit; "
+	      "with\n"
+	      "                     --here also open what it names, as the daemon will on this "
+	      "host\n"
 	      "  --print-config     print the configuration in force, defaults included\n"
 	      "  --explain ENCLAVE ACTION [--host HOST] FILE\n"
 	      "                     tell what the policy says of the request body in FILE (- "
@@ -74,6 +80,10 @@ static int check_rest(const struct arguments *a)
 {
 	int wanted = a->mode == MODE_EXPLAIN ? 3 : 0;
 
+	if (a->here && a->mode != MODE_CHECK) {
+		fputs("--here goes with --check-config\n", stderr);
+		return 1 + EXIT_USAGE;
+	}
 	if (a->n_rest == wanted)
 		return 0;
 	if (a->mode == MODE_EXPLAIN)
@@ -86,10 +96,11 @@ static int check_rest(const struct arguments *a)
 /* 0: go on; else the exit code plus 1. */
 static int parse_arguments(int argc, char **argv, struct arguments *a)
 {
-	enum { OPT_CONFIG = _MODE_MAX, OPT_HOST, OPT_VERSION, OPT_HELP };
+	enum { OPT_CONFIG = _MODE_MAX, OPT_HERE, OPT_HOST, OPT_VERSION, OPT_HELP };
 	static const struct option options[] = {
 		{"config", required_argument, NULL, OPT_CONFIG},
 		{"check-config", no_argument, NULL, MODE_CHECK},
+		{"here", no_argument, NULL, OPT_HERE},
 		{"print-config", no_argument, NULL, MODE_PRINT},
 		{"explain", no_argument, NULL, MODE_EXPLAIN},
 		{"import-vsock-proxy", required_argument, NULL, MODE_IMPORT},
@@ -104,6 +115,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
 		switch (c) {
 		case OPT_CONFIG:
 			a->config = optarg;
+			break;
+		case OPT_HERE:
+			a->here = true;
 			break;
 		case OPT_HOST:
 			a->host = optarg;
@@ -215,6 +229,18 @@ static int run_daemon(const char *path, struct config *config, const struct find
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* Only a check looks at the machine: the daemon does it when it takes over what it was given.
+ */
+static int load(const struct arguments *a, struct config **ret_config,
+		struct findings *findings)
+{
+	struct config_facts facts = {.look_is_error = a->here};
+
+	if (a->mode == MODE_CHECK)
+		facts.look = here_look;
+	return config_load(a->config, &facts, ret_config, findings);
+}
+
 /* One of these that is closed would be the next file's: what we say would go to an enclave. */
 static void open_standard_files(void)
 {
@@ -241,7 +267,7 @@ int main(int argc, char **argv)
 	if (a.mode == MODE_IMPORT)
 		return run_import(a.import);
 
-	r = config_load(a.config, &config, &findings);
+	r = load(&a, &config, &findings);
 	if (r < 0 || a.mode == MODE_CHECK)
 		findings_print(&findings, a.config, stderr);
 	if (r < 0)

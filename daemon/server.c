@@ -229,7 +229,7 @@ static int reload(struct server *s, struct error *ret_error)
 	_cleanup_(findings_done) struct findings findings = {0};
 	int r;
 
-	r = config_load(s->path, &config, &findings);
+	r = config_load(s->path, &(struct config_facts){0}, &config, &findings);
 	report_findings(&findings, s->path, EVENT_CONFIG_REFUSED);
 	if (r < 0) {
 		report_first_error(&findings, s->path, ret_error);

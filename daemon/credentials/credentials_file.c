@@ -160,20 +160,20 @@ static bool same_stamp(struct stamp a, struct stamp b)
 	       same_time(a.modified, b.modified) && same_time(a.changed, b.changed);
 }
 
-static int find_path(const struct credentials_file *file, char **ret_path, struct error *error)
+static int find_path(const char *name, char **ret_path, struct error *error)
 {
 	const char *directory = getenv("CREDENTIALS_DIRECTORY");
 	char *path;
 
-	if (file->path[0] == '/')
+	if (name[0] == '/')
 		directory = "";
 	else if (!directory)
 		return error_set(error,
 				 "credentials file %s: $CREDENTIALS_DIRECTORY is not set "
 				 "(LoadCredential= in the unit sets it), and this is no "
 				 "absolute path",
-				 file->path);
-	if (asprintf(&path, "%s%s%s", directory, *directory ? "/" : "", file->path) < 0)
+				 name);
+	if (asprintf(&path, "%s%s%s", directory, *directory ? "/" : "", name) < 0)
 		return error_set_errno(error, -ENOMEM, "credentials file");
 	*ret_path = path;
 	return 0;
@@ -200,6 +200,18 @@ static int read_file(const char *path, struct credentials **ret_credentials,
 	return 0;
 }
 
+int credentials_file_check(const char *name, struct error *error)
+{
+	_cleanup_(credentials_unrefp) struct credentials *credentials = NULL;
+	_cleanup_(freep) char *path = NULL;
+	struct stamp stamp;
+	int r = find_path(name, &path, error);
+
+	if (r == -EINVAL)
+		return 1;
+	return r < 0 ? r : read_file(path, &credentials, &stamp, error);
+}
+
 /* Reads the file if it has changed, or could not be read the last time. */
 static int look(struct credentials_file *file, struct error *error)
 {
@@ -207,7 +219,7 @@ static int look(struct credentials_file *file, struct error *error)
 	_cleanup_(freep) char *path = NULL;
 	struct stamp stamp;
 	struct stat st;
-	int r = find_path(file, &path, error);
+	int r = find_path(file->path, &path, error);
 
 	if (r < 0)
 		return r;

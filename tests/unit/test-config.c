@@ -258,7 +258,7 @@ static struct config *load_full(void)
 	_cleanup_(findings_done) struct findings findings = {0};
 	struct config *config = NULL;
 
-	ck_assert_int_eq(config_load(path, &config, &findings), 0);
+	ck_assert_int_eq(config_load(path, &(struct config_facts){0}, &config, &findings), 0);
 	ck_assert_str_eq(config->path, path);
 	return config;
 }
@@ -603,7 +603,9 @@ START_TEST(unreadable_files)
 		_cleanup_(findings_done) struct findings findings = {0};
 		struct config *config = NULL;
 
-		ck_assert_int_eq(config_load(path, &config, &findings), rows[i].r);
+		ck_assert_int_eq(
+			config_load(path, &(struct config_facts){0}, &config, &findings),
+			rows[i].r);
 		ck_assert_uint_eq(findings.n_errors, 1);
 		list = printed_findings(&findings, path);
 		ck_assert_str_eq(list + strlen(path), rows[i].text);
@@ -623,8 +625,9 @@ START_TEST(large_files)
 
 		ck_assert_int_eq(write(fd, text, n), n);
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		ck_assert_int_eq(config_load(path, &config, &findings),
-				 n > DOCUMENT_BYTES ? -EINVAL : 0);
+		ck_assert_int_eq(
+			config_load(path, &(struct config_facts){0}, &config, &findings),
+			n > DOCUMENT_BYTES ? -EINVAL : 0);
 		ck_assert_uint_eq(findings.n_errors, n > DOCUMENT_BYTES);
 		ck_assert(n > DOCUMENT_BYTES || config->workers == 3);
 		close(fd);
@@ -639,7 +642,7 @@ START_TEST(standard_input)
 	_cleanup_(config_unrefp) struct config *config = NULL;
 
 	ck_assert_ptr_nonnull(freopen(path, "rbe", stdin));
-	ck_assert_int_eq(config_load("-", &config, &findings), 0);
+	ck_assert_int_eq(config_load("-", &(struct config_facts){0}, &config, &findings), 0);
 	ck_assert_str_eq(config->path, "-");
 	ck_assert_uint_eq(config->n_enclaves, 2);
 }

@@ -75,7 +75,7 @@ static struct config *load(const char *path)
 	_cleanup_(findings_done) struct findings findings = {0};
 	_cleanup_(freep) char *list = NULL;
 	struct config *config = NULL;
-	int r = config_load(path, &config, &findings);
+	int r = config_load(path, &(struct config_facts){0}, &config, &findings);
 
 	list = list_findings(&findings, path);
 	ck_assert_msg(r == 0, "%s", list);
@@ -90,7 +90,8 @@ static void refused(const char *path, const char *expected)
 	_cleanup_(freep) char *list = NULL;
 	struct config *config = NULL;
 
-	ck_assert_int_eq(config_load(path, &config, &findings), -EINVAL);
+	ck_assert_int_eq(config_load(path, &(struct config_facts){0}, &config, &findings),
+			 -EINVAL);
 	ck_assert_ptr_null(config);
 	list = list_findings(&findings, path);
 	ck_assert_str_eq(list, expected);
@@ -471,7 +472,7 @@ START_TEST(standard_input)
 	ck_assert_int_eq(mkdir("-.d", 0777), 0);
 	put("-.d/b.yaml", "nonsense");
 	ck_assert_ptr_nonnull(freopen("x.yaml", "rbe", stdin));
-	ck_assert_int_eq(config_load("-", &config, &findings), 0);
+	ck_assert_int_eq(config_load("-", &(struct config_facts){0}, &config, &findings), 0);
 	ck_assert_str_eq(config->enclaves[0].file, "-");
 	config_unref(config);
 }

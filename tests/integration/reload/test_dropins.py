@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One file for a fleet: drop-ins beside it, the hash of all, and what is said when one is refused."""
 
+import json
 import re
 import signal
 import socket
@@ -54,7 +55,7 @@ def test_a_drop_in_has_its_enclave_and_its_line(daemon, folder):
         daemon.reload()
         with daemon.client("shop") as client:
             answer = client.ask(DESCRIBE)
-        assert 'rule "look" (kms-vsock-proxy.d/10-shop.yaml:6) does not allow key' in answer.body.decode()
+        assert 'rule "look" (kms-vsock-proxy.d/10-shop.yaml:6) does not allow key' in json.loads(answer.body)["message"]
         assert "(kms-vsock-proxy.d/10-shop.yaml:6)" in daemon.record(ENCLAVE="shop", REASON="key")["MESSAGE"]
 
 
