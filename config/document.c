@@ -56,7 +56,7 @@ static int parser_failed(const yaml_parser_t *parser, struct slice text,
 struct scan {
 	struct findings *findings;
 	unsigned documents;
-	unsigned depth;
+	unsigned depth, nodes;
 	unsigned items[DOCUMENT_DEPTH + 1]; /* of the collections that are open */
 	bool is_map[DOCUMENT_DEPTH + 1];
 	bool unreadable; /* no tree can be made that means what the file says */
@@ -88,6 +88,8 @@ static void scan_node(struct scan *s, const yaml_event_t *event, const yaml_char
 			    "YAML anchors are not supported; write the value where it is used");
 	if (tag)
 		refuse(s, event, "YAML tags are not supported; write the bare value");
+	if (++s->nodes == DOCUMENT_NODES + 1)
+		stop(s, event, "more than 131072 names, values, lists and mappings");
 	if (++s->items[s->depth] == DOCUMENT_ITEMS * (s->is_map[s->depth] ? 2 : 1) + 1)
 		refuse_tree(s, event, "a list or mapping has more than 1024 entries");
 }

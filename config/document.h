@@ -13,9 +13,13 @@
 #include <stdbool.h>
 #include <yaml.h>
 
-#define DOCUMENT_BYTES (4 * MIB) /* 40,000 ARNs; libyaml takes some 10 to 20 times that */
+#define DOCUMENT_BYTES (4 * MIB) /* 40,000 ARNs */
 #define DOCUMENT_DEPTH 16        /* lists and mappings within each other: a valid file has 7 */
 #define DOCUMENT_ITEMS 1024      /* of one list or mapping */
+/* Names, values, lists and mappings. The tree takes some 250 bytes of memory for each, whatever
+ * it holds: a daemon that is full, the tree of its reload and that of a check beside it must
+ * fit into the unit's MemoryMax=. */
+#define DOCUMENT_NODES (128 * 1024)
 
 struct document {
 	yaml_document_t yaml;

@@ -441,6 +441,37 @@ START_TEST(too_large_together)
 }
 END_TEST
 
+/* As many values as a file may have, in two files. */
+static void put_values(const char *path, const char *name, unsigned n)
+{
+	FILE *f = fopen(path, "wbe");
+
+	ck_assert_ptr_nonnull(f);
+	fprintf(f, "enclaves: {%s: [", name);
+	for (unsigned i = 0; i < n / 1000; i++) {
+		fputs("[", f);
+		for (unsigned k = 0; k < 999; k++)
+			fputs("a,", f);
+		fputs("],", f);
+	}
+	fputs("]}\n", f);
+	ck_assert_int_eq(fclose(f), 0);
+}
+
+START_TEST(too_many_values_together)
+{
+	put_folder();
+	put_values("x.d/a.yaml", "a", 65000);
+	put_values("x.d/b.yaml", "b", 66000);
+	refused("x.yaml",
+		"x.d/a.yaml:1:15: error: an enclave: found a list; expected a mapping of options\n"
+		"x.d/b.yaml:1:15: error: an enclave: found a list; expected a mapping of options\n");
+	put_values("x.d/b.yaml", "b", 67000);
+	refused("x.yaml", "x.d/b.yaml:1:11: error: the files together have more than 131072 names, "
+			  "values, lists and mappings\n");
+}
+END_TEST
+
 START_TEST(too_many_enclaves_together)
 {
 	_cleanup_(freep) char *text = NULL;
@@ -547,6 +578,7 @@ int main(void)
 	tcase_add_loop_test(tests, no_regular_files, 0, ELEMENTSOF(kinds));
 	tcase_add_test(tests, every_faulty_file_is_told);
 	tcase_add_test(tests, too_large_together);
+	tcase_add_test(tests, too_many_values_together);
 	tcase_add_test(tests, too_many_enclaves_together);
 	tcase_add_test(tests, standard_input);
 	tcase_add_test(tests, hash_is_that_of_sha256sum);
