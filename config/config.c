@@ -17,6 +17,7 @@ static void endpoint_done(struct endpoint_config *e)
 {
 	free(e->name);
 	free(e->host);
+	free(e->written_region);
 	free(e->region);
 	free(e->host_header);
 	free(e->connect_to);
@@ -102,6 +103,14 @@ int config_find_cid(const struct config *config, unsigned cid)
 		if (config->enclaves[i].has_cid && config->enclaves[i].cid == cid)
 			return (int)i;
 	return -1;
+}
+
+bool config_needs_region(const struct config *config)
+{
+	for (size_t i = 0; i < config->n_endpoints; i++)
+		if (endpoint_is_instance(&config->endpoints[i]))
+			return true;
+	return false;
 }
 
 unsigned config_endpoint_users(const struct config *config, unsigned endpoint)

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/types.h>
 
 enum listener_kind { LISTENER_VSOCK, LISTENER_UNIX, LISTENER_SYSTEMD };
@@ -32,9 +33,10 @@ struct listener_config {
 struct endpoint_config {
 	char *name;
 	unsigned line;
-	char *host; /* given, or made from region, fips and dualstack */
-	char *region;
-	unsigned port;     /* 443 */
+	char *host;           /* given, or made from region, fips and dualstack */
+	char *written_region; /* as the file has it: may be "instance" */
+	char *region;         /* the one that is meant; NULL: the instance's, not known */
+	unsigned port;        /* 443 */
 	char *host_header; /* what is sent and signed: host, or host:port unless that is 443 */
 	char *connect_to;  /* connect there instead: an address without brackets, or a name; or
 			      NULL */
@@ -44,6 +46,12 @@ struct endpoint_config {
 	unsigned connections; /* a worker */
 	usec_t connect_timeout, reply_timeout, queue_timeout;
 };
+
+/* Whether it is in the region of the instance, whichever that is. */
+static inline bool endpoint_is_instance(const struct endpoint_config *e)
+{
+	return e->written_region && strcmp(e->written_region, "instance") == 0;
+}
 
 struct tunnel_host {
 	char *host;
@@ -156,9 +164,12 @@ typedef int config_look(enum config_thing thing, const char *value, struct error
 
 /* What a file can't know. Without them nothing of the machine is looked at. */
 struct config_facts {
-	config_look *look;  /* NULL: nothing is looked at */
-	bool look_is_error; /* what it finds is one; else a warning, and only of what every
-			     * machine has that the file is for: CA files, groups */
+	const char *instance_region; /* of `region: instance`; NULL: not known */
+	const char *no_region;   /* what to say then; NULL: nothing, it is asked for later */
+	bool no_region_is_error; /* else a warning */
+	config_look *look;       /* NULL: nothing is looked at */
+	bool look_is_error;      /* what it finds is one; else a warning, and only of what every
+				  * machine has that the file is for: CA files, groups */
 };
 
 /* Reads and validates the file at `path` ("-" is stdin) and the drop-ins beside it,
@@ -168,7 +179,14 @@ struct config_facts {
 _must_check_ int config_load(const char *path, const struct config_facts *facts,
 			     struct config **ret_config, struct findings *findings);
 
-/* The same from bytes, without drop-ins and facts; `path` is only used in messages. For tests
+/* The same from bytes, without drop-ins; `path` is only used in messages. For tests and
+ * fuzzing.
+ */
+_must_check_ int config_parse_with(const char *text, size_t n, const char *path,
+				   const struct config_facts *facts, struct config **ret_config,
+				   struct findings *findings);
+
+/* The same without facts; `path` is only used in messages. For tests
  * and fuzzing. */
 _must_check_ int config_parse(const char *text, size_t n, const char *path,
 			      struct config **ret_config, struct findings *findings);
@@ -187,6 +205,10 @@ void config_print(const struct config *config, FILE *f);
 /* The enclave of that name or CID: an index, or -1. */
 int config_find_enclave(const struct config *config, const char *name);
 int config_find_cid(const struct config *config, unsigned cid);
+
+/* Whether an endpoint has `region: instance`: then the region must be known before the
+ * configuration can be in force. */
+bool config_needs_region(const struct config *config);
 
 /* How many enclaves list this endpoint. */
 unsigned config_endpoint_users(const struct config *config, unsigned endpoint);

@@ -409,15 +409,23 @@ static int config_read(const struct config_texts *texts, const char *path,
 	return 0;
 }
 
-int config_parse(const char *text, size_t n, const char *path, struct config **ret_config,
-		 struct findings *findings)
+int config_parse_with(const char *text, size_t n, const char *path,
+		      const struct config_facts *facts, struct config **ret_config,
+		      struct findings *findings)
 {
 	_cleanup_(texts_done) struct config_texts texts = {0};
-	static const struct config_facts none = {0};
 	const char *name = CLIPPED(slice_from(config_base_name(path)));
 	int r = texts_add(&texts, name, (struct slice){text, n});
 
-	return r < 0 ? r : config_read(&texts, path, &none, ret_config, findings);
+	return r < 0 ? r : config_read(&texts, path, facts, ret_config, findings);
+}
+
+int config_parse(const char *text, size_t n, const char *path, struct config **ret_config,
+		 struct findings *findings)
+{
+	static const struct config_facts none = {0};
+
+	return config_parse_with(text, n, path, &none, ret_config, findings);
 }
 
 int config_load(const char *path, const struct config_facts *facts, struct config **ret_config,

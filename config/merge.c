@@ -143,9 +143,10 @@ static int append_enclaves(struct document *d, const struct document *from,
 	if (map <= 0)
 		return map;
 	if (count_nodes(d) + count_nodes(from) > DOCUMENT_NODES) {
-		findings_add(findings, false, node_place(enclaves),
-			     "the files together have more than 131072 names, values, lists and "
-			     "mappings");
+		findings_add(
+			findings, false, node_place(enclaves),
+			"the files together have more than 131072 names, values, lists and "
+			"mappings");
 		return -EINVAL;
 	}
 	r = copy_nodes(d, from, &base);

@@ -2,13 +2,17 @@
 #include "here.h"
 
 #include "credentials_file.h"
+#include "findings.h"
 #include "generation.h"
 #include "limit.h"
+#include "region.h"
 #include "secret.h"
 #include "small_file.h"
 
+#include <curl/curl.h>
 #include <errno.h>
 #include <grp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -56,16 +60,6 @@ static int look_at_socket(const char *path, struct error *error)
 	return 0;
 }
 
-/* The secrets it holds are read into memory that is wiped and is on no disk. */
-static int look_at_credentials(const char *path, struct error *error)
-{
-	int r = secret_init();
-
-	if (r < 0)
-		return error_set_errno(error, r, "can't lock memory for secrets");
-	return credentials_file_check(path, error);
-}
-
 static int look_at_token(const char *path, struct error *error)
 {
 	_cleanup_(buf_done) struct buf text = BUF_INIT(LIMIT_CREDENTIALS_TEXT);
@@ -84,9 +78,53 @@ int here_look(enum config_thing thing, const char *value, struct error *error)
 	case CONFIG_SOCKET:
 		return look_at_socket(value, error);
 	case CONFIG_CREDENTIALS:
-		return look_at_credentials(value, error);
+		return credentials_file_check(value, error);
 	case CONFIG_TOKEN_FILE:
 		return look_at_token(value, error);
 	}
 	return -EINVAL;
+}
+
+/* As the daemon asks: what passes through is wiped. */
+static int ask_region(const struct config *config, char *ret_region, struct error *error)
+{
+	int r;
+
+	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, wipe_malloc, wipe_free, wipe_realloc,
+				 wipe_strdup, wipe_calloc) != CURLE_OK)
+		return error_set(error, "libcurl can't be initialised");
+	r = region_ask(&config->credentials, ret_region, error);
+	curl_global_cleanup();
+	return r;
+}
+
+int here_load(const char *path, struct config_facts *facts, struct config **ret_config,
+	      struct findings *findings)
+{
+	static const struct config_facts none = {0};
+	_cleanup_(config_unrefp) struct config *first = NULL;
+	_cleanup_(findings_done) struct findings unused = {0};
+	char region[REGION_SIZE] = "", text[sizeof(struct error) + 128];
+	struct error error = {0};
+	int r = secret_init();
+
+	if (r < 0) {
+		findings_add(findings, false, (struct place){0},
+			     "memory for secrets can't be locked: %s; raise LimitMEMLOCK "
+			     "(ulimit -l)",
+			     strerrordesc_np(-r));
+		return r;
+	}
+	if (config_load(path, &none, &first, &unused) == 0 && config_needs_region(first)) {
+		r = ask_region(first, region, &error);
+		snprintf(
+			text, sizeof(text),
+			"instance isn't known, and nothing that follows from it is checked: %s",
+			error.text);
+		facts->no_region = text;
+		facts->instance_region = r == 0 ? region : NULL;
+	}
+	r = config_load(path, facts, ret_config, findings);
+	facts->no_region = facts->instance_region = NULL; /* they were ours */
+	return r;
 }

@@ -7,3 +7,8 @@
 #include "config.h"
 
 config_look here_look;
+
+/* config_load(), after IMDS was asked for the region where the configuration needs it: what it
+ * says, or why it says nothing, is put into the facts. Makes the heap for secrets. */
+_must_check_ int here_load(const char *path, struct config_facts *facts,
+			   struct config **ret_config, struct findings *findings);

@@ -57,7 +57,7 @@ static void print_help(FILE *f)
 	      "                     --here also open what it names, as the daemon will on this "
 	      "host\n"
 	      "  --print-config     print the configuration in force, defaults included\n"
-	      "  --explain ENCLAVE ACTION [--host HOST] FILE\n"
+	      "  --explain ENCLAVE ACTION [--host HOST] [--here] FILE\n"
 	      "                     tell what the policy says of the request body in FILE (- "
 	      "is\n"
 	      "                     standard input), and which rule decides\n"
@@ -80,8 +80,8 @@ static int check_rest(const struct arguments *a)
 {
 	int wanted = a->mode == MODE_EXPLAIN ? 3 : 0;
 
-	if (a->here && a->mode != MODE_CHECK) {
-		fputs("--here goes with --check-config\n", stderr);
+	if (a->here && a->mode != MODE_CHECK && a->mode != MODE_EXPLAIN) {
+		fputs("--here goes with --check-config and --explain\n", stderr);
 		return 1 + EXIT_USAGE;
 	}
 	if (a->n_rest == wanted)
@@ -234,10 +234,16 @@ static int run_daemon(const char *path, struct config *config, const struct find
 static int load(const struct arguments *a, struct config **ret_config,
 		struct findings *findings)
 {
-	struct config_facts facts = {.look_is_error = a->here};
+	struct config_facts facts = {.no_region_is_error = a->mode == MODE_EXPLAIN,
+				     .look_is_error = a->here};
 
 	if (a->mode == MODE_CHECK)
 		facts.look = here_look;
+	if (a->mode == MODE_CHECK || a->mode == MODE_EXPLAIN)
+		facts.no_region = "instance isn't known here, and nothing that follows from it "
+				  "is checked, such as the regions of keys; --here asks IMDS";
+	if (a->here)
+		return here_load(a->config, &facts, ret_config, findings);
 	return config_load(a->config, &facts, ret_config, findings);
 }
 

@@ -9,6 +9,7 @@
 #include "generation.h"
 #include "log.h"
 #include "notify.h"
+#include "region.h"
 #include "report.h"
 #include "resolver.h"
 #include "sandbox.h"
@@ -53,6 +54,7 @@ struct server {
 	struct enclave_table *enclaves;
 	struct credentials_health_table *health;
 	struct generation *generation;
+	struct region region;
 	struct config *started_with; /* its `listen` and `workers` are in force until the end */
 	struct credentials *credentials;
 	struct credentials_cache *cache;
@@ -227,9 +229,10 @@ static int reload(struct server *s, struct error *ret_error)
 	_cleanup_(generation_unrefp) struct generation *generation = NULL;
 	_cleanup_(config_unrefp) struct config *config = NULL;
 	_cleanup_(findings_done) struct findings findings = {0};
+	const struct config_facts facts = region_facts(&s->region);
 	int r;
 
-	r = config_load(s->path, &(struct config_facts){0}, &config, &findings);
+	r = config_load(s->path, &facts, &config, &findings);
 	report_findings(&findings, s->path, EVENT_CONFIG_REFUSED);
 	if (r < 0) {
 		report_first_error(&findings, s->path, ret_error);
@@ -274,6 +277,7 @@ static void on_reload(struct server *s)
 	struct error why = {0};
 
 	notify_reloading();
+	feed_watchdog(s, clock_monotonic()); /* the largest file takes a while */
 	if (reload(s, &why) == 0)
 		return; /* on_loaded() ends it */
 	log_event(EVENT_CONFIG_REFUSED, NULL,
@@ -334,6 +338,8 @@ static void on_signal(evutil_socket_t number, short what, void *userdata)
 	struct server *s = userdata;
 
 	(void)what;
+	if (region_take_signal(&s->region, (int)number))
+		return;
 	switch (number) {
 	case SIGHUP:
 		if (!s->draining)
@@ -441,12 +447,6 @@ static int server_start(struct server *s, struct config *config, struct error *e
 	int r;
 
 	r = handed_sockets_take(&handed, error);
-	if (r < 0)
-		return r;
-	s->base = event_base_new();
-	if (!s->base)
-		return -ENOMEM;
-	r = watch_signals(s);
 	r = r < 0 ? r : mailbox_new(s->base, on_message, drop_message, s, &s->mailbox);
 	r = r < 0 ? r : enclave_table_new(&s->enclaves);
 	r = r < 0 ? r : credentials_health_table_new(&s->health);
@@ -497,6 +497,18 @@ static void server_done(struct server *s)
 	free(s->pulses);
 }
 
+/* Signals count from here on. 1: one came while the region was asked for. */
+static int settle(struct server *s, struct config **config)
+{
+	int r;
+
+	s->base = event_base_new();
+	if (!s->base)
+		return -ENOMEM;
+	r = watch_signals(s);
+	return r < 0 ? r : region_settle(&s->region, s->base, s->path, config);
+}
+
 /* What only the start needed is given up, in all threads. */
 static int give_up_calls(void)
 {
@@ -520,16 +532,21 @@ static void warn_of_loopback(void)
 			"listeners; they are refused (CID 1), but nothing here needs it");
 }
 
-int server_run(const char *path, struct config *config, const struct findings *findings)
+int server_run(const char *path, struct config *given, const struct findings *findings)
 {
+	_cleanup_(config_unrefp) struct config *config = config_ref(given);
 	_cleanup_(server_done) struct server s = {.path = path};
 	struct error error = {0};
 	int r;
 
-	s.started_with = config_ref(config);
-	report_findings(findings, path, EVENT_CONFIG_REFUSED);
+	if (!config_needs_region(config)) /* else it is read again */
+		report_findings(findings, path, EVENT_CONFIG_REFUSED);
 	warn_of_loopback();
-	r = server_start(&s, config, &error);
+	r = settle(&s, &config);
+	if (r == 1)
+		return 0;
+	s.started_with = config_ref(config);
+	r = r < 0 ? r : server_start(&s, config, &error);
 	r = r < 0 ? r : give_up_calls();
 	r = r < 0 ? r : start_accepting(&s); /* no byte of an enclave is read before */
 	if (r < 0) {

@@ -463,12 +463,14 @@ START_TEST(too_many_values_together)
 	put_folder();
 	put_values("x.d/a.yaml", "a", 65000);
 	put_values("x.d/b.yaml", "b", 66000);
-	refused("x.yaml",
-		"x.d/a.yaml:1:15: error: an enclave: found a list; expected a mapping of options\n"
-		"x.d/b.yaml:1:15: error: an enclave: found a list; expected a mapping of options\n");
+	refused("x.yaml", "x.d/a.yaml:1:15: error: an enclave: found a list; expected a "
+			  "mapping of options\n"
+			  "x.d/b.yaml:1:15: error: an enclave: found a list; expected a "
+			  "mapping of options\n");
 	put_values("x.d/b.yaml", "b", 67000);
-	refused("x.yaml", "x.d/b.yaml:1:11: error: the files together have more than 131072 names, "
-			  "values, lists and mappings\n");
+	refused("x.yaml",
+		"x.d/b.yaml:1:11: error: the files together have more than 131072 names, "
+		"values, lists and mappings\n");
 }
 END_TEST
 

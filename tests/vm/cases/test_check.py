@@ -5,6 +5,7 @@ import grp
 import json
 import pathlib
 import re
+import socket
 import subprocess
 
 import journal
@@ -131,40 +132,35 @@ def cgroup(name):
     return pathlib.Path(f"/sys/fs/cgroup/system.slice/{service.UNIT}/{name}").read_text(encoding="ascii")
 
 
-HEAD = ("POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: TrentService.Encrypt\r\n"
-        "Content-Type: application/x-amz-json-1.1\r\nContent-Length: 1048576\r\n\r\n").encode()
+BODY = b'{"KeyId":"alias/x","Plaintext":"' + b"A" * 1_040_000 + b'"}'
+REQUEST = ("POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: TrentService.Encrypt\r\n"
+           f"Content-Type: application/x-amz-json-1.1\r\nContent-Length: {len(BODY)}\r\n\r\n").encode() + BODY
 
 
 def test_the_largest_file_is_checked_beside_a_full_daemon(unit, enclaves):
-    """Reloads of it, each with the daemon's own tree and the check's, while its buffers are full."""
-    unit.config["enclaves"] = {"alpha": service.enclave(16, limits={
-        "requests": "10000/s", "burst": 10000, "in_flight": 1000, "connections": 1000, "body": "1MiB"})}
-    unit.config["endpoints"]["kms"]["connections"] = 64
-    text = largest_file(unit.config)
-    unit.start_socket()
-    unit.write(text)
-    service.systemctl("start", service.UNIT)
-    pid = unit.pid
-    held = []
-    for _ in range(200):
-        stream = enclaves(16).connect(service.PORT)
-        stream.settimeout(0.5)
-        stream.sendall(HEAD)
-        try:
-            answer = stream.recv(65536)     # refused by its head: there is no room for the body any more
-            print(answer[:200])
-            break
-        except TimeoutError:
-            stream.settimeout(60)
-            stream.sendall(b'{"KeyId":"' + b"x" * 1_000_000)
-            held.append(stream)
-    assert len(held) >= 20
-    before = int(cgroup("memory.current"))
-    for _ in range(3):
+    """Reloads of it, each with the daemon's own tree and the check's, while its buffers are full: of requests
+    that wait for a connection to an endpoint that never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        unit.config["enclaves"] = {"alpha": service.enclave(16, limits={
+            "requests": "10000/s", "burst": 10000, "in_flight": 1000, "connections": 1000, "body": "1MiB"})}
+        unit.config["endpoints"]["kms"].update({
+            "connections": 1, "connect_to": f"127.0.0.1:{mute.getsockname()[1]}", "connect_timeout": "60s",
+            "queue_timeout": "60s"})
+        text = largest_file(unit.config)
+        unit.start_socket()
+        unit.write(text)
+        service.systemctl("start", service.UNIT)
+        pid = unit.pid
+        place = journal.cursor()
+        held = [enclaves(16).connect(service.PORT) for _ in range(100)]
+        for stream in held:         # 96 MiB
+            stream.sendall(REQUEST)
+        journal.wait_for(after=place, ENCLAVE="alpha", REASON="memory")
+        before = int(cgroup("memory.current"))
         place = journal.cursor()
         service.systemctl("reload", service.UNIT)
-        service.wait(lambda at=place: [r for r in journal.records(at, _SYSTEMD_UNIT=service.UNIT)
-                                       if "loaded, 1 enclaves" in r["MESSAGE"]])
+        service.wait(lambda: [r for r in journal.records(place, _SYSTEMD_UNIT=service.UNIT)
+                              if "loaded, 1 enclaves" in r["MESSAGE"]])
     peak = int(cgroup("memory.peak"))
     events = dict(line.split() for line in cgroup("memory.events").splitlines())
     figure("largest file checked beside a full daemon: memory before and at most, MiB (of 256)",
