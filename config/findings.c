@@ -35,14 +35,14 @@ static struct finding *insert(struct findings *findings, struct place at)
 int findings_begin_file(struct findings *findings, const char *name)
 {
 	char **files = reallocarray(findings->files, findings->n_files + 1, sizeof(*files));
+	char *copy = files ? strdup(name) : NULL;
 
-	if (!files)
+	if (files)
+		findings->files = files;
+	if (!copy)
 		return -ENOMEM;
-	findings->files = files;
-	files[findings->n_files] = strdup(name);
-	if (!files[findings->n_files])
-		return -ENOMEM;
-	findings->file = (unsigned)++findings->n_files;
+	files[findings->n_files++] = copy;
+	findings->file = (unsigned)findings->n_files;
 	return 0;
 }
 

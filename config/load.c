@@ -364,10 +364,12 @@ static int take_names(struct config *c, const struct config_texts *texts)
 	c->files = calloc(texts->n, sizeof(*c->files));
 	if (!c->files)
 		return -ENOMEM;
-	for (; c->n_files < texts->n; c->n_files++) {
-		c->files[c->n_files] = strdup(texts->list[c->n_files].name);
-		if (!c->files[c->n_files])
+	for (size_t i = 0; i < texts->n; i++) {
+		char *name = strdup(texts->list[i].name);
+
+		if (!name)
 			return -ENOMEM;
+		c->files[c->n_files++] = name;
 	}
 	return 0;
 }

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* Whom a user namespace doesn't map (PrivateUsers=) shows as this one: it may be anybody. */
-#define OVERFLOW_UID 65534
+#define OVERFLOW_UID 65534u
 
 struct folder {
 	struct config_texts *texts;
@@ -148,21 +148,22 @@ static const char *fault_of(const struct stat *st, const struct folder *f, char 
 {
 	const char *who = st->st_mode & S_IWOTH ? "every user" : "its group";
 
-	if (st->st_mode & (S_IWGRP | S_IWOTH))
+	bool written = st->st_mode & (S_IWGRP | S_IWOTH);
+
+	if (!written &&
+	    (st->st_uid == 0 || (st->st_uid == f->owner && st->st_uid != OVERFLOW_UID)))
+		return NULL;
+	if (written)
 		snprintf(out, size,
 			 "%s may write it (mode %04o); expected that its owner alone may", who,
 			 (unsigned)st->st_mode & 07777);
-	else if (st->st_uid == 0)
-		return NULL;
 	else if (st->st_uid == OVERFLOW_UID)
 		snprintf(out, size, "its owner can't be told (user %u); expected root",
 			 OVERFLOW_UID);
-	else if (st->st_uid != f->owner)
+	else
 		snprintf(out, size,
 			 "user %u owns it; expected root or the owner of %s, user %u",
 			 (unsigned)st->st_uid, f->main_name, (unsigned)f->owner);
-	else
-		return NULL;
 	return out;
 }
 
@@ -186,7 +187,7 @@ static int read_dropin(struct folder *f, const char *name, struct buf *b)
 		       O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK);
 	char text[CLIP * 2];
 	const char *fault;
-	struct stat st;
+	struct stat st = {0};
 	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
 
 	if (r == -ELOOP || r == -ENXIO || (r == 0 && !S_ISREG(st.st_mode)))
@@ -237,7 +238,7 @@ static bool ends_in(const char *name, const char *suffix)
 
 static int add_entry(struct folder *f, const char *name)
 {
-	char **names;
+	char **names, *copy;
 
 	if (name[0] == '.' || !ends_in(name, ".yaml"))
 		return 0;
@@ -246,11 +247,13 @@ static int add_entry(struct folder *f, const char *name)
 		return -EINVAL;
 	}
 	names = reallocarray(f->names, f->n + 1, sizeof(*names));
-	if (!names)
+	if (names)
+		f->names = names;
+	copy = names ? strdup(name) : NULL;
+	if (!copy)
 		return -ENOMEM;
-	f->names = names;
-	names[f->n] = strdup(name);
-	return names[f->n] ? (f->n++, 0) : -ENOMEM;
+	names[f->n++] = copy;
+	return 0;
 }
 
 static int compare_names(const void *a, const void *b)

@@ -95,7 +95,8 @@ static const struct {
 	 {"verdict:    allowed\n", "rule:       debug (test.yaml:15)\n",
 	  "plaintext:  allow: a secret in clear passes\n",
 	  "endpoint:   us (kms.us-east-1.amazonaws.com, region us-east-1)\n",
-	  "  test.yaml:11: rule \"unwrap\" (test.yaml:11) does not allow key alias/x as KeyId\n",
+	  "  test.yaml:11: rule \"unwrap\" (test.yaml:11) does not allow key alias/x as "
+	  "KeyId\n",
 	  "  test.yaml:15: rule \"debug\" (test.yaml:15) allows Decrypt\n"}},
 	{"payments", "Decrypt", "127.0.0.1", "{}", 1, {"endpoint:   eu ("}},
 	{"payments", "Decrypt", "127.0.0.1:8000", "{}", 1, {"endpoint:   eu ("}},

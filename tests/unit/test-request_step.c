@@ -373,7 +373,8 @@ static const struct {
 	{"app", WORLD_HOST, "Decrypt",
 	 "{\"KeyId\":\"" WORLD_KEY "\",\"EncryptionContext\":{\"app\":\"payments\"}}",
 	 REFUSAL_POLICY, REASON_RECIPIENT, "unwrap",
-	 "rule \"unwrap\" (world.yaml:14) has plaintext: refuse; Decrypt must have a Recipient"},
+	 "rule \"unwrap\" (world.yaml:14) has plaintext: refuse; Decrypt must have a "
+	 "Recipient"},
 };
 
 START_TEST(refusals)
