@@ -362,16 +362,13 @@ static int prepare(struct config *c)
 static int take_names(struct config *c, const struct config_texts *texts)
 {
 	c->files = calloc(texts->n, sizeof(*c->files));
-	if (!c->files)
-		return -ENOMEM;
-	for (size_t i = 0; i < texts->n; i++) {
-		char *name = strdup(texts->list[i].name);
-
-		if (!name)
+	c->n_files = c->files ? texts->n : 0;
+	for (size_t i = 0; i < c->n_files; i++)
+		if (asprintf(&c->files[i], "%s", texts->list[i].name) < 0) {
+			c->files[i] = NULL;
 			return -ENOMEM;
-		c->files[c->n_files++] = name;
-	}
-	return 0;
+		}
+	return c->files ? 0 : -ENOMEM;
 }
 
 static int parse_texts(struct config *c, const struct config_texts *texts,

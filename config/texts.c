@@ -238,7 +238,7 @@ static bool ends_in(const char *name, const char *suffix)
 
 static int add_entry(struct folder *f, const char *name)
 {
-	char **names, *copy;
+	char **names;
 
 	if (name[0] == '.' || !ends_in(name, ".yaml"))
 		return 0;
@@ -247,12 +247,12 @@ static int add_entry(struct folder *f, const char *name)
 		return -EINVAL;
 	}
 	names = reallocarray(f->names, f->n + 1, sizeof(*names));
-	if (names)
-		f->names = names;
-	copy = names ? strdup(name) : NULL;
-	if (!copy)
+	if (!names)
 		return -ENOMEM;
-	names[f->n++] = copy;
+	f->names = names;
+	if (asprintf(&names[f->n], "%s", name) < 0)
+		return -ENOMEM;
+	f->n++;
 	return 0;
 }
 
