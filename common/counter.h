@@ -13,6 +13,10 @@ enum counter {
 	COUNTER_THROTTLED, /* by a limit */
 	COUNTER_FAILED, /* no credentials, no upstream, an answer that may not pass or was not
 			   taken */
+	/* what AWS KMS answered with an error: one of these as well */
+	COUNTER_KMS_DENIED,    /* because of the request, or of the credentials */
+	COUNTER_KMS_THROTTLED, /* because of the account's rate */
+	COUNTER_KMS_FAILED, /* for want of its own, or with nothing that is an error of KMS */
 	COUNTER_BYTES_IN,
 	COUNTER_BYTES_OUT,
 	COUNTER_TUNNELS,

@@ -2,10 +2,13 @@
 #include "http_head.h"
 
 #include "authority.h"
+#include "http2.h"
 #include "http_line.h"
 #include "limit.h"
 
 #include <assert.h>
+
+#define HTTP_PORT 80 /* where a scheme of http names none */
 
 /* What one call of http_head_read() works with. Its steps return HEAD_DONE when they are
  * through, not when the head is. */
@@ -27,15 +30,19 @@ static enum head_result bad(struct reading *r, const char *fault)
 	return refuse(r, REFUSAL_FRAMING, fault);
 }
 
-/* RFC 9112 3.2: the Host of a CONNECT is what its target says. The port may be left out. */
-static enum head_result check_connect_host(struct reading *r, const struct authority *a)
+/* RFC 9112 3.2: Host is what a target with an authority says. Its port may be left out: by
+ * CONNECT any, else the scheme's. By 3.2.2 the target counts; none is taken that differs. */
+static enum head_result check_host(struct reading *r, const struct authority *a)
 {
 	struct http_head *head = r->head;
 	struct slice host = {r->bytes.p + head->place.host, head->host.n};
+	bool connect = head->kind == HEAD_CONNECT;
+	unsigned left_out = connect ? head->place.port : HTTP_PORT;
 
-	if (!slice_eq_nocase(host, a->host) || (a->port && a->port != head->port))
-		return bad(r, "Host differs from the target of CONNECT");
-	return HEAD_DONE;
+	if (slice_eq_nocase(host, a->host) && (a->port ?: left_out) == head->place.port)
+		return HEAD_DONE;
+	return bad(r, connect ? "Host differs from the target of CONNECT"
+			      : "Host differs from the request target");
 }
 
 static void set_host(struct reading *r, const struct authority *a)
@@ -52,8 +59,8 @@ static enum head_result read_host(struct reading *r, struct slice value)
 
 	if (fault)
 		return bad(r, fault);
-	if (r->head->kind == HEAD_CONNECT)
-		return check_connect_host(r, &a);
+	if (r->head->place.port)
+		return check_host(r, &a);
 	set_host(r, &a);
 	return HEAD_DONE;
 }
@@ -76,10 +83,33 @@ static enum head_result read_content_length(struct reading *r, struct slice valu
 	return HEAD_DONE;
 }
 
-/* Parameters are refused: no SDK sends any, and the outgoing field has none. */
+static struct slice skip_blanks(struct slice s)
+{
+	while (s.n && s.p[0] == ' ') /* a tab was refused before */
+		s = (struct slice){s.p + 1, s.n - 1};
+	return s;
+}
+
+/* RFC 9110 8.3.1: blanks may stand around the semicolon, none around the equals sign. */
+static bool is_utf8_parameter(struct slice s)
+{
+	s = skip_blanks(s);
+	if (s.n == 0 || s.p[0] != ';')
+		return false;
+	s = skip_blanks((struct slice){s.p + 1, s.n - 1});
+	return slice_eq_nocase(s, SLICE("charset=utf-8")) ||
+	       slice_eq_nocase(s, SLICE("charset=\"utf-8\""));
+}
+
+/* JSON is UTF-8 whether it is said or not; no SDK sends another parameter, and the outgoing
+ * field has none. */
 static enum head_result read_content_type(struct reading *r, struct slice value)
 {
-	if (!slice_eq_nocase(value, SLICE("application/x-amz-json-1.1")))
+	struct slice type = SLICE("application/x-amz-json-1.1");
+	struct slice start = {value.p, MIN(value.n, type.n)};
+	struct slice rest = {value.p + start.n, value.n - start.n};
+
+	if (!slice_eq_nocase(start, type) || (rest.n && !is_utf8_parameter(rest)))
 		return bad(r, "Content-Type is not application/x-amz-json-1.1");
 	return HEAD_DONE;
 }
@@ -125,16 +155,26 @@ static enum head_result read_expect(struct reading *r, struct slice value)
 	return HEAD_DONE;
 }
 
-/* Only these two: any other option names a field, and asks that it be treated as one of this
- * hop. */
+/* The fields of offers that are declined by ignoring them: an upgrade (RFC 9110 7.8) and
+ * transfer codings of the answer (10.1.4). */
+static bool is_offer(struct slice option)
+{
+	return slice_eq_nocase(option, SLICE("upgrade")) ||
+	       slice_eq_nocase(option, SLICE("http2-settings")) ||
+	       slice_eq_nocase(option, SLICE("te"));
+}
+
+/* Any other option than these names a field, and asks that it be treated as one of this hop. */
 static enum head_result read_connection(struct reading *r, struct slice value)
 {
+	bool may_offer = r->head->kind != HEAD_CONNECT;
 	struct slice option;
 
 	while (http_list_next(&value, &option)) {
 		if (slice_eq_nocase(option, SLICE("close")))
 			r->head->close = true;
-		else if (!slice_eq_nocase(option, SLICE("keep-alive")))
+		else if (!slice_eq_nocase(option, SLICE("keep-alive")) &&
+			 !(may_offer && is_offer(option)))
 			return bad(r, "Connection is neither close nor keep-alive");
 	}
 	return HEAD_DONE;
@@ -150,6 +190,7 @@ static const struct field {
 	const char *fault;   /* of a second one; of a banned one */
 	const char *missing; /* the fault when a KMS request lacks it; NULL: it may */
 	bool kms_only;       /* not in a CONNECT */
+	bool connect_only;   /* outside of a CONNECT it means nothing to us */
 } fields[] = {
 	[HOST] = {SLICE("Host"), read_host, "two Host fields", "no Host field", false},
 	[CONTENT_LENGTH] = {SLICE("Content-Length"), read_content_length,
@@ -163,9 +204,9 @@ static const struct field {
 			false},
 	[BANNED] = {SLICE("Transfer-Encoding"), NULL, "Transfer-Encoding is not accepted"},
 	{SLICE("Content-Encoding"), NULL, "Content-Encoding is not accepted"},
-	{SLICE("Upgrade"), NULL, "Upgrade is not accepted"},
 	{SLICE("Trailer"), NULL, "Trailer is not accepted"},
-	{SLICE("TE"), NULL, "TE is not accepted"},
+	{SLICE("Upgrade"), NULL, "Upgrade is not accepted", .connect_only = true},
+	{SLICE("TE"), NULL, "TE is not accepted", .connect_only = true},
 };
 
 #define BIT(index) (1u << (index))
@@ -192,7 +233,7 @@ static enum head_result read_field(struct reading *r, struct slice line)
 		return bad(r, "underscore in a field name");
 
 	field = find_field(got.name);
-	if (!field)
+	if (!field || (field->connect_only && r->head->kind != HEAD_CONNECT))
 		return HEAD_DONE;
 	/* A tab is a blank by RFC 9110 5.6.3, but not to every parser. */
 	if (memchr(line.p, '\t', line.n))
@@ -207,16 +248,25 @@ static enum head_result read_field(struct reading *r, struct slice line)
 }
 
 static const char post_line[] = "POST / HTTP/1.1\r\n";
+static const char absolute_start[] = "POST http://", absolute_capitals[] = "POST HTTP://";
 static const char connect_verb[] = "CONNECT ";
 
-/* How many of the first bytes are those of `text`. */
-static size_t match(struct slice bytes, size_t from, const char *text)
+#define TARGET_AT (sizeof("POST ") - 1)
+
+/* How many of the first bytes are those of `text` or `other`, which is as long. */
+static size_t match_either(struct slice bytes, size_t from, const char *text, const char *other)
 {
 	size_t i = from;
 
-	while (i < bytes.n && text[i] != '\0' && bytes.p[i] == text[i])
+	while (i < bytes.n && text[i] != '\0' &&
+	       (bytes.p[i] == text[i] || bytes.p[i] == other[i]))
 		i++;
 	return i;
+}
+
+static size_t match(struct slice bytes, size_t from, const char *text)
+{
+	return match_either(bytes, from, text, text);
 }
 
 /* The fault of byte `c`, the first one that differs from post_line. */
@@ -228,12 +278,15 @@ static const char *post_line_fault(size_t at, char c)
 		return at == 0 ? "empty line before the request" : "request line ends early";
 	if (http_byte_fault(c))
 		return http_byte_fault(c);
-	if (at < strlen("POST "))
+	if (at < TARGET_AT)
 		return "method is not POST";
 	if (at < strlen("POST / "))
 		return "request target is not /";
 	return "version is not HTTP/1.1";
 }
+
+static const unsigned kms_required =
+	BIT(HOST) | BIT(CONTENT_LENGTH) | BIT(CONTENT_TYPE) | BIT(TARGET);
 
 static enum head_result read_post_line(struct reading *r)
 {
@@ -242,13 +295,28 @@ static enum head_result read_post_line(struct reading *r)
 	r->head->place.scanned = n;
 	if (n == sizeof(post_line) - 1) {
 		r->head->place.line = n;
-		r->head->place.required =
-			BIT(HOST) | BIT(CONTENT_LENGTH) | BIT(CONTENT_TYPE) | BIT(TARGET);
+		r->head->place.required = kms_required;
 		return HEAD_DONE;
 	}
 	if (n == r->bytes.n)
 		return HEAD_NEED_MORE;
 	return bad(r, post_line_fault(n, r->bytes.p[n]));
+}
+
+/* RFC 9113 3.4: what a client begins with that takes HTTP/2 for granted. */
+static enum head_result read_http2_preface(struct reading *r)
+{
+	size_t n = match(r->bytes, r->head->place.scanned, HTTP2_PREFACE);
+
+	r->head->place.scanned = n;
+	if (n == sizeof(HTTP2_PREFACE) - 1) {
+		r->head->kind = HEAD_HTTP2;
+		r->head->length = n;
+		return HEAD_DONE;
+	}
+	if (n == r->bytes.n)
+		return HEAD_NEED_MORE;
+	return bad(r, post_line_fault(MIN(n, (size_t)1), r->bytes.p[n]));
 }
 
 /* `line` is authority SP version: what follows the verb. */
@@ -275,7 +343,7 @@ static enum head_result read_connect_target(struct reading *r, struct slice line
 	if (fault)
 		return bad(r, fault);
 	set_host(r, &a);
-	r->head->port = a.port;
+	r->head->port = r->head->place.port = a.port;
 	return HEAD_DONE;
 }
 
@@ -296,6 +364,60 @@ static enum head_result read_line(struct reading *r, struct slice *ret_line)
 	head->place.line = head->place.scanned;
 	*ret_line = (struct slice){r->bytes.p + start, head->place.line - start - 2};
 	return HEAD_DONE;
+}
+
+/* `line` is authority [/] SP version: RFC 9112 3.2.2, of the scheme http. An empty path is the
+ * same as / (RFC 9110 4.2.3). */
+static enum head_result read_absolute_target(struct reading *r, struct slice line)
+{
+	const char *space = memchr(line.p, ' ', line.n), *slash, *fault;
+	struct slice target, version;
+	struct authority a;
+
+	if (!space)
+		return bad(r, "request line ends early");
+	target = (struct slice){line.p, (size_t)(space - line.p)};
+	version = (struct slice){space + 1, line.n - target.n - 1};
+	if (!slice_eq_str(version, "HTTP/1.1"))
+		return bad(r, "version is not HTTP/1.1");
+
+	slash = memchr(target.p, '/', target.n);
+	if (slash && slash + 1 < space)
+		return bad(r, "path of the request target is not /");
+	target.n -= slash != NULL;
+	fault = authority_parse(target, &a);
+	if (fault)
+		return bad(r, fault);
+	set_host(r, &a);
+	r->head->place.port = a.port ?: HTTP_PORT;
+	r->head->place.required = kms_required;
+	return HEAD_DONE;
+}
+
+static const char *absolute_start_fault(size_t at, char c)
+{
+	if (at < TARGET_AT || c == '\r' || http_byte_fault(c))
+		return post_line_fault(at, c);
+	return "request target is neither / nor http://HOST/";
+}
+
+static enum head_result read_absolute_line(struct reading *r)
+{
+	size_t start = sizeof(absolute_start) - 1, *scanned = &r->head->place.scanned;
+	enum head_result result;
+	struct slice line;
+
+	if (*scanned < start) {
+		*scanned = match_either(r->bytes, *scanned, absolute_start, absolute_capitals);
+		if (*scanned == r->bytes.n && *scanned < start)
+			return HEAD_NEED_MORE;
+		if (*scanned < start)
+			return bad(r, absolute_start_fault(*scanned, r->bytes.p[*scanned]));
+	}
+	result = read_line(r, &line);
+	if (result != HEAD_DONE)
+		return result;
+	return read_absolute_target(r, (struct slice){line.p + start, line.n - start});
 }
 
 static enum head_result read_connect_line(struct reading *r)
@@ -354,6 +476,20 @@ static enum head_result read_fields(struct reading *r)
 	}
 }
 
+/* One byte tells which of them it can be, and stays where it is. */
+static enum head_result read_request_line(struct reading *r)
+{
+	struct slice b = r->bytes;
+
+	if (b.p[0] == connect_verb[0])
+		return read_connect_line(r);
+	if (b.n > 1 && b.p[1] == HTTP2_PREFACE[1])
+		return read_http2_preface(r);
+	if (b.n > TARGET_AT && (b.p[TARGET_AT] == 'h' || b.p[TARGET_AT] == 'H'))
+		return read_absolute_line(r);
+	return read_post_line(r);
+}
+
 void http_head_init(struct http_head *head)
 {
 	*head = (struct http_head){0};
@@ -369,9 +505,8 @@ enum head_result http_head_read(struct http_head *head, struct slice bytes,
 	if (bytes.n == 0)
 		return HEAD_NEED_MORE;
 	if (head->place.line == 0)
-		result = bytes.p[0] == connect_verb[0] ? read_connect_line(&r)
-						       : read_post_line(&r);
-	if (result == HEAD_DONE)
+		result = read_request_line(&r);
+	if (result == HEAD_DONE && head->kind != HEAD_HTTP2)
 		result = read_fields(&r);
 	if (result == HEAD_NEED_MORE && r.bytes.n == LIMIT_HEAD)
 		return refuse(&r, REFUSAL_HEAD_TOO_LARGE, "head above the limit");

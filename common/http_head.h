@@ -3,8 +3,10 @@
 
 /* The strict reader of request heads (RFC 9112, far narrower; tests/data/bad-requests.txt is
  * the table of what is refused). It accepts one shape: POST / HTTP/1.1 with exactly one each of
- * Host, Content-Length, X-Amz-Target and `Content-Type: application/x-amz-json-1.1`, and, where
- * the caller allows it, `CONNECT host:port` with HTTP/1.0 or 1.1 and no body.
+ * Host, Content-Length, X-Amz-Target and `Content-Type: application/x-amz-json-1.1`; and, where
+ * the caller allows it, `CONNECT host:port` with HTTP/1.0 or 1.1 and no body. The target may be
+ * http://HOST/ as well. Offers of an upgrade or of transfer codings are ignored, but not in a
+ * CONNECT. The preface of HTTP/2 is known, so that it can be answered.
  *
  * Works on one contiguous buffer, allocates nothing, and gives the same answer however the
  * bytes were split: it reads in the order of the bytes and stops at the first fault. A byte
@@ -26,13 +28,14 @@ enum head_result {
 enum head_kind {
 	HEAD_KMS,     /* POST / */
 	HEAD_CONNECT, /* CONNECT authority */
+	HEAD_HTTP2,   /* the client preface of HTTP/2: nothing but its length is set */
 };
 
 struct http_head {
 	/* set on HEAD_DONE; slices point into the buffer given to the last call */
 	enum head_kind kind;
-	size_t length;     /* bytes of the head, CRLF CRLF included */
-	struct slice host; /* Host without its port; CONNECT: of the authority; no brackets */
+	size_t length;        /* bytes of the head, CRLF CRLF included */
+	struct slice host;    /* of the target, else of Host; no port, no brackets */
 	bool host_is_address; /* an IPv4 or IPv6 address, not a name */
 	unsigned port;        /* of a CONNECT authority */
 	/* X-Amz-Target after "TrentService.": [A-Za-z]{1,64}. Of another service the whole
@@ -52,6 +55,7 @@ struct http_head {
 		unsigned fields;
 		unsigned seen, required; /* bits of the fields we know */
 		size_t host, action;
+		unsigned port; /* of a target that has an authority; else 0 */
 	} place;
 };
 

@@ -149,7 +149,7 @@ static bool read_field(struct http_reply *reply, struct slice line)
 		return bad(reply, fault);
 	if (++reply->place.fields > LIMIT_REPLY_FIELDS)
 		return bad(reply, "too many fields");
-	field = find_field(got.name);
+	field = reply->place.connect ? NULL : find_field(got.name);
 	if (!field)
 		return true;
 	/* A tab is a blank by RFC 9110 5.6.3, but not to every parser. */
@@ -174,6 +174,7 @@ static int digit(char c)
 /* HTTP/1.x SP three digits SP [reason] */
 static bool read_status_line(struct http_reply *reply, struct slice line)
 {
+	bool connect = reply->place.connect;
 	int status = 0;
 
 	reply->place.old = slice_starts(line, SLICE("HTTP/1.0 "));
@@ -186,8 +187,10 @@ static bool read_status_line(struct http_reply *reply, struct slice line)
 			return bad(reply, "malformed status line");
 		status = status * 10 + digit(line.p[i]);
 	}
-	if (status < 100 || status > 599 || status == 101 || status == 204 || status == 304)
-		return bad(reply, "status is none of a KMS answer");
+	if (status < 100 || status > 599 || status == 101 ||
+	    (!connect && (status == 204 || status == 304)))
+		return bad(reply, connect ? "status is none of an answer to CONNECT"
+					  : "status is none of a KMS answer");
 	if (status < 200 && reply->place.interim++ == LIMIT_REPLY_INTERIM)
 		return bad(reply, "too many interim replies");
 	reply->status = status;
@@ -200,11 +203,13 @@ static bool read_status_line(struct http_reply *reply, struct slice line)
 static void next_head(struct http_reply *reply)
 {
 	unsigned interim = reply->place.interim;
+	bool connect = reply->place.connect;
 
 	reply->head.n = 0;
 	memset(reply->headers, 0, sizeof(reply->headers));
 	memset(&reply->place, 0, sizeof(reply->place));
 	reply->place.interim = interim;
+	reply->place.connect = connect;
 	reply->has_age = false;
 	go(reply, STATUS_LINE);
 }
@@ -221,6 +226,10 @@ static bool begin_body(struct http_reply *reply)
 		if (!reply->keep_alive)
 			return bad(reply, "interim reply that ends the connection");
 		next_head(reply);
+		return true;
+	}
+	if (reply->place.connect) {
+		go(reply, DONE);
 		return true;
 	}
 	if (sized == chunked)
@@ -387,6 +396,12 @@ void http_reply_init(struct http_reply *reply, size_t body_max)
 		.head = BUF_INIT(LIMIT_REPLY_HEAD),
 		.body = BUF_INIT(body_max),
 	};
+}
+
+void http_reply_init_connect(struct http_reply *reply)
+{
+	http_reply_init(reply, 0);
+	reply->place.connect = true;
 }
 
 void http_reply_done(struct http_reply *reply)

@@ -59,6 +59,7 @@ struct http_reply {
 		unsigned digits; /* of a chunk's size */
 		bool old;        /* HTTP/1.0 */
 		bool chunked;
+		bool connect;  /* the answer to a CONNECT */
 		uint64_t left; /* body or chunk bytes that are still to come */
 		size_t scanned;
 		size_t line;
@@ -68,6 +69,11 @@ struct http_reply {
 
 /* `body_max`: at most LIMIT_REPLY_BODY. */
 void http_reply_init(struct http_reply *reply, size_t body_max);
+
+/* For the answer to a CONNECT: it is done at the end of its head, whatever that says of a body.
+ * That of a 2xx is to be ignored (RFC 9110 9.3.6), that of another status isn't waited for. Any
+ * status but 101; no header is set. */
+void http_reply_init_connect(struct http_reply *reply);
 void http_reply_done(struct http_reply *reply); /* wipes; may be called twice */
 
 /* Reads on with the next bytes of the stream; *ret_used says how many belong to this reply:

@@ -144,6 +144,28 @@ enum kms_blame kms_error_blame(const struct kms_error *error, const char **ret_t
 	return worst;
 }
 
+/* Not LimitExceededException: KMS means a number of keys, grants or the like. */
+bool kms_error_throttles(struct slice type)
+{
+	static const char *const throttles[] = {
+		"ThrottlingException",
+		"Throttling",
+		"ThrottledException",
+		"RequestThrottledException",
+		"RequestThrottled",
+		"TooManyRequestsException",
+		"RequestLimitExceeded",
+		"BandwidthLimitExceeded",
+		"SlowDown",
+		"PriorRequestNotComplete",
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(throttles); i++)
+		if (slice_eq_str(type, throttles[i]))
+			return true;
+	return false;
+}
+
 bool kms_error_tells(struct slice text, struct slice secret)
 {
 	size_t piece = MIN(secret.n, (size_t)PIECE);

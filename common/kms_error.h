@@ -39,6 +39,9 @@ _must_check_ bool kms_error_next(const struct kms_error *error, struct kms_error
 /* The first of them; empty where there is none. */
 struct slice kms_error_type(const struct kms_error *error);
 
+/* Whether a client that is told so should come more slowly. */
+bool kms_error_throttles(struct slice type);
+
 /* What an error answer says of us. */
 enum kms_blame {
 	KMS_BLAME_REQUEST,     /* nothing */

@@ -47,6 +47,9 @@
 #define LIMIT_UPSTREAM_IDLE (50 * USEC_PER_SEC) /* front ends of AWS close at about 60 s */
 #define LIMIT_LOOKUPS 4                         /* name lookups in flight, whole process */
 
+/* An HTTP proxy on the way out. Its head has LIMIT_REPLY_HEAD. */
+#define LIMIT_PROXY_CREDENTIALS (1 * KIB)       /* user and password */
+
 /* Where credentials come from: IMDS, a container endpoint, a file. */
 #define LIMIT_CREDENTIALS_TEXT (16 * KIB)       /* 1 to 2 KiB, token included */
 #define LIMIT_CREDENTIALS_HEAD (16 * KIB)       /* of an answer: under 1 KiB */
@@ -59,5 +62,11 @@
 
 /* Names given by the operator; they also stand in records and tables. */
 #define LIMIT_NAME 64
+
+/* Of a file. A slot has a share of the memory, and of each endpoint's connections, for itself. */
+#define LIMIT_SLOTS 64
+
+/* LimitNOFILE= of the unit: what all may take together, else --check-config warns. */
+#define LIMIT_DESCRIPTORS 65536
 
 /* clang-format on */

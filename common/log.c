@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
-#define FIELDS_MAX 24
+#define FIELDS_MAX 32
 
 /* Ids never change: operators match on them. A new one comes from `systemd-id128 new`. */
 static const struct event_info events[_EVENT_MAX] = {

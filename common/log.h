@@ -63,7 +63,7 @@ _must_check_ int log_open_journal(const char *path);
 
 bool log_to_journal(void);
 
-/* One event with its sentence. `fields` is NULL or a NULL-terminated list of at most 24
+/* One event with its sentence. `fields` is NULL or a NULL-terminated list of at most 32
  * "NAME=value" strings that go along (in text: ` NAME=value` after the sentence). Never blocks;
  * what the target doesn't take is counted, and the audit writer records the count. */
 _printf_(3, 4) void log_event(enum event_kind event, const char *const *fields,

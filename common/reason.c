@@ -37,6 +37,12 @@ static const struct reason_info table[_REASON_MAX] = {
 		 "KMS does not accept the credentials, or what was signed with them"},
 	[REASON_NO_UPSTREAM] = {"no-upstream", COUNTER_FAILED,
 				"no connection to the endpoint or host can be made"},
+	[REASON_NO_PROXY] = {"proxy-unreachable", COUNTER_FAILED,
+			     "no connection to the outbound proxy can be made"},
+	[REASON_PROXY_REFUSED] = {"proxy-refused", COUNTER_FAILED,
+				  "the outbound proxy answered with a status that is no 2xx"},
+	[REASON_PROXY_BROKEN] = {"proxy-broken", COUNTER_FAILED,
+				 "the outbound proxy gave no answer, or one that it must not"},
 	[REASON_QUEUE_TIMEOUT] = {"queue-timeout", COUNTER_FAILED,
 				  "no connection to the endpoint became free in time"},
 	[REASON_UPSTREAM_LOST] = {"upstream-lost", COUNTER_FAILED,
@@ -75,6 +81,9 @@ static const struct reason_info table[_REASON_MAX] = {
 	[REASON_NO_REQUEST] = {"no-request", COUNTER_REFUSED, "it ended without a request"},
 	[REASON_CUT_OFF] = {"cut-off", COUNTER_REFUSED, "it ended in the middle of one"},
 	[REASON_TLS] = {"tls", COUNTER_REFUSED, "it speaks TLS, and the enclave has no tunnel"},
+	[REASON_HTTP2] =
+		{"http2", COUNTER_REFUSED,
+		 "it speaks HTTP/2 from its first byte on; only HTTP/1.1 is spoken here"},
 	[REASON_CLIENT_GONE] =
 		{"client-gone", COUNTER_FAILED,
 		 "the enclave closed it before it had its answer; where KMS had the "
@@ -88,7 +97,8 @@ static const struct reason_info table[_REASON_MAX] = {
 	[REASON_TUNNEL_HOST] = {"tunnel-host", COUNTER_REFUSED,
 				"the host is not one of the enclave's tunnel.hosts"},
 	[REASON_NO_SERVER_NAME] = {"no-server-name", COUNTER_REFUSED,
-				   "the ClientHello has no server name"},
+				   "the ClientHello has no server name, and no CONNECT "
+				   "came before it"},
 	[REASON_CLIENT_HELLO] = {"client-hello", COUNTER_REFUSED, "it is malformed"},
 	[REASON_SERVER_NAME] = {"server-name", COUNTER_REFUSED,
 				"it names another host than the CONNECT"},

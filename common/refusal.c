@@ -3,6 +3,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* The types and statuses are chosen for what SDKs do with them: they retry ThrottlingException,
  * RequestTimeoutException and the statuses 500, 502, 503 and 504, and nothing else here. */
@@ -23,9 +25,11 @@ static const struct refusal_info table[_REFUSAL_MAX] = {
 	[REFUSAL_RATE] = {400, "ThrottlingException", REASON_RATE,
 			  "The request rate of this enclave is exceeded.", false, false},
 	[REFUSAL_IN_FLIGHT] = {400, "ThrottlingException", REASON_IN_FLIGHT,
-			       "This enclave has too many requests in flight.", false, false},
+			       "This enclave has too many requests in flight.", false, false,
+			       100},
 	[REFUSAL_MEMORY] = {400, "ThrottlingException", REASON_MEMORY,
-			    "The memory for this enclave's requests is in use.", false, false},
+			    "The memory for this enclave's requests is in use.", false, false,
+			    100},
 	[REFUSAL_JSON] = {400, "SerializationException", REASON_JSON,
 			  "The request's body is not the JSON that this action takes.", false,
 			  false},
@@ -42,6 +46,12 @@ static const struct refusal_info table[_REFUSAL_MAX] = {
 				     false},
 	[REFUSAL_NO_UPSTREAM] = {503, "ServiceUnavailableException", REASON_NO_UPSTREAM,
 				 "The endpoint can't be reached.", false, false},
+	[REFUSAL_NO_PROXY] = {503, "ServiceUnavailableException", REASON_NO_PROXY,
+			      "The endpoint can't be reached.", false, false},
+	[REFUSAL_PROXY_REFUSED] = {503, "ServiceUnavailableException", REASON_PROXY_REFUSED,
+				   "The endpoint can't be reached.", false, false},
+	[REFUSAL_PROXY_BROKEN] = {503, "ServiceUnavailableException", REASON_PROXY_BROKEN,
+				  "The endpoint can't be reached.", false, false},
 	[REFUSAL_QUEUE_TIMEOUT] = {503, "ServiceUnavailableException", REASON_QUEUE_TIMEOUT,
 				   "No connection to the endpoint became free in time.", false,
 				   false},
@@ -155,38 +165,54 @@ static int append_body(struct buf *out, const struct refusal_info *info, const c
 	return r < 0 ? r : buf_append(out, SLICE("\"}"));
 }
 
-static int append_head(struct buf *out, const struct refusal_info *info, const char *request_id,
-		       usec_t wall, bool close, size_t length)
+/* Milliseconds; 0: nothing is said. The id is random, and serves for spreading. */
+static unsigned long retry_after(const struct refusal_answer *answer)
 {
+	unsigned msec = refusal_info(answer->refusal)->retry_msec;
+	size_t n = strlen(answer->request_id);
+
+	if (answer->retry_after)
+		return (unsigned long)(answer->retry_after / USEC_PER_MSEC) + 1;
+	if (!msec)
+		return 0;
+	return msec + strtoul(answer->request_id + (n > 4 ? n - 4 : 0), NULL, 16) % msec;
+}
+
+static int append_head(struct buf *out, const struct refusal_answer *answer, size_t length)
+{
+	const struct refusal_info *info = refusal_info(answer->refusal);
+	unsigned long retry = retry_after(answer);
 	char date[CLOCK_HTTP_DATE_SIZE], status[SLICE_NUMBER_SIZE], size[SLICE_NUMBER_SIZE];
+	char msec[SLICE_NUMBER_SIZE];
 	const struct slice parts[] = {
 		SLICE("HTTP/1.1 "),
 		slice_from_number((unsigned)info->status, status),
 		SLICE(" "),
 		slice_from(http_reason_phrase(info->status)),
 		SLICE("\r\nContent-Type: application/x-amz-json-1.1\r\nx-amzn-RequestId: "),
-		slice_from(request_id),
+		slice_from(answer->request_id),
 		SLICE("\r\nDate: "),
-		slice_from(clock_format_http_date(wall, date)),
+		slice_from(clock_format_http_date(answer->wall, date)),
+		retry ? SLICE("\r\nx-amz-retry-after: ") : (struct slice){0},
+		retry ? slice_from_number(retry, msec) : (struct slice){0},
 		SLICE("\r\nContent-Length: "),
 		slice_from_number(length, size),
-		close ? SLICE("\r\nConnection: close\r\n\r\n") : SLICE("\r\n\r\n"),
+		answer->close || info->close ? SLICE("\r\nConnection: close\r\n\r\n")
+					     : SLICE("\r\n\r\n"),
 	};
 
 	return buf_append_all(out, parts, ELEMENTSOF(parts));
 }
 
-int refusal_write(enum refusal refusal, const char *message, const char *request_id,
-		  usec_t wall, bool close, struct buf *out)
+int refusal_write(const struct refusal_answer *answer, struct buf *out)
 {
 	_cleanup_(buf_done) struct buf body = BUF_INIT(out->max);
-	const struct refusal_info *info = refusal_info(refusal);
 	size_t before = out->n;
 	int r;
 
-	r = append_body(&body, info, message);
+	r = append_body(&body, refusal_info(answer->refusal), answer->message);
 	if (r >= 0)
-		r = append_head(out, info, request_id, wall, close || info->close, body.n);
+		r = append_head(out, answer, body.n);
 	if (r >= 0)
 		r = buf_append(out, buf_slice(&body));
 	if (r < 0)

@@ -34,6 +34,9 @@ enum refusal {
 	REFUSAL_NO_CREDENTIALS,     /* 503 ServiceUnavailableException */
 	REFUSAL_BAD_CREDENTIALS,    /* 503: KMS rejected the proxy's credentials or signature */
 	REFUSAL_NO_UPSTREAM,        /* 503: no connection to the endpoint */
+	REFUSAL_NO_PROXY,           /* 503: no connection to the outbound proxy */
+	REFUSAL_PROXY_REFUSED,      /* 503: it won't lead there */
+	REFUSAL_PROXY_BROKEN,       /* 503: it does not answer as it must */
 	REFUSAL_QUEUE_TIMEOUT,      /* 503: waited too long for a connection */
 	REFUSAL_UPSTREAM_LOST,      /* 503: the connection died before the whole answer */
 	REFUSAL_UPSTREAM_TIMEOUT,   /* 504 */
@@ -54,6 +57,8 @@ struct refusal_info {
 	const char *message; /* what it means, when the caller knows nothing better */
 	bool close;          /* the connection ends with this answer */
 	bool critical;       /* the journal record has priority crit */
+	unsigned retry_msec; /* a throttled client is told to wait about so long; 0: it isn't,
+			      * or the caller knows better */
 };
 
 /* The row of a refusal; REFUSAL_NONE has none (asserted). */
@@ -62,11 +67,18 @@ const struct refusal_info *refusal_info(enum refusal refusal);
 /* The standard reason phrase of a status we send; "Unknown" for others. */
 const char *http_reason_phrase(int status);
 
-/* Appends the whole answer to `out`: status line, Content-Type, x-amzn-RequestId, Date (of
- * `wall`), Content-Length, `Connection: close` if `close` or the row says so; then the body,
- * {"__type":...,"message":...}. `message` is plain ASCII text and is escaped for JSON (another
- * byte becomes a question mark); NULL takes the row's. `request_id` goes into the head as it
- * is. 0, or -ENOMEM or -EMSGSIZE with `out` unchanged. */
-_must_check_ int refusal_write(enum refusal refusal, const char *message,
-			       const char *request_id, usec_t wall, bool close,
-			       struct buf *out);
+/* One such answer. */
+struct refusal_answer {
+	enum refusal refusal;
+	const char *message; /* plain ASCII, escaped for JSON (another byte becomes a question
+			      * mark); NULL: the row's */
+	const char *request_id; /* a random UUID; it goes into the head as it is */
+	usec_t wall;            /* its Date */
+	usec_t retry_after;     /* x-amz-retry-after, which SDKs wait for; 0: the row's, if any,
+				 * and up to as much again, so that they don't all come at once */
+	bool close;             /* `Connection: close`; it is said too where the row says so */
+};
+
+/* Appends it to `out`: the head, and the body {"__type":...,"message":...}. 0, or -ENOMEM or
+ * -EMSGSIZE with `out` unchanged. */
+_must_check_ int refusal_write(const struct refusal_answer *answer, struct buf *out);

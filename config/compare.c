@@ -18,13 +18,19 @@ static bool texts_equal(char *const *a, size_t n_a, char *const *b, size_t n_b)
 	return true;
 }
 
-/* Without `connections` and the timeouts: see config_enclave_equal(). */
+static bool proxy_equal(const struct proxy_config *a, const struct proxy_config *b)
+{
+	return text_equal(a->host, b->host) && a->port == b->port &&
+	       text_equal(a->credentials_file, b->credentials_file);
+}
+
+/* Without `connections` and the timeouts: see config_slot_equal(). */
 static bool endpoint_equal(const struct endpoint_config *a, const struct endpoint_config *b)
 {
 	return text_equal(a->name, b->name) && text_equal(a->host, b->host) &&
 	       text_equal(a->region, b->region) && a->port == b->port &&
 	       text_equal(a->connect_to, b->connect_to) && a->connect_port == b->connect_port &&
-	       text_equal(a->ca_file, b->ca_file);
+	       proxy_equal(&a->proxy, &b->proxy) && text_equal(a->ca_file, b->ca_file);
 }
 
 /* A rule's endpoints are bits, and in another configuration the same bit may mean another
@@ -80,7 +86,8 @@ static bool tunnel_equal(const struct tunnel_config *a, const struct tunnel_conf
 
 		if (!text_equal(x->host, y->host) || x->port != y->port ||
 		    !text_equal(x->connect_to, y->connect_to) ||
-		    x->connect_port != y->connect_port)
+		    x->connect_port != y->connect_port || x->tls != y->tls ||
+		    !proxy_equal(&x->proxy, &y->proxy))
 			return false;
 	}
 	return true;
@@ -93,13 +100,13 @@ static bool limits_equal(const struct limits_config *a, const struct limits_conf
 	       a->connections == b->connections && a->body == b->body;
 }
 
-bool config_enclave_equal(const struct config *ca, size_t i, const struct config *cb, size_t j)
+/* Without `cids`: what another CID may do is not what this one may. */
+static bool enclave_equal(const struct config *ca, const struct enclave_config *a,
+			  const struct config *cb, const struct enclave_config *b)
 {
-	const struct enclave_config *a = &ca->enclaves[i], *b = &cb->enclaves[j];
-
-	if (!text_equal(a->name, b->name) || a->has_cid != b->has_cid || a->cid != b->cid ||
-	    a->n_endpoints != b->n_endpoints || a->policy.n_rules != b->policy.n_rules ||
-	    !limits_equal(&a->limits, &b->limits) || !tunnel_equal(&a->tunnel, &b->tunnel))
+	if (!text_equal(a->name, b->name) || a->n_endpoints != b->n_endpoints ||
+	    a->policy.n_rules != b->policy.n_rules || !limits_equal(&a->limits, &b->limits) ||
+	    !tunnel_equal(&a->tunnel, &b->tunnel))
 		return false;
 	for (size_t k = 0; k < a->n_endpoints; k++)
 		if (!endpoint_equal(&ca->endpoints[a->endpoints[k]],
@@ -109,6 +116,14 @@ bool config_enclave_equal(const struct config *ca, size_t i, const struct config
 		if (!rule_equal(ca, &a->policy.rules[k], cb, &b->policy.rules[k]))
 			return false;
 	return true;
+}
+
+bool config_slot_equal(const struct config *ca, size_t i, const struct config *cb, size_t j)
+{
+	const struct slot_config *a = &ca->slots[i], *b = &cb->slots[j];
+
+	return a->cid == b->cid &&
+	       enclave_equal(ca, &ca->enclaves[a->enclave], cb, &cb->enclaves[b->enclave]);
 }
 
 static const char *listener_enclave(const struct config *c, const struct listener_config *l)

@@ -13,6 +13,12 @@ static void listener_done(struct listener_config *l)
 	free(l->group);
 }
 
+static void proxy_done(struct proxy_config *p)
+{
+	free(p->host);
+	free(p->credentials_file);
+}
+
 static void endpoint_done(struct endpoint_config *e)
 {
 	free(e->name);
@@ -21,6 +27,7 @@ static void endpoint_done(struct endpoint_config *e)
 	free(e->region);
 	free(e->host_header);
 	free(e->connect_to);
+	proxy_done(&e->proxy);
 	free(e->ca_file);
 }
 
@@ -29,6 +36,7 @@ static void tunnel_done(struct tunnel_config *t)
 	for (size_t i = 0; i < t->n_hosts; i++) {
 		free(t->hosts[i].host);
 		free(t->hosts[i].connect_to);
+		proxy_done(&t->hosts[i].proxy);
 	}
 	free(t->hosts);
 }
@@ -36,6 +44,7 @@ static void tunnel_done(struct tunnel_config *t)
 static void enclave_done(struct enclave_config *e)
 {
 	free(e->name);
+	free(e->cids);
 	free(e->endpoints);
 	policy_done(&e->policy);
 	tunnel_done(&e->tunnel);
@@ -65,6 +74,7 @@ static void config_free(struct config *c)
 	for (size_t i = 0; i < c->n_files; i++)
 		free(c->files[i]);
 	free(c->files);
+	free(c->slots);
 	free(c->path);
 	free(c);
 }
@@ -99,8 +109,8 @@ int config_find_enclave(const struct config *config, const char *name)
 
 int config_find_cid(const struct config *config, unsigned cid)
 {
-	for (size_t i = 0; i < config->n_enclaves; i++)
-		if (config->enclaves[i].has_cid && config->enclaves[i].cid == cid)
+	for (size_t i = 0; i < config->n_slots && cid != 0; i++)
+		if (config->slots[i].cid == cid)
 			return (int)i;
 	return -1;
 }
@@ -113,13 +123,40 @@ bool config_needs_region(const struct config *config)
 	return false;
 }
 
+int config_find_slot(const struct config *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_slots; i++)
+		if (config->slots[i].cid == 0 &&
+		    strcmp(config->enclaves[config->slots[i].enclave].name, name) == 0)
+			return (int)i;
+	return -1;
+}
+
+const char *config_slots_noun(const struct config *config)
+{
+	return config->n_slots == config->n_enclaves ? "enclaves" : "slots of enclaves";
+}
+
+const char *config_count(const struct config *config, char out[CONFIG_COUNT_SIZE])
+{
+	int n = snprintf(out, CONFIG_COUNT_SIZE, "%zu enclaves", config->n_enclaves);
+
+	if (config->n_slots != config->n_enclaves)
+		snprintf(out + n, CONFIG_COUNT_SIZE - (size_t)n, " (%zu slots)",
+			 config->n_slots);
+	return out;
+}
+
 unsigned config_endpoint_users(const struct config *config, unsigned endpoint)
 {
 	unsigned users = 0;
 
-	for (size_t i = 0; i < config->n_enclaves; i++)
-		for (size_t j = 0; j < config->enclaves[i].n_endpoints; j++)
-			users += config->enclaves[i].endpoints[j] == endpoint;
+	for (size_t i = 0; i < config->n_slots; i++) {
+		const struct enclave_config *e = &config->enclaves[config->slots[i].enclave];
+
+		for (size_t j = 0; j < e->n_endpoints; j++)
+			users += e->endpoints[j] == endpoint;
+	}
 	return users;
 }
 

@@ -30,6 +30,13 @@ struct listener_config {
 	char *group;       /* unix: NULL or the socket's group */
 };
 
+/* An HTTP proxy that connections go through. */
+struct proxy_config {
+	char *host; /* an address without brackets, or a name; NULL: there is none */
+	unsigned port;
+	char *credentials_file; /* as small_file_find() takes it; NULL: it asks for none */
+};
+
 struct endpoint_config {
 	char *name;
 	unsigned line;
@@ -41,6 +48,7 @@ struct endpoint_config {
 	char *connect_to;  /* connect there instead: an address without brackets, or a name; or
 			      NULL */
 	unsigned connect_port;
+	struct proxy_config proxy;
 	char *ca_file; /* NULL: the system's bundle */
 	bool fips, dualstack;
 	unsigned connections; /* a worker */
@@ -59,6 +67,8 @@ struct tunnel_host {
 	char *connect_to; /* NULL: host */
 	unsigned connect_port;
 	unsigned line;
+	bool tls; /* false: any bytes, and by CONNECT only */
+	struct proxy_config proxy;
 };
 
 struct tunnel_config {
@@ -76,12 +86,20 @@ struct limits_config {
 	size_t body;
 };
 
+/* CIDs from `first` to `last`, both of them. */
+struct cid_range {
+	unsigned first, last; /* 4 or more */
+	unsigned line;
+};
+
+/* What stands in the file under one name; its slots are in struct config. */
 struct enclave_config {
 	char *name;
 	const char *file; /* borrowed of `files` */
 	unsigned line;
-	bool has_cid;
-	unsigned cid;        /* 4 or more */
+	unsigned cid;           /* 0: it has `cids`, or none */
+	struct cid_range *cids; /* in the order of the file */
+	size_t n_cids;
 	unsigned *endpoints; /* indices; the first is the default */
 	size_t n_endpoints;
 	struct limits_config limits;
@@ -89,10 +107,20 @@ struct enclave_config {
 	struct tunnel_config tunnel;
 };
 
+/* Who is one enclave to the kernel: the peer with one CID, or the peers of the Unix listeners
+ * that name the enclave. The slots of an enclave have its policy and its limits in common, and
+ * nothing of what they have used. */
+struct slot_config {
+	unsigned enclave; /* index into enclaves */
+	unsigned cid;     /* 0: that of the listeners */
+	unsigned line;    /* of the CID; else of the enclave */
+};
+
 enum source_kind { SOURCE_IMDS, SOURCE_CONTAINER, SOURCE_FILE };
 
 struct credentials_config {
 	enum source_kind source;
+	bool needed;                /* an enclave has an endpoint */
 	char *imds_endpoint;        /* "http://169.254.169.254" */
 	char *imds_role;            /* NULL: the role that IMDS lists */
 	char *container_uri;        /* NULL: from the environment, as the SDKs do */
@@ -116,6 +144,8 @@ struct config {
 	size_t n_endpoints;
 	struct enclave_config *enclaves;
 	size_t n_enclaves;
+	struct slot_config *slots; /* in the order of the enclaves; the one without CID last */
+	size_t n_slots;
 	struct credentials_config credentials;
 	struct limits_config limits; /* the enclaves' default; theirs hold what is in force */
 	unsigned workers;
@@ -156,6 +186,7 @@ enum config_thing {
 	CONFIG_SOCKET, /* the path of a Unix listener */
 	CONFIG_CREDENTIALS,
 	CONFIG_TOKEN_FILE,
+	CONFIG_PROXY_CREDENTIALS,
 };
 
 /* 0: it is there. Negative errno: it isn't, and `error` says why in a phrase; 1: the same, but
@@ -202,15 +233,26 @@ const char *config_base_name(const char *path);
  */
 void config_print(const struct config *config, FILE *f);
 
-/* The enclave of that name or CID: an index, or -1. */
+/* The enclave of that name: an index, or -1. */
 int config_find_enclave(const struct config *config, const char *name);
-int config_find_cid(const struct config *config, unsigned cid);
 
 /* Whether an endpoint has `region: instance`: then the region must be known before the
  * configuration can be in force. */
 bool config_needs_region(const struct config *config);
 
-/* How many enclaves list this endpoint. */
+/* The slot with that CID, and the one without CID of the enclave of that name: an index, or -1.
+ */
+int config_find_cid(const struct config *config, unsigned cid);
+int config_find_slot(const struct config *config, const char *name);
+
+/* What to call the slots in a message that counts them: "enclaves" where each has one. */
+const char *config_slots_noun(const struct config *config);
+
+/* "2 enclaves", and " (5 slots)" where these are not as many. */
+#define CONFIG_COUNT_SIZE 64
+const char *config_count(const struct config *config, char out[CONFIG_COUNT_SIZE]);
+
+/* How many slots there are whose enclaves list this endpoint. */
 unsigned config_endpoint_users(const struct config *config, unsigned endpoint);
 
 /* The endpoint that a request's Host picks for an enclave: an index, or -1 for a name that is

@@ -93,3 +93,34 @@ const char *endpoint_host(const struct partition *partition, struct slice region
 		 dualstack ? partition->dualstack_suffix : partition->suffix);
 	return out;
 }
+
+static bool is_below(struct slice host, struct slice suffix)
+{
+	return host.n > suffix.n && host.p[host.n - suffix.n - 1] == '.' &&
+	       memcmp(host.p + host.n - suffix.n, suffix.p, suffix.n) == 0;
+}
+
+/* AWS names no other service so, and gives no label below its services to customers but that of
+ * a VPC endpoint, which begins with "vpce-". */
+static bool has_kms_label(struct slice host)
+{
+	while (host.n) {
+		const char *dot = memchr(host.p, '.', host.n);
+		struct slice label = {host.p, dot ? (size_t)(dot - host.p) : host.n};
+
+		if (slice_eq(label, SLICE("kms")) || slice_eq(label, SLICE("kms-fips")))
+			return true;
+		host.p += label.n + (dot != NULL);
+		host.n -= label.n + (dot != NULL);
+	}
+	return false;
+}
+
+bool endpoint_is_kms_host(struct slice host)
+{
+	for (size_t i = 0; i < ELEMENTSOF(partitions); i++)
+		if (is_below(host, slice_from(partitions[i].suffix)) ||
+		    is_below(host, slice_from(partitions[i].dualstack_suffix)))
+			return has_kms_label(host);
+	return false;
+}

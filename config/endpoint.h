@@ -21,6 +21,10 @@ struct partition {
 /* The partition of a region, or NULL for a region of none that we know. */
 const struct partition *endpoint_partition(struct slice region);
 
+/* Whether this is a host of KMS: in any partition and region, also one that is not known here,
+ * by its regional name, FIPS, dual-stack, or of an interface VPC endpoint. In lower case. */
+bool endpoint_is_kms_host(struct slice host);
+
 /* Writes the host of KMS in a region of `partition` into `out`, which has ENDPOINT_HOST_SIZE
  * bytes; the region is at most 32. Returns out. */
 const char *endpoint_host(const struct partition *partition, struct slice region, bool fips,

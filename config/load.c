@@ -75,6 +75,30 @@ static void read_address(struct reader *r, const struct config_option *o,
 			o->name, CLIPPED(node_text(node)));
 }
 
+/* A value that may hold a password is not shown. */
+static void read_proxy(struct reader *r, const struct config_option *o, const yaml_node_t *node,
+		       void *target)
+{
+	unsigned *port = field(target, o->second);
+	char **host = field(target, o->offset);
+	struct slice text, value = node_text(node);
+
+	if (!reader_is_text(r, o->name, node))
+		return;
+	if (syntax_proxy(value, &text, port))
+		*host = reader_text(r, text);
+	else if (memchr(value.p, '@', value.n))
+		reader_error(r, node,
+			     "%s: found a user or password, which must not stand in this file; "
+			     "name a file that holds them in proxy_credentials_file, and write "
+			     "http://HOST:PORT here",
+			     o->name);
+	else
+		reader_error(r, node,
+			     "%s: found \"%s\"; expected http://HOST:PORT, without a path",
+			     o->name, CLIPPED(value));
+}
+
 /* The endpoints of an enclave, by name. */
 static void read_endpoint_name(struct reader *r, const yaml_node_t *node,
 			       struct enclave_config *enclave)
@@ -292,6 +316,7 @@ static option_reader *const readers[_OPTION_TYPE_MAX] = {
 	[OPTION_KEYS] = read_keys,          [OPTION_CONTEXT] = read_context,
 	[OPTION_HOSTS] = read_tunnel_hosts, [OPTION_SECTION] = read_subsection,
 	[OPTION_LIST] = read_list,          [OPTION_MAP] = read_map,
+	[OPTION_PROXY] = read_proxy,        [OPTION_CIDS] = read_cids,
 };
 
 static void refuse_unknown(struct reader *r, const struct section *s, const yaml_node_t *key)

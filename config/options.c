@@ -10,6 +10,16 @@
 #define PORT(type, member) .second = offsetof(struct type, member)
 #define SPAN(lowest, highest) .min = (lowest), .max = (highest)
 
+/* clang-format off */
+#define PROXY(type)                                                                            \
+	{"proxy", OPTION_PROXY, AT(type, proxy.host), PORT(type, proxy.port),                  \
+	 .help = "the HTTP proxy that is asked for the way there"},                            \
+	{"proxy_credentials_file", OPTION_TEXT, AT(type, proxy.credentials_file),              \
+	 .syntax = syntax_credentials_file,                                                    \
+	 .expected = "an absolute path, or the name of a credential of the unit",              \
+	 .help = "the file with the user and password for the proxy"}
+/* clang-format on */
+
 static const char *const audit_words[] = {"all", "refusals", NULL};
 static const char *const source_words[] = {"imds", "container", "file", NULL};
 static const char *const consent_words[] = {"refuse", "allow", NULL};
@@ -76,13 +86,14 @@ static const struct config_option endpoint[] = {
 	{"connect_to", OPTION_ADDRESS, AT(endpoint_config, connect_to),
 	 PORT(endpoint_config, connect_port),
 	 .help = "connect there instead of looking the host up"},
+	PROXY(endpoint_config),
 	{"ca_file", OPTION_TEXT, AT(endpoint_config, ca_file), .syntax = syntax_path,
 	 .expected = "an absolute path", .help = "trust these CA certificates only"},
 	{"connections", OPTION_NUMBER, AT(endpoint_config, connections), SPAN(1, 1024),
 	 .fallback = "64", .help = "connections to it, a worker"},
 	{"connect_timeout", OPTION_TIME, AT(endpoint_config, connect_timeout),
 	 SPAN(10 * USEC_PER_MSEC, 60 * USEC_PER_SEC), .fallback = "5s",
-	 .help = "for lookup, connect and TLS together"},
+	 .help = "for lookup, connect, proxy and TLS together"},
 	{"reply_timeout", OPTION_TIME, AT(endpoint_config, reply_timeout),
 	 SPAN(10 * USEC_PER_MSEC, 300 * USEC_PER_SEC), .fallback = "30s",
 	 .help = "from sending a request to the end of its reply"},
@@ -139,6 +150,8 @@ static const struct config_option limits[] = {
 static const struct config_option enclave[] = {
 	{"cid", OPTION_NUMBER, AT(enclave_config, cid), SPAN(4, UINT32_MAX - 1),
 	 .help = "its vsock context id"},
+	{"cids", OPTION_CIDS, SPAN(4, UINT32_MAX - 1),
+	 .help = "its vsock context ids, where it has several"},
 	{"endpoints", OPTION_ENDPOINTS,
 	 .help = "the endpoints it may use; the first is the default"},
 	{"limits", OPTION_SECTION, AT(enclave_config, limits), .section = SECTION_LIMITS,
@@ -186,6 +199,9 @@ static const struct config_option tunnel_host[] = {
 	{"connect_to", OPTION_ADDRESS, AT(tunnel_host, connect_to),
 	 PORT(tunnel_host, connect_port),
 	 .help = "connect there instead of looking the host up"},
+	{"tls", OPTION_BOOL, AT(tunnel_host, tls), .fallback = "true",
+	 .help = "what passes is TLS; false: anything, asked for by CONNECT"},
+	PROXY(tunnel_host),
 };
 
 #define SECTION(title, rows, type)                                                             \

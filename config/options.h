@@ -26,7 +26,9 @@ enum option_type {
 	OPTION_TEXT,      /* char *, which `syntax` accepts */
 	/* of more than one part: a reader in load.c, a printer in print.c */
 	OPTION_ADDRESS,   /* HOST:PORT: char * at `offset`, unsigned at `second` */
+	OPTION_PROXY,     /* http://HOST:PORT: the same */
 	OPTION_ENCLAVE,   /* the name of one: its index */
+	OPTION_CIDS,      /* CIDs and ranges of them, of an enclave */
 	OPTION_ENDPOINTS, /* names, of an enclave */
 	OPTION_SUBSET,    /* names of the enclave's endpoints, of a rule */
 	OPTION_ACTIONS,

@@ -47,7 +47,9 @@ static void print_scalar(struct printer *p, const struct config_option *o, const
 	fputc('\n', p->f);
 }
 
-static void print_address(struct printer *p, const struct config_option *o, const void *target)
+/* HOST:PORT in quotes, which `before` begins. */
+static void print_host_port(struct printer *p, const struct config_option *o,
+			    const void *target, const char *before)
 {
 	const char *host = *(char *const *)field(target, o->offset);
 	unsigned port = *(const unsigned *)field(target, o->second);
@@ -56,7 +58,18 @@ static void print_address(struct printer *p, const struct config_option *o, cons
 	if (!host)
 		return;
 	print_name(p, o);
-	fprintf(p->f, " \"%s%s%s:%u\"\n", is_ip6 ? "[" : "", host, is_ip6 ? "]" : "", port);
+	fprintf(p->f, " \"%s%s%s%s:%u\"\n", before, is_ip6 ? "[" : "", host, is_ip6 ? "]" : "",
+		port);
+}
+
+static void print_address(struct printer *p, const struct config_option *o, const void *target)
+{
+	print_host_port(p, o, target, "");
+}
+
+static void print_proxy(struct printer *p, const struct config_option *o, const void *target)
+{
+	print_host_port(p, o, target, "http://");
 }
 
 static void print_enclave(struct printer *p, const struct config_option *o, const void *target)
@@ -88,6 +101,23 @@ static void print_words_end(struct printer *p, unsigned n)
 {
 	if (n > 0)
 		fputs("]\n", p->f);
+}
+
+static void print_cids(struct printer *p, const struct config_option *o, const void *target)
+{
+	const struct enclave_config *enclave = target;
+
+	if (enclave->n_cids == 0)
+		return;
+	print_name(p, o);
+	for (size_t i = 0; i < enclave->n_cids; i++) {
+		const struct cid_range *range = &enclave->cids[i];
+
+		fprintf(p->f, i == 0 ? " [%u" : ", %u", range->first);
+		if (range->first < range->last)
+			fprintf(p->f, "-%u", range->last);
+	}
+	fputs("]\n", p->f);
 }
 
 static void print_endpoints(struct printer *p, const struct config_option *o,
@@ -252,6 +282,7 @@ static option_printer *const printers[_OPTION_TYPE_MAX] = {
 	[OPTION_KEYS] = print_keys,       [OPTION_CONTEXT] = print_context,
 	[OPTION_HOSTS] = print_list,      [OPTION_SECTION] = print_subsection,
 	[OPTION_LIST] = print_list,       [OPTION_MAP] = print_map,
+	[OPTION_PROXY] = print_proxy,     [OPTION_CIDS] = print_cids,
 };
 
 static void print_section(struct printer *p, enum section_id id, const void *target)

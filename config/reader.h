@@ -18,6 +18,7 @@ struct reader {
 	const struct config_facts *facts;
 	struct findings *findings;
 	struct enclave_config *enclave; /* the one whose options are being read */
+	bool slots_full;                /* it was said that there are too many */
 	bool no_memory;                 /* what was read is not whole */
 };
 
@@ -55,6 +56,13 @@ option_reader read_keys;
 option_reader read_context;
 option_reader read_subset;
 
+/* slots.c: the CIDs of an enclave; and the slots of enclave `i`, which stands at `key` and
+ * `node`, once its listeners are known. */
+option_reader read_cids;
+void reader_make_slots(struct reader *r, const yaml_node_t *key, const yaml_node_t *node,
+		       size_t i);
+void reader_check_descriptors(struct reader *r, const yaml_node_t *root);
+
 /* validate.c: all that concerns more than one option. Fills in what follows from others: the
  * kind of a listener and its enclave, the host of an endpoint. */
 void reader_validate(struct reader *r);
@@ -64,3 +72,12 @@ void reader_validate_here(struct reader *r, const yaml_node_t *root);
 
 /* validate_enclave.c: that of the enclaves; `map` is theirs. */
 void reader_validate_enclaves(struct reader *r, const yaml_node_t *map);
+
+/* validate_tunnel.c: the proxy of an endpoint, or of a tunnel's host, whose mapping is `node`.
+ */
+void reader_validate_proxy(struct reader *r, const yaml_node_t *node,
+			   const struct proxy_config *proxy, const char *connect_to);
+
+/* That of one enclave's tunnel, whose mapping is `node` (NULL: none). */
+void reader_validate_tunnel(struct reader *r, const yaml_node_t *node,
+			    const struct tunnel_config *tunnel);

@@ -155,6 +155,11 @@ bool syntax_host_port(struct slice s, struct slice *ret_host, unsigned *ret_port
 	return true;
 }
 
+bool syntax_proxy(struct slice s, struct slice *ret_host, unsigned *ret_port)
+{
+	return skip(&s, "http://") && syntax_host_port(s, ret_host, ret_port);
+}
+
 bool syntax_imds_endpoint(struct slice s)
 {
 	struct authority a;

@@ -36,7 +36,6 @@ static void check_listener_enclave(struct reader *r, const yaml_node_t *node,
 	const yaml_node_t *name = reader_member(r, node, "enclave");
 	struct similar similar;
 
-	listener->enclave_index = -1;
 	if (!name && listener->kind == LISTENER_UNIX)
 		reader_error(
 			r, node,
@@ -97,6 +96,7 @@ static void check_listeners(struct reader *r, const yaml_node_t *list)
 	for (size_t i = 0; i < r->config->n_listeners; i++) {
 		const yaml_node_t *node = document_item(&r->document, list, i);
 
+		listeners[i].enclave_index = -1;
 		if (node->type != YAML_MAPPING_NODE)
 			continue;
 		check_listener_kind(r, node, &listeners[i]);
@@ -179,7 +179,7 @@ static void make_host_header(struct reader *r, struct endpoint_config *endpoint)
 	endpoint->host_header = reader_text(r, slice_from(text));
 }
 
-/* The pool keeps one connection for each enclave that holds none, if it has so many. */
+/* The pool keeps one connection for each slot that holds none, if it has so many. */
 static void check_connections(struct reader *r, const yaml_node_t *node,
 			      const struct endpoint_config *endpoint, unsigned users)
 {
@@ -188,16 +188,17 @@ static void check_connections(struct reader *r, const yaml_node_t *node,
 	if (users > endpoint->connections)
 		reader_warning(
 			r, node,
-			"connections: %u is fewer than the %u enclaves that use \"%s\": "
+			"connections: %u is fewer than the %u %s that use \"%s\": "
 			"each gets one in turn, so that one enclave can wait for another",
-			endpoint->connections, users, endpoint->name);
+			endpoint->connections, users, config_slots_noun(r->config),
+			endpoint->name);
 	else if (users == endpoint->connections)
 		reader_warning(
 			r, node,
-			"connections: one for each of the %u enclaves that use \"%s\": "
+			"connections: one for each of the %u %s that use \"%s\": "
 			"each has one request at a time there, also while the others have "
 			"none",
-			users, endpoint->name);
+			users, config_slots_noun(r->config), endpoint->name);
 }
 
 static void check_endpoint_use(struct reader *r, const yaml_node_t *key,
@@ -222,6 +223,7 @@ static void check_endpoints(struct reader *r, const yaml_node_t *map)
 			make_host(r, node, endpoint);
 		if (endpoint->host)
 			make_host_header(r, endpoint);
+		reader_validate_proxy(r, node, &endpoint->proxy, endpoint->connect_to);
 	}
 }
 
@@ -236,10 +238,12 @@ static void check_endpoint_uses(struct reader *r, const yaml_node_t *map)
 
 static void check_credentials(struct reader *r, const yaml_node_t *node)
 {
-	const struct credentials_config *c = &r->config->credentials;
+	struct credentials_config *c = &r->config->credentials;
 	const yaml_node_t *container = reader_member(r, node, "container");
 	const yaml_node_t *file = reader_member(r, node, "file");
 
+	for (size_t i = 0; i < r->config->n_enclaves; i++)
+		c->needed |= r->config->enclaves[i].n_endpoints > 0;
 	if (c->source == SOURCE_FILE && !file)
 		reader_error(r, reader_member(r, node, "source"),
 			     "source: file needs the option \"file\"");
@@ -250,7 +254,7 @@ static void check_credentials(struct reader *r, const yaml_node_t *node)
 			       "container: has no effect, since source is another");
 }
 
-/* An enclave's share must do for one request at least: its head and body, and the reply's. */
+/* A slot's share must do for one request at least: its head and body, and the reply's. */
 static void check_memory(struct reader *r, const yaml_node_t *root)
 {
 	const struct config *c = r->config;
@@ -259,12 +263,12 @@ static void check_memory(struct reader *r, const yaml_node_t *root)
 
 	for (size_t i = 0; i < c->n_enclaves; i++)
 		body = MAX(body, c->enclaves[i].limits.body);
-	least = c->n_enclaves * (body + LIMIT_REPLY_BODY + LIMIT_HEAD + LIMIT_REPLY_HEAD);
+	least = c->n_slots * (body + LIMIT_REPLY_BODY + LIMIT_HEAD + LIMIT_REPLY_HEAD);
 	if (c->memory < least)
 		reader_error(r, node ?: root,
-			     "memory: %zuMiB is too little for %zu enclaves; expected %zuMiB "
-			     "or more",
-			     c->memory / MIB, c->n_enclaves, least / MIB + 1);
+			     "memory: %zuMiB is too little for %zu %s; expected %zuMiB or more",
+			     c->memory / MIB, c->n_slots, config_slots_noun(c),
+			     least / MIB + 1);
 }
 
 void reader_validate(struct reader *r)
@@ -276,6 +280,7 @@ void reader_validate(struct reader *r)
 	check_credentials(r, reader_member(r, root, "credentials"));
 	reader_validate_enclaves(r, reader_member(r, root, "enclaves"));
 	check_memory(r, root);
+	reader_check_descriptors(r, root);
 	check_endpoint_uses(r, reader_member(r, root, "endpoints"));
 	reader_validate_here(r, root);
 }

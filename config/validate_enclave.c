@@ -206,21 +206,6 @@ static void check_rules(struct reader *r, const yaml_node_t *list, const struct 
 	}
 }
 
-static void check_cid(struct reader *r, const yaml_node_t *node, size_t i)
-{
-	struct enclave_config *enclaves = r->config->enclaves;
-
-	enclaves[i].has_cid = enclaves[i].cid != 0;
-	for (size_t k = 0; k < i && enclaves[i].has_cid; k++)
-		if (enclaves[k].cid == enclaves[i].cid) {
-			reader_error(r, reader_member(r, node, "cid"),
-				     "cid: %u is the CID of enclave \"%s\" at %s:%u already",
-				     enclaves[i].cid, enclaves[k].name, enclaves[k].file,
-				     enclaves[k].line);
-			return;
-		}
-}
-
 /* A request's Host must pick one endpoint. */
 static void check_hosts(struct reader *r, const yaml_node_t *node,
 			const struct enclave_config *enclave)
@@ -240,37 +225,34 @@ static void check_hosts(struct reader *r, const yaml_node_t *node,
 		}
 }
 
-static void check_tunnel(struct reader *r, const yaml_node_t *node,
-			 const struct tunnel_config *tunnel)
+/* Whether some listener takes peers by their CIDs. */
+static bool takes_cids(const struct config *c)
 {
-	const yaml_node_t *hosts = reader_member(r, node, "hosts");
-
-	for (size_t i = 0; i < tunnel->n_hosts; i++)
-		for (size_t k = 0; k < i; k++) {
-			const char *a = tunnel->hosts[k].host, *b = tunnel->hosts[i].host;
-
-			if (!a || !b || strcmp(a, b) != 0)
-				continue;
-			reader_error(
-				r, document_item(&r->document, hosts, i),
-				"hosts: \"%s\" is listed on line %u already; a TLS server name "
-				"has no port that could tell them apart",
-				b, tunnel->hosts[k].line);
-			break;
-		}
+	for (size_t i = 0; i < c->n_listeners; i++)
+		if (c->listeners[i].kind != LISTENER_UNIX && c->listeners[i].enclave_index < 0)
+			return true;
+	return false;
 }
 
-static bool is_reachable(const struct config *c, size_t enclave)
+static void check_reachable(struct reader *r, const yaml_node_t *key, const yaml_node_t *node,
+			    const struct enclave_config *enclave)
 {
-	for (size_t i = 0; i < c->n_listeners; i++) {
-		const struct listener_config *l = &c->listeners[i];
+	bool has_cid = reader_member(r, node, "cid") || reader_member(r, node, "cids");
+	bool is_named = config_find_slot(r->config, enclave->name) >= 0 || r->slots_full;
 
-		if (l->enclave_index == (int)enclave ||
-		    (l->kind != LISTENER_UNIX && l->enclave_index < 0 &&
-		     c->enclaves[enclave].has_cid))
-			return true;
-	}
-	return false;
+	if (r->config->n_listeners == 0)
+		return;
+	if (!has_cid && !is_named)
+		reader_error(r, key,
+			     "enclave \"%s\" can't be reached: it has no cid, and no listener "
+			     "names it",
+			     enclave->name);
+	else if (has_cid && !takes_cids(r->config))
+		reader_warning(r, key,
+			       "enclave \"%s\" can't be reached%s: no listener takes vsock "
+			       "peers%s",
+			       enclave->name, is_named ? " by its CID" : "",
+			       is_named ? "" : ", and none names it");
 }
 
 /* What the enclave as a whole lacks. */
@@ -290,19 +272,7 @@ static void check_purpose(struct reader *r, const yaml_node_t *key, const yaml_n
 			     enclave->name);
 	else if (endpoints && !allow)
 		reader_warning(r, endpoints, "endpoints: has no effect without allow");
-	if (is_reachable(r->config, i) || r->config->n_listeners == 0)
-		return;
-	if (enclave->has_cid)
-		reader_warning(
-			r, key,
-			"enclave \"%s\" can't be reached: no listener takes vsock peers, "
-			"and none names it",
-			enclave->name);
-	else if (!reader_member(r, node, "cid"))
-		reader_error(r, key,
-			     "enclave \"%s\" can't be reached: it has no cid, and no listener "
-			     "names it",
-			     enclave->name);
+	check_reachable(r, key, node, enclave);
 }
 
 void reader_validate_enclaves(struct reader *r, const yaml_node_t *map)
@@ -313,10 +283,10 @@ void reader_validate_enclaves(struct reader *r, const yaml_node_t *map)
 
 		if (node->type != YAML_MAPPING_NODE)
 			continue;
-		check_cid(r, node, i);
+		reader_make_slots(r, reader_pair_key(r, map, i), node, i);
 		check_hosts(r, node, enclave);
 		check_rules(r, reader_member(r, node, "allow"), &enclave->policy);
-		check_tunnel(r, reader_member(r, node, "tunnel"), &enclave->tunnel);
+		reader_validate_tunnel(r, reader_member(r, node, "tunnel"), &enclave->tunnel);
 		check_purpose(r, reader_pair_key(r, map, i), node, i);
 	}
 }

@@ -61,6 +61,37 @@ static void look_at_endpoints(struct reader *r, const yaml_node_t *map)
 	}
 }
 
+/* `node` is the mapping that has the proxy. */
+static void look_at_proxy(struct reader *r, const yaml_node_t *node,
+			  const struct proxy_config *proxy)
+{
+	static const char option[] = "proxy_credentials_file";
+
+	if (proxy->host && proxy->credentials_file && r->facts->look_is_error)
+		look(r, reader_member(r, node, option), option, CONFIG_PROXY_CREDENTIALS,
+		     proxy->credentials_file);
+}
+
+static void look_at_proxies(struct reader *r, const yaml_node_t *root)
+{
+	const yaml_node_t *endpoints = reader_member(r, root, "endpoints");
+	const yaml_node_t *enclaves = reader_member(r, root, "enclaves");
+
+	for (size_t i = 0; i < r->config->n_endpoints; i++)
+		look_at_proxy(r, reader_pair_value(r, endpoints, i),
+			      &r->config->endpoints[i].proxy);
+	for (size_t i = 0; i < r->config->n_enclaves; i++) {
+		const struct tunnel_config *tunnel = &r->config->enclaves[i].tunnel;
+		const yaml_node_t *node =
+			reader_member(r, reader_pair_value(r, enclaves, i), "tunnel");
+		const yaml_node_t *hosts = reader_member(r, node, "hosts");
+
+		for (size_t k = 0; k < tunnel->n_hosts; k++)
+			look_at_proxy(r, document_item(&r->document, hosts, k),
+				      &tunnel->hosts[k].proxy);
+	}
+}
+
 static void look_at_credentials(struct reader *r, const yaml_node_t *node)
 {
 	const struct credentials_config *c = &r->config->credentials;
@@ -80,5 +111,6 @@ void reader_validate_here(struct reader *r, const yaml_node_t *root)
 		return;
 	look_at_listeners(r, reader_member(r, root, "listen"));
 	look_at_endpoints(r, reader_member(r, root, "endpoints"));
+	look_at_proxies(r, root);
 	look_at_credentials(r, reader_member(r, root, "credentials"));
 }

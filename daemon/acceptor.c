@@ -62,7 +62,9 @@ static void on_accepted(struct listener *listener, int fd, const struct sockaddr
 
 	if (peer.enclave_index < 0) {
 		connection_record(a->audit, a->unknown, &identity, REASON_UNKNOWN_PEER,
-				  "no enclave has this CID", now);
+				  peer.has_cid ? "no enclave has this CID"
+					       : "no listener of the file names its enclave",
+				  now);
 		close(fd);
 		return;
 	}

@@ -5,6 +5,7 @@
 #include "findings.h"
 #include "generation.h"
 #include "limit.h"
+#include "proxy_authorization.h"
 #include "region.h"
 #include "secret.h"
 #include "small_file.h"
@@ -68,6 +69,20 @@ static int look_at_token(const char *path, struct error *error)
 	return small_file_read(path, &text, &st, error);
 }
 
+static int look_at_proxy(const char *file, struct error *error)
+{
+	struct proxy_authorization *authorization;
+	_cleanup_(freep) char *path = NULL;
+	int r = small_file_find(file, &path, error);
+
+	if (r < 0)
+		return r == -EINVAL ? 1 : r;
+	r = proxy_authorization_load(file, &authorization, error);
+	if (r == 0)
+		proxy_authorization_unref(authorization);
+	return r;
+}
+
 int here_look(enum config_thing thing, const char *value, struct error *error)
 {
 	switch (thing) {
@@ -81,6 +96,8 @@ int here_look(enum config_thing thing, const char *value, struct error *error)
 		return credentials_file_check(value, error);
 	case CONFIG_TOKEN_FILE:
 		return look_at_token(value, error);
+	case CONFIG_PROXY_CREDENTIALS:
+		return look_at_proxy(value, error);
 	}
 	return -EINVAL;
 }

@@ -8,6 +8,7 @@
 #include "enclave.h"
 #include "error.h"
 #include "flood.h"
+#include "generation.h"
 #include "log.h"
 
 /* One entry a finding, the first REPORT_FINDINGS of them, then how many more there are. Errors
@@ -16,8 +17,7 @@
 void report_findings(const struct findings *findings, const char *path, enum event_kind event);
 
 /* EVENT_START and EVENT_CONFIG_LOADED, each with the hash of the configuration that is in
- * force.
- */
+ * force. */
 void report_started(const struct config *config);
 void report_loaded(const char *path, const struct config *config);
 
@@ -25,8 +25,9 @@ void report_loaded(const char *path, const struct config *config);
 void report_first_error(const struct findings *findings, const char *path,
 			struct error *ret_error);
 
-/* EVENT_COUNTERS of every enclave, with all its counters as fields. */
-void report_counters(const struct enclave_table *table);
+/* EVENT_COUNTERS of every slot of an enclave, with all its counters as fields; of one that the
+ * generation in force has no more only if some have gone up since. */
+void report_counters(const struct enclave_table *table, const struct generation *in_force);
 
-/* EVENT_SUPPRESSED of every enclave of which records were left out, and of the unknown CIDs. */
+/* EVENT_SUPPRESSED of every slot of which records were left out, and of the unknown CIDs. */
 void report_suppressed(const struct enclave_table *table, struct flood *unknown);

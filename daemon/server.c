@@ -131,7 +131,7 @@ static const struct credentials_health *find_bad(const struct server *s)
 static bool compose_status(struct server *s)
 {
 	const struct credentials_health *bad = find_bad(s);
-	char text[sizeof(s->status)];
+	char text[sizeof(s->status)], count[CONFIG_COUNT_SIZE];
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < s->n_workers; i++)
@@ -140,8 +140,8 @@ static bool compose_status(struct server *s)
 		snprintf(text, sizeof(text), "Stopping: %u connections left", n);
 	else
 		snprintf(text, sizeof(text),
-			 "Serving %zu enclaves, %u connections; %s%s%s%s%s; configuration %s",
-			 s->generation->config->n_enclaves, n, bad ? "endpoint " : "",
+			 "Serving %s, %u connections; %s%s%s%s%s; configuration %s",
+			 config_count(s->generation->config, count), n, bad ? "endpoint " : "",
 			 bad ? bad->named.name : "", bad ? " rejects the credentials; " : "",
 			 credentials_cache_status(s->cache), s->refused,
 			 s->generation->config->hash);
@@ -188,7 +188,7 @@ static void on_tick(evutil_socket_t fd, short what, void *userdata)
 		s->next_suppressed = now + SUPPRESSED_EVERY;
 	}
 	if (now >= s->next_counters) {
-		report_counters(s->enclaves);
+		report_counters(s->enclaves, s->generation);
 		s->next_counters = now + COUNTERS_EVERY;
 	}
 	if (s->draining && now >= s->drain_deadline)
@@ -346,7 +346,7 @@ static void on_signal(evutil_socket_t number, short what, void *userdata)
 			on_reload(s);
 		return;
 	case SIGUSR1:
-		report_counters(s->enclaves);
+		report_counters(s->enclaves, s->generation);
 		return;
 #ifdef TEST_HOOKS
 	case SIGUSR2:
@@ -523,6 +523,25 @@ static int give_up_calls(void)
 	return 0;
 }
 
+/* Nobody in another network namespace is reached then, and an enclave counts as one. */
+static void warn_of_namespace(void)
+{
+	FILE *f = fopen("/proc/sys/net/vsock/ns_mode", "re"); /* since Linux 7.0 */
+	char mode[16] = "";
+
+	if (f) {
+		(void)!fgets(mode, sizeof(mode), f);
+		fclose(f);
+	}
+	if (strncmp(mode, "local", 5) == 0)
+		log_event(
+			EVENT_CONFIG_WARNING, NULL,
+			"net.vsock.ns_mode is local in this network namespace: enclaves are in "
+			"the global one and can't reach vsock listeners here; run the daemon "
+			"in "
+			"the host's");
+}
+
 static void warn_of_loopback(void)
 {
 	if (access("/sys/module/vsock_loopback", F_OK) == 0)
@@ -542,6 +561,7 @@ int server_run(const char *path, struct config *given, const struct findings *fi
 	if (!config_needs_region(config)) /* else it is read again */
 		report_findings(findings, path, EVENT_CONFIG_REFUSED);
 	warn_of_loopback();
+	warn_of_namespace();
 	r = settle(&s, &config);
 	if (r == 1)
 		return 0;

@@ -111,10 +111,15 @@ static int find_url(const struct container *c, char **ret_url, struct error *err
 	} else if (full) {
 		url = strdup(full);
 	} else {
-		return error_set(error,
-				 "container credentials: the configuration names no uri, and "
-				 "neither AWS_CONTAINER_CREDENTIALS_RELATIVE_URI nor "
-				 "AWS_CONTAINER_CREDENTIALS_FULL_URI is set");
+		return error_set(
+			error,
+			"container credentials: the configuration names no uri, and "
+			"neither AWS_CONTAINER_CREDENTIALS_RELATIVE_URI nor "
+			"AWS_CONTAINER_CREDENTIALS_FULL_URI is set%s",
+			getenv("AWS_WEB_IDENTITY_TOKEN_FILE")
+				? "; a web identity (IRSA) is there, which this source "
+				  "doesn't take: use EKS Pod Identity, or the node's role"
+				: "");
 	}
 	if (!url)
 		return error_set_errno(error, -ENOMEM, "container credentials");

@@ -18,6 +18,7 @@
 #define LONGEST_SLEEP (60 * USEC_PER_SEC)
 
 enum cache_state {
+	CACHE_UNNEEDED, /* nobody has a use for credentials: none are fetched */
 	CACHE_STARTING, /* no answer yet */
 	CACHE_GOOD,
 	CACHE_FAILING, /* can't refresh; what we have is valid */
@@ -70,7 +71,8 @@ static void config_done(struct credentials_config *config)
 static int config_copy(const struct credentials_config *config,
 		       struct credentials_config *ret_copy)
 {
-	_cleanup_(config_done) struct credentials_config copy = {.source = config->source};
+	_cleanup_(config_done) struct credentials_config copy = {.source = config->source,
+								 .needed = config->needed};
 
 	for (size_t i = 0; i < ELEMENTSOF(strings); i++) {
 		const char *s = *string_of(config, i);
@@ -85,7 +87,7 @@ static int config_copy(const struct credentials_config *config,
 
 static bool config_equal(const struct credentials_config *a, const struct credentials_config *b)
 {
-	if (a->source != b->source)
+	if (a->source != b->source || a->needed != b->needed)
 		return false;
 	for (size_t i = 0; i < ELEMENTSOF(strings); i++) {
 		const char *s = *string_of(a, i), *t = *string_of(b, i);
@@ -128,6 +130,8 @@ static bool has_expired(const struct credentials *c, usec_t wall)
 
 static enum cache_state find_state(const struct credentials_cache *cache, usec_t wall)
 {
+	if (!cache->config.needed)
+		return CACHE_UNNEEDED;
 	if (!cache->current)
 		return cache->failures ? CACHE_MISSING : CACHE_STARTING;
 	if (!cache->failures)
@@ -146,6 +150,9 @@ static void describe(const struct credentials_cache *cache, char *out, size_t si
 		until = "until ";
 	}
 	switch (cache->state) {
+	case CACHE_UNNEEDED:
+		snprintf(out, size, "no enclave has an endpoint: no credentials are fetched");
+		return;
 	case CACHE_STARTING:
 		snprintf(out, size, "fetching credentials");
 		return;
@@ -303,7 +310,7 @@ static void on_timer(evutil_socket_t fd, short what, void *userdata)
 
 	(void)fd;
 	(void)what;
-	if (cache->asking)
+	if (cache->asking || cache->due < 0)
 		return;
 	if (!is_due(cache, now, clock_wall())) {
 		arm(cache, cache->due - now);
@@ -332,7 +339,13 @@ static int set_config(struct credentials_cache *cache, const struct credentials_
 	cache->source = TAKE_PTR(source);
 	cache->asking = false;
 	cache->failures = 0;
-	schedule_now(cache);
+	cache->due = -1;
+	if (!config->needed || cache->state == CACHE_UNNEEDED)
+		cache->state = find_state(cache, clock_wall());
+	if (config->needed)
+		schedule_now(cache);
+	else
+		evtimer_del(cache->timer);
 	return 0;
 }
 
@@ -381,7 +394,8 @@ int credentials_cache_configure(struct credentials_cache *cache,
 
 void credentials_cache_reject(struct credentials_cache *cache, uint64_t serial)
 {
-	if (!cache->current || cache->current->serial != serial || cache->asking)
+	if (!cache->config.needed || !cache->current || cache->current->serial != serial ||
+	    cache->asking)
 		return;
 	if (cache->early_at && !refresh_early(clock_monotonic() - cache->early_at))
 		return;

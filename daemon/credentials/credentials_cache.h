@@ -17,7 +17,7 @@ struct credentials_cache;
  * serial is larger than those before it: the cache hands them out, from 1 on. */
 typedef void (*credentials_cb)(struct credentials *credentials, void *userdata);
 
-/* Begins to fetch at once (from the loop's first turn on). */
+/* Begins to fetch at once (from the loop's first turn on), if they are needed. */
 _must_check_ int credentials_cache_new(struct event_base *base,
 				       const struct credentials_config *config,
 				       credentials_cb changed, void *userdata,
@@ -25,8 +25,8 @@ _must_check_ int credentials_cache_new(struct event_base *base,
 struct credentials_cache *credentials_cache_free(struct credentials_cache *cache);
 DEFINE_CLEANUP(struct credentials_cache *, credentials_cache_free)
 
-/* Takes over a reloaded configuration; fetches anew if the source changed. Keeps the old
- * credentials until the new source has answered. */
+/* Takes over a reloaded configuration; fetches anew if the source changed, and no more
+ * once they aren't needed. Keeps the old credentials until the new source has answered. */
 _must_check_ int credentials_cache_configure(struct credentials_cache *cache,
 					     const struct credentials_config *config);
 

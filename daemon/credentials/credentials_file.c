@@ -160,25 +160,6 @@ static bool same_stamp(struct stamp a, struct stamp b)
 	       same_time(a.modified, b.modified) && same_time(a.changed, b.changed);
 }
 
-static int find_path(const char *name, char **ret_path, struct error *error)
-{
-	const char *directory = getenv("CREDENTIALS_DIRECTORY");
-	char *path;
-
-	if (name[0] == '/')
-		directory = "";
-	else if (!directory)
-		return error_set(error,
-				 "credentials file %s: $CREDENTIALS_DIRECTORY is not set "
-				 "(LoadCredential= in the unit sets it), and this is no "
-				 "absolute path",
-				 name);
-	if (asprintf(&path, "%s%s%s", directory, *directory ? "/" : "", name) < 0)
-		return error_set_errno(error, -ENOMEM, "credentials file");
-	*ret_path = path;
-	return 0;
-}
-
 static int read_file(const char *path, struct credentials **ret_credentials,
 		     struct stamp *ret_stamp, struct error *error)
 {
@@ -205,11 +186,13 @@ int credentials_file_check(const char *name, struct error *error)
 	_cleanup_(credentials_unrefp) struct credentials *credentials = NULL;
 	_cleanup_(freep) char *path = NULL;
 	struct stamp stamp;
-	int r = find_path(name, &path, error);
+	struct error fault;
+	int r = small_file_find(name, &path, &fault);
 
-	if (r == -EINVAL)
-		return 1;
-	return r < 0 ? r : read_file(path, &credentials, &stamp, error);
+	if (r == 0)
+		return read_file(path, &credentials, &stamp, error);
+	error_set(error, "credentials file %s", fault.text);
+	return r == -EINVAL ? 1 : r;
 }
 
 /* Reads the file if it has changed, or could not be read the last time. */
@@ -218,11 +201,14 @@ static int look(struct credentials_file *file, struct error *error)
 	struct credentials *credentials;
 	_cleanup_(freep) char *path = NULL;
 	struct stamp stamp;
+	struct error fault;
 	struct stat st;
-	int r = find_path(file->path, &path, error);
+	int r = small_file_find(file->path, &path, &fault);
 
-	if (r < 0)
+	if (r < 0) {
+		error_set(error, "credentials file %s", fault.text);
 		return r;
+	}
 	if (file->last && stat(path, &st) == 0 && same_stamp(stamp_of(&st), file->stamp))
 		return 0;
 	file->last = credentials_unref(file->last);

@@ -95,7 +95,7 @@ static void explain(struct fetch *f, CURLcode code, struct fetch_reply *reply)
 		error_set(&reply->error, "the answer is larger than %zu bytes",
 			  LIMIT_CREDENTIALS_TEXT);
 	else if (code == CURLE_COULDNT_CONNECT && machine)
-		error_set_errno(&reply->error, -(int)machine, "can't connect");
+		reply->machine = error_set_errno(&reply->error, -(int)machine, "can't connect");
 	else
 		error_set(&reply->error, "%s", curl_easy_strerror(code));
 }

@@ -37,6 +37,7 @@ enum fetch_result {
 struct fetch_reply {
 	enum fetch_result result;
 	int status;
+	int machine;     /* what connecting failed with, -errno; 0: not there, or not known */
 	struct buf body; /* wiped after the callback; may be rewritten, or done with in it */
 	char header[FETCH_HEADER_SIZE]; /* the value of reply_header; "": none, or longer */
 	struct error error;

@@ -18,6 +18,8 @@
 #define TOKEN_HEADER "X-aws-ec2-metadata-token: "
 #define TTL_HEADER "X-aws-ec2-metadata-token-ttl-seconds"
 #define REGION_PATH "/latest/meta-data/placement/region"
+#define BY_IPV4 "http://169.254.169.254"
+#define BY_IPV6 "http://[fd00:ec2::254]" /* asked where the other has no route */
 #define ROLES_PATH "/latest/meta-data/iam/security-credentials/"
 
 enum imds_state {
@@ -32,6 +34,8 @@ struct imds {
 	struct source source;
 	struct fetch *fetch;
 	char *endpoint;
+	bool either;       /* the instance's own, by IPv4 or IPv6 */
+	bool tried_both;   /* in this run */
 	char *pinned_role; /* NULL: as listed */
 	enum imds_state state;
 	char *token_header; /* the whole header line; NULL: no token */
@@ -113,6 +117,8 @@ bool imds_role(struct slice list, struct slice *ret_role)
 	return true;
 }
 
+static void ask_token(struct imds *imds);
+
 /* Ends the run: the last thing to do, since the source may be freed in the callback. */
 static void finish(struct imds *imds, struct credentials *credentials,
 		   const struct error *error)
@@ -133,17 +139,46 @@ static void fail_asking(struct imds *imds, const char *why)
 	finish(imds, NULL, &error);
 }
 
+static bool has_no_route(int r)
+{
+	return r == -ENETUNREACH || r == -EHOSTUNREACH || r == -EADDRNOTAVAIL;
+}
+
+/* The other address of the instance's IMDS, once in a run: a subnet may have IPv6 alone. False
+ * where the configuration names another IMDS, or there is no more to try. */
+static bool try_other_address(struct imds *imds)
+{
+	bool by_ipv4 = strcmp(imds->endpoint, BY_IPV4) == 0;
+	char *other;
+
+	if (!imds->either || imds->tried_both)
+		return false;
+	other = strdup(by_ipv4 ? BY_IPV6 : BY_IPV4);
+	if (!other)
+		return false;
+	free(imds->endpoint);
+	imds->endpoint = other;
+	imds->tried_both = true;
+	ask_token(imds);
+	return true;
+}
+
 static void fail_transfer(struct imds *imds, const struct fetch_reply *reply)
 {
 	struct error why;
 
+	if (has_no_route(reply->machine) && try_other_address(imds))
+		return;
 	/* IMDS sends the answer to PUT with a hop limit, so that it gets lost on the way to a
 	 * container; the other answers don't. */
 	if (reply->result == FETCH_TIMEOUT && imds->state == IMDS_TOKEN)
 		error_set(&why, "no answer in time (in a container the instance's "
 				"HttpPutResponseHopLimit must be 2 or more)");
 	else
-		error_set(&why, "%s (is this an EC2 instance?)", reply->error.text);
+		error_set(&why, "%s (is this an EC2 instance?)%s", reply->error.text,
+			  imds->tried_both && has_no_route(reply->machine)
+				  ? "; its other address has no route either"
+				  : "");
 	fail_asking(imds, why.text);
 }
 
@@ -333,6 +368,7 @@ static struct imds *from_source(struct source *source)
 static void begin(struct imds *imds)
 {
 	imds->token_renewed = false;
+	imds->tried_both = false;
 	if (imds->token_header && clock_monotonic() < imds->token_until)
 		ask_on(imds);
 	else
@@ -403,6 +439,7 @@ int imds_new(struct event_base *base, const struct credentials_config *config,
 		return -ENOMEM;
 	if (imds->endpoint[0] && imds->endpoint[strlen(imds->endpoint) - 1] == '/')
 		imds->endpoint[strlen(imds->endpoint) - 1] = '\0';
+	imds->either = strcmp(imds->endpoint, BY_IPV4) == 0;
 	*ret_source = TAKE_PTR(source);
 	return 0;
 }

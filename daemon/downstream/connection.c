@@ -65,13 +65,19 @@ void connection_close(struct connection *c, enum reason why, struct instant now)
 	bin_put(&c->context->bin, &c->bin, offsetof(struct connection, context), sizeof(*c));
 }
 
-void connection_end_without_request(struct connection *c, enum reason reason,
-				    const char *detail, struct instant now)
+static void record_no_request(struct connection *c, enum reason reason, const char *detail,
+			      struct instant now)
 {
 	struct enclave *e = c->identity.enclave;
 
 	(void)!enclave_take_token(e, connection_config(c), now.monotonic, NULL);
 	connection_record(c->context->audit, &e->flood, &c->identity, reason, detail, now);
+}
+
+void connection_end_without_request(struct connection *c, enum reason reason,
+				    const char *detail, struct instant now)
+{
+	record_no_request(c, reason, detail, now);
 	connection_close(c, REASON_NONE, now);
 }
 
@@ -105,6 +111,13 @@ void connection_finish(struct connection *c, struct slice bytes, bool unread,
 	c->unread = unread;
 	c->linger_until = now.monotonic + LIMIT_LINGER_TIME;
 	linger(c, now);
+}
+
+void connection_refuse(struct connection *c, enum reason reason, struct slice answer,
+		       struct instant now)
+{
+	record_no_request(c, reason, reason_info(reason)->sentence, now);
+	connection_finish(c, answer, true, now);
 }
 
 /* ---- the socket ---- */

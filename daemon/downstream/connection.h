@@ -113,6 +113,11 @@ void connection_close(struct connection *c, enum reason why, struct instant now)
 void connection_end_without_request(struct connection *c, enum reason reason,
 				    const char *detail, struct instant now);
 
+/* The same, with the reason's own sentence, but the peer is sent `answer` first, as
+ * connection_finish() does. */
+void connection_refuse(struct connection *c, enum reason reason, struct slice answer,
+		       struct instant now);
+
 /* Sends what there is room for of `bytes` (an alert, a short answer; may be empty), reads no
  * more but for dropping, and closes. `unread`: bytes may still come; without, it closes as soon
  * as the socket is empty. */

@@ -2,6 +2,7 @@
 #include "http.h"
 
 #include "connection.h"
+#include "http2.h"
 #include "outbox.h"
 #include "request_step.h"
 #include "tunnel.h"
@@ -334,7 +335,7 @@ static void head_done(struct http *h, struct slice rest, struct instant now)
 	read_body(h, now);
 }
 
-/* Step 2, the other branches: from now on the connection is a tunnel's. */
+/* Step 2: from now on the connection is a tunnel's. */
 static void start_tunnel(struct http *h, struct slice bytes, bool by_connect,
 			 struct instant now)
 {
@@ -347,6 +348,19 @@ static void start_tunnel(struct http *h, struct slice bytes, bool by_connect,
 					       "its share of memory is used up", now);
 }
 
+/* Step 2: `bytes` begin with a whole head. */
+static void take_branch(struct http *h, struct slice bytes, struct instant now)
+{
+	struct slice rest = {bytes.p + h->head.length, bytes.n - h->head.length};
+
+	if (h->head.kind == HEAD_CONNECT)
+		start_tunnel(h, rest, true, now);
+	else if (h->head.kind == HEAD_HTTP2)
+		connection_refuse(h->connection, REASON_HTTP2, http2_goaway(), now);
+	else
+		head_done(h, rest, now);
+}
+
 /* Reads on in a head; `bytes` are all of it so far, in `in` or in the scratch. True: it wants
  * more.
  */
@@ -356,7 +370,6 @@ static bool take_head(struct http *h, struct slice bytes, struct instant now)
 	bool has_tunnel = config->tunnel.n_hosts > 0;
 	struct http_head_options options = {.body_max = config->limits.body,
 					    .allow_connect = has_tunnel};
-	struct slice rest;
 
 	if (bytes.p[0] == TLS_HANDSHAKE) {
 		if (has_tunnel)
@@ -377,11 +390,7 @@ static bool take_head(struct http *h, struct slice bytes, struct instant now)
 		refuse_head(h, h->head.refusal, h->head.fault, now);
 		return false;
 	case HEAD_DONE:
-		rest = (struct slice){bytes.p + h->head.length, bytes.n - h->head.length};
-		if (h->head.kind == HEAD_CONNECT)
-			start_tunnel(h, rest, true, now);
-		else
-			head_done(h, rest, now);
+		take_branch(h, bytes, now);
 		return false;
 	}
 	return false;

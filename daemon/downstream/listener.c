@@ -47,7 +47,7 @@ struct peer peer_identify(const struct config *config, const char *listener_encl
 	if (n < sizeof(address->sa_family))
 		return peer;
 	if (address->sa_family == AF_UNIX && listener_enclave) {
-		peer.enclave_index = config_find_enclave(config, listener_enclave);
+		peer.enclave_index = config_find_slot(config, listener_enclave);
 		return peer;
 	}
 	if (address->sa_family != AF_VSOCK || n < sizeof(vm) || listener_enclave)
@@ -131,20 +131,49 @@ void listener_accept_rest(struct listener *l)
 
 /* ---- opening ---- */
 
-static int bind_vsock(struct listener *l, unsigned port, struct error *error)
+static bool hands_vsock(const struct handed_sockets *handed)
+{
+	for (size_t i = 0; i < handed->n; i++)
+		if (handed->list[i].family == AF_VSOCK)
+			return true;
+	return false;
+}
+
+/* What the operator can do: the unit of the daemon can't make such a socket, and need not. */
+static int explain_no_vsock(const struct listener *l, int e, unsigned port,
+			    const struct handed_sockets *handed, struct error *error)
+{
+	if (e == -EPERM || e == -EACCES)
+		return error_set_errno(
+			error, e,
+			"%s: a seccomp filter or security module forbids vsock "
+			"sockets; it must allow socket(AF_VSOCK), as the default "
+			"profiles of container runtimes don't",
+			l->name);
+	if (hands_vsock(handed))
+		return error_set_errno(
+			error, e,
+			"%s: no vsock socket can be made here, and kms-vsock-proxy.socket "
+			"hands "
+			"over other ports only; add ListenStream=vsock::%u to it in a drop-in "
+			"(systemctl edit kms-vsock-proxy.socket) and restart it",
+			l->name, port);
+	return error_set_errno(error, e,
+			       "%s: no vsock socket can be made here; enable "
+			       "kms-vsock-proxy.socket, which hands one over",
+			       l->name);
+}
+
+static int bind_vsock(struct listener *l, unsigned port, const struct handed_sockets *handed,
+		      struct error *error)
 {
 	struct sockaddr_vm vm = {
 		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = port};
 	int e;
 
 	l->fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (l->fd < 0) {
-		e = -errno;
-		return error_set_errno(error, e,
-				       "%s: no vsock socket can be made here; enable "
-				       "kms-vsock-proxy.socket, which hands one over",
-				       l->name);
-	}
+	if (l->fd < 0)
+		return explain_no_vsock(l, -errno, port, handed, error);
 	if (bind(l->fd, (struct sockaddr *)&vm, sizeof(vm)) < 0) {
 		e = -errno;
 		return error_set_errno(error, e, "%s: can't bind%s", l->name,
@@ -270,7 +299,7 @@ static int open_socket(struct listener *l, const struct listener_config *config,
 	}
 	switch (config->kind) {
 	case LISTENER_VSOCK:
-		r = bind_vsock(l, config->port, error);
+		r = bind_vsock(l, config->port, handed, error);
 		break;
 	case LISTENER_UNIX:
 		r = bind_unix(l, config, error);

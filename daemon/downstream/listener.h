@@ -39,7 +39,7 @@ DEFINE_CLEANUP(struct listener *, listener_free)
 
 /* Who a peer is. */
 struct peer {
-	int enclave_index; /* in the configuration; -1: nobody we know */
+	int enclave_index; /* of a slot in the configuration; -1: nobody we know */
 	bool has_cid;
 	uint32_t cid;
 };

@@ -44,8 +44,6 @@ static void relay(struct request *r, const struct reply_verdict *v, struct insta
 	const struct http_reply *reply = &r->call.reply;
 	bool close = request_closes(r);
 
-	if (v->detail[0])
-		snprintf(r->record.detail, sizeof(r->record.detail), "%s", v->detail);
 	if (r->client) {
 		if (write_head(reply, close, v->body_n, &r->answer) < 0) {
 			r->answer.n = 0;
@@ -144,6 +142,20 @@ static void learn(struct request *r, struct instant now)
 			   reply->headers[REPLY_REQUEST_ID]);
 }
 
+/* That credentials are rejected is said once, by an error of its own: what KMS rejects for that
+ * reason afterwards is no news. */
+static void note_error(struct request *r, const struct reply_verdict *v)
+{
+	bool known = v->is == REPLY_BLAMES_US &&
+		     atomic_load_explicit(&health_of(r)->rejected, memory_order_relaxed) ==
+			     r->credentials->serial;
+
+	if (!v->error[0])
+		return;
+	snprintf(r->record.kms_error, sizeof(r->record.kms_error), "%s", v->error);
+	r->record.priority = known ? LOG_INFO : LOG_WARNING;
+}
+
 static void take_whole(struct request *r, struct instant now)
 {
 	const struct credentials *credentials = r->credentials;
@@ -160,6 +172,7 @@ static void take_whole(struct request *r, struct instant now)
 
 	learn(r, now);
 	reply_judge(&about, &r->call.reply, &r->context->doc, &v);
+	note_error(r, &v);
 	if (v.accepted)
 		credentials_health_success(health_of(r), credentials, r->context->control);
 	switch (v.is) {
@@ -182,6 +195,9 @@ void reply_take(struct request *r, struct instant now)
 {
 	static const enum refusal refusals[] = {
 		[UPSTREAM_NO_CONNECTION] = REFUSAL_NO_UPSTREAM,
+		[UPSTREAM_NO_PROXY] = REFUSAL_NO_PROXY,
+		[UPSTREAM_PROXY_REFUSED] = REFUSAL_PROXY_REFUSED,
+		[UPSTREAM_PROXY_BROKEN] = REFUSAL_PROXY_BROKEN,
 		[UPSTREAM_QUEUE_TIMEOUT] = REFUSAL_QUEUE_TIMEOUT,
 		[UPSTREAM_NOT_SENT] = REFUSAL_INTERNAL,
 		[UPSTREAM_LOST] = REFUSAL_UPSTREAM_LOST,

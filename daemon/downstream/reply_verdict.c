@@ -67,13 +67,13 @@ static void judge_success(const struct reply_case *about, struct http_reply *rep
 
 /* ---- an error ---- */
 
-static bool clock_explains(const struct reply_case *about, const struct kms_error *error)
+static bool clock_explains(const struct reply_case *about, const struct kms_error *error,
+			   struct slice *ret_type)
 {
 	struct kms_error_place at = {0};
-	struct slice type;
 
-	while (kms_error_next(error, &at, &type))
-		if (skew_explains(about->skew, about->correction, type))
+	while (kms_error_next(error, &at, ret_type))
+		if (skew_explains(about->skew, about->correction, *ret_type))
 			return true;
 	return false;
 }
@@ -102,12 +102,10 @@ static void refuse_non_error(const struct http_reply *reply, struct reply_verdic
 /* Its answer may hold the session token (KMS echoes what was signed), and is never relayed. */
 static void blame_us(enum reply_is is, struct slice type, struct reply_verdict *v)
 {
-	char text[128];
-
 	refuse(v, REFUSAL_BAD_CREDENTIALS);
 	v->is = is;
-	snprintf(v->detail, sizeof(v->detail), "AWS KMS answered %s",
-		 slice_escape(type, text, sizeof(text)));
+	slice_escape(type, v->error, sizeof(v->error));
+	snprintf(v->detail, sizeof(v->detail), "AWS KMS answered %s", v->error);
 }
 
 /* A KMS error that is about the request. It looked at it, so it took the signature; a 5xx may
@@ -115,6 +113,8 @@ static void blame_us(enum reply_is is, struct slice type, struct reply_verdict *
 static void judge_plain_error(const struct reply_case *about, const struct http_reply *reply,
 			      const struct kms_error *error, size_t n, struct reply_verdict *v)
 {
+	struct slice type = kms_error_type(error);
+
 	if (tells_token(about, reply, n)) {
 		snprintf(v->detail, sizeof(v->detail),
 			 "an error of the endpoint holds the proxy's session token");
@@ -122,7 +122,7 @@ static void judge_plain_error(const struct reply_case *about, const struct http_
 		return;
 	}
 	v->accepted = reply->status < 500;
-	slice_escape(kms_error_type(error), v->detail, sizeof(v->detail));
+	slice_escape(type.n ? type : SLICE("unknown"), v->error, sizeof(v->error));
 	relay(v, n);
 }
 
@@ -131,6 +131,7 @@ static void judge_error(const struct reply_case *about, struct http_reply *reply
 {
 	struct buf *body = &reply->body;
 	struct kms_error error;
+	struct slice type;
 	size_t n = 0, ignored;
 	bool is_error = kms_error_read(body->p, body->n, reply->headers[REPLY_ERROR_TYPE], doc,
 				       &error, &n);
@@ -144,8 +145,8 @@ static void judge_error(const struct reply_case *about, struct http_reply *reply
 		refuse(v, REFUSAL_REPLY_LEAKS);
 		return;
 	}
-	if (clock_explains(about, &error)) {
-		blame_us(REPLY_IS_WRONG_CLOCK, kms_error_type(&error), v);
+	if (clock_explains(about, &error, &type)) {
+		blame_us(REPLY_IS_WRONG_CLOCK, type, v);
 		return;
 	}
 	v->blame = kms_error_blame(&error, &v->type);

@@ -33,11 +33,12 @@ enum reply_is {
 
 struct reply_verdict {
 	enum reply_is is;
-	bool accepted;                    /* the endpoint took the credentials */
-	enum refusal refusal;             /* to answer with, unless it is relayed */
-	size_t body_n;                    /* canonical length of a body that is relayed */
-	enum kms_blame blame;             /* where it blames us */
-	const char *type;                 /* and the error type that does; static text */
+	bool accepted;              /* the endpoint took the credentials */
+	enum refusal refusal;       /* to answer with, unless it is relayed */
+	size_t body_n;              /* canonical length of a body that is relayed */
+	enum kms_blame blame;       /* where it blames us */
+	const char *type;           /* and the error type that does; static text */
+	char error[LIMIT_NAME + 1]; /* the type of KMS's error, or "unknown"; "": it is none */
 	char detail[LIMIT_LOG_VALUE + 1]; /* for the record; "": nothing to add */
 };
 

@@ -2,6 +2,7 @@
 #include "request.h"
 
 #include "credentials.h"
+#include "kms_error.h"
 #include "log.h"
 #include "skew.h"
 
@@ -119,8 +120,14 @@ void request_refuse(struct request *r, enum refusal refusal, const char *message
 		    struct instant now)
 {
 	const struct refusal_info *info = refusal_info(refusal);
-	usec_t wall = now.wall + (r->endpoint < 0 ? 0 : skew_correction(request_skew(r)));
-	bool close = info->close || request_closes(r);
+	const struct refusal_answer answer = {
+		.refusal = refusal,
+		.message = message,
+		.request_id = r->record.request_id,
+		.wall = now.wall + (r->endpoint < 0 ? 0 : skew_correction(request_skew(r))),
+		.retry_after = refusal == REFUSAL_RATE ? r->retry_after : 0,
+		.close = info->close || request_closes(r),
+	};
 
 	if (!r->record.reason)
 		r->record.reason = info->reason;
@@ -131,16 +138,36 @@ void request_refuse(struct request *r, enum refusal refusal, const char *message
 	r->refusal = refusal;
 	if (r->client) {
 		r->record.status = info->status;
-		if (refusal_write(refusal, message, r->record.request_id, wall, close,
-				  &r->answer) < 0) {
+		if (refusal_write(&answer, &r->answer) < 0) {
 			r->client->ops->lost(r->client, REASON_MEMORY, now);
 			return;
 		}
 	}
-	request_answer(r, (struct slice){0}, close, now);
+	request_answer(r, (struct slice){0}, answer.close, now);
 }
 
 /* ---- its record and its end ---- */
+
+/* An error that KMS answered with, whatever became of it then. */
+static void count_kms_error(struct request *r)
+{
+	const struct audit_record *record = &r->record;
+	enum counter counter = COUNTER_KMS_FAILED;
+
+	if (record->kms_status <= 0 || record->kms_status / 100 == 2)
+		return;
+	if (kms_error_throttles(slice_from(record->kms_error)))
+		counter = COUNTER_KMS_THROTTLED;
+	else if (record->kms_error[0] && record->kms_status < 500)
+		counter = COUNTER_KMS_DENIED;
+	enclave_count(r->identity.enclave, counter, 1);
+}
+
+/* By us, or by KMS: what `audit: refusals` records. */
+static bool is_refused(const struct request *r)
+{
+	return r->record.event != EVENT_REQUEST || r->record.kms_error[0];
+}
 
 static void record(struct request *r, struct instant now)
 {
@@ -156,7 +183,9 @@ static void record(struct request *r, struct instant now)
 		enclave_count(e, COUNTER_BYTES_IN, (uint64_t)r->record.bytes_in);
 	enclave_count(e, COUNTER_BYTES_OUT, (uint64_t)r->record.bytes_out);
 
-	if (r->record.event == EVENT_REQUEST && r->generation->config->audit == AUDIT_REFUSALS)
+	count_kms_error(r);
+
+	if (r->generation->config->audit == AUDIT_REFUSALS && !is_refused(r))
 		return;
 	if (r->record.event == EVENT_REFUSED && !flood_admit(&e->flood, now.monotonic))
 		return;

@@ -111,6 +111,7 @@ struct request {
 	size_t charged;       /* bytes of the enclave's share of memory */
 	bool in_flight;       /* counted in the enclave's gauge */
 	enum refusal refusal; /* to be answered once the body is dropped */
+	usec_t retry_after;   /* of REFUSAL_RATE: until its rate has the next one */
 	/* body: stands after room for the outgoing head, so that both go in one send */
 	struct buf out;
 	size_t body_at, body_n; /* where it begins; bytes so far, then its canonical length */

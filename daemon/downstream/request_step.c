@@ -43,6 +43,7 @@ static enum refusal take_rate(struct request *r, struct instant now)
 
 	if (enclave_take_token(e, request_config(r), now.monotonic, &wait))
 		return REFUSAL_NONE;
+	r->retry_after = wait;
 	snprintf(r->record.detail, sizeof(r->record.detail),
 		 "limits.requests of enclave %s is used up; the next request may come in %lld "
 		 "ms",
@@ -336,6 +337,8 @@ static int on_prepare(struct upstream_call *call, struct instant now, struct sli
 		return e;
 	*ret_bytes = outgoing_head_write(&request, &signature, r->credentials);
 	r->record.kms_status = 0; /* what was said of an earlier try */
+	r->record.kms_error[0] = '\0';
+	r->record.priority = -1;
 	r->record.aws_request_id[0] = '\0';
 	return 0;
 }

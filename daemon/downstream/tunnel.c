@@ -34,6 +34,7 @@ static void record(struct tunnel *t, enum event_kind event, enum reason reason,
 	r.allowed = event != EVENT_TUNNEL_REFUSED;
 	r.reason = reason;
 	r.status = status;
+	r.cleartext = event == EVENT_TUNNEL_OPEN && !t->host->tls;
 	snprintf(r.endpoint, sizeof(r.endpoint), "%.*s", LIMIT_LOG_VALUE, t->name);
 	snprintf(r.detail, sizeof(r.detail), "%s", detail);
 	if (event == EVENT_TUNNEL_END) {
@@ -151,17 +152,29 @@ static void open_tunnel(struct tunnel *t, struct instant now)
 
 static void start_connecting(struct tunnel *t, struct instant now);
 
+/* A proxy that speaks between its answer and the hello is not the host. */
+static void open_connected(struct tunnel *t, struct instant now)
+{
+	char byte;
+
+	if (t->host->proxy.host && recv(t->host_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+		refuse(t, TUNNEL_PROXY_BROKEN, "bytes came before the ClientHello", now);
+	else
+		open_tunnel(t, now);
+}
+
 static void hello_done(struct tunnel *t, const struct client_hello *hello, struct instant now)
 {
 	char detail[LIMIT_LOG_VALUE];
 
-	if (!hello->server_name[0]) {
+	if (!hello->server_name[0] && !t->by_connect) {
 		refuse(t, TUNNEL_NO_NAME, NULL, now);
 		return;
 	}
-	if (t->by_connect) {
-		if (strcasecmp(hello->server_name, t->host->host) == 0) {
-			open_tunnel(t, now);
+	if (t->by_connect) { /* its authority was listed: a name may be missing, not differ */
+		if (!hello->server_name[0] ||
+		    strcasecmp(hello->server_name, t->host->host) == 0) {
+			open_connected(t, now);
 			return;
 		}
 		snprintf(detail, sizeof(detail), "the ClientHello is for %.100s",
@@ -225,13 +238,18 @@ static void read_hello(struct tunnel *t, struct instant now)
 
 /* ---- connecting ---- */
 
-/* A CONNECT is told of the connection; then its ClientHello is due. */
+/* A CONNECT is told of the connection; then its ClientHello is due, or whatever either end has
+ * to say where it is no TLS. */
 static void answer_connect(struct tunnel *t, struct instant now)
 {
 	static const char text[] = "HTTP/1.1 200 Connection established\r\n\r\n";
 
 	if (send(t->connection->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) != sizeof(text) - 1) {
 		tunnel_end(t, REASON_CLIENT_GONE, now);
+		return;
+	}
+	if (!t->host->tls) {
+		open_tunnel(t, now);
 		return;
 	}
 	t->state = TUNNEL_HELLO;
@@ -250,6 +268,14 @@ static int watch_host(struct tunnel *t, int fd)
 	return 0;
 }
 
+/* Indexed by dial_fault. */
+static const enum tunnel_refusal faults[] = {
+	[DIAL_HOST] = TUNNEL_NO_HOST,
+	[DIAL_NO_PROXY] = TUNNEL_NO_PROXY,
+	[DIAL_PROXY_REFUSED] = TUNNEL_PROXY_REFUSED,
+	[DIAL_PROXY_BROKEN] = TUNNEL_PROXY_BROKEN,
+};
+
 static void on_connected(int fd, const char *why, void *userdata)
 {
 	struct tunnel *t = userdata;
@@ -259,7 +285,7 @@ static void on_connected(int fd, const char *why, void *userdata)
 
 	if (why) {
 		slice_escape(slice_from(why), detail, sizeof(detail));
-		refuse(t, TUNNEL_NO_HOST, detail, now);
+		refuse(t, faults[dial_fault(t->dial)], detail, now);
 		return;
 	}
 	r = watch_host(t, fd); /* before the dial goes, which watches it too: see dial.h */
@@ -274,23 +300,45 @@ static void on_connected(int fd, const char *why, void *userdata)
 	}
 }
 
-/* What is looked up, and connected to. */
-static const char *connect_name(const struct tunnel *t)
+/* Where the host is. */
+static const char *host_name(const struct tunnel *t)
 {
 	return t->host->connect_to ?: t->host->host;
 }
 
+static unsigned host_port(const struct tunnel *t)
+{
+	return t->host->connect_to ? t->host->connect_port : t->host->port;
+}
+
+/* What is looked up, and connected to: that, or the proxy. */
+static const char *connect_name(const struct tunnel *t)
+{
+	return t->host->proxy.host ?: host_name(t);
+}
+
 static void connect_host(struct tunnel *t, const char *addresses, struct instant now)
 {
+	const struct proxy_config *proxy = &t->host->proxy;
+	const struct proxy_target through = {
+		host_name(t), host_port(t),
+		generation_proxy_authorization(t->connection->generation, proxy)};
 	struct dial_options options = {
 		.addresses = addresses,
-		.port = t->host->connect_to ? t->host->connect_port : t->host->port,
-		.any_address = t->host->connect_to != NULL,
+		.port = proxy->host ? proxy->port : host_port(t),
+		.reach = proxy->host ? ADDRESS_LOOPBACK
+				     : dial_reach(t->host->connect_to, t->host->tls),
+		.through = proxy->host ? &through : NULL,
 	};
 
 	t->state = TUNNEL_CONNECT;
 	if (dial_new(t->context->base, &options, on_connected, t, &t->dial) < 0)
 		refuse(t, TUNNEL_MEMORY, NULL, now);
+}
+
+static enum tunnel_refusal not_found(const struct tunnel *t)
+{
+	return t->host->proxy.host ? TUNNEL_NO_PROXY : TUNNEL_NO_HOST;
 }
 
 static void on_addresses(struct lookup *lookup, const char *addresses, int code,
@@ -301,7 +349,7 @@ static void on_addresses(struct lookup *lookup, const char *addresses, int code,
 	if (addresses)
 		connect_host(t, addresses, now);
 	else
-		refuse(t, TUNNEL_NO_HOST, gai_strerror(code), now);
+		refuse(t, not_found(t), gai_strerror(code), now);
 }
 
 static void start_connecting(struct tunnel *t, struct instant now)
@@ -325,7 +373,7 @@ static void start_connecting(struct tunnel *t, struct instant now)
 	t->state = TUNNEL_LOOKUP;
 	r = lookup_start(&t->lookup, t->context, name, on_addresses);
 	if (r < 0)
-		refuse(t, TUNNEL_NO_HOST, strerrordesc_np(-r), now);
+		refuse(t, not_found(t), strerrordesc_np(-r), now);
 }
 
 /* A lookup that takes long: a name server that is away doesn't stop what went well before. */
@@ -384,7 +432,8 @@ static void tunnel_sweep(void *protocol, struct instant now)
 		if (connection_peer_is_gone(t->connection))
 			tunnel_end(t, REASON_CLIENT_GONE, now);
 		else if (t->deadline <= now.monotonic)
-			refuse(t, TUNNEL_TIMEOUT, "the name was not found in time", now);
+			refuse(t, t->host->proxy.host ? TUNNEL_NO_PROXY : TUNNEL_TIMEOUT,
+			       "the name was not found in time", now);
 		else if (t->deadline - now.monotonic <
 			 LIMIT_TUNNEL_CONNECT - LIMIT_TUNNEL_LOOKUP)
 			use_known_addresses(t, now);
@@ -393,7 +442,10 @@ static void tunnel_sweep(void *protocol, struct instant now)
 		if (connection_peer_is_gone(t->connection))
 			tunnel_end(t, REASON_CLIENT_GONE, now);
 		else if (t->deadline <= now.monotonic)
-			refuse(t, TUNNEL_TIMEOUT, "connecting took too long", now);
+			refuse(t,
+			       dial_fault(t->dial) ? faults[dial_fault(t->dial)]
+						   : TUNNEL_TIMEOUT,
+			       "connecting took too long", now);
 		return;
 	case TUNNEL_OVER:
 		return;

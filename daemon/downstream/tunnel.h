@@ -2,7 +2,8 @@
 #pragma once
 
 /* A connection whose enclave speaks TLS itself, or asks for CONNECT: passed through to one of
- * the hosts that the enclave's `tunnel` lists, by the server name or the authority. Nothing is
+ * the hosts that the enclave's `tunnel` lists, by the server name or the authority; or, by the
+ * authority only, whatever passes to one that is listed with `tls: false`. Nothing is
  * looked up, connected or copied before the host was allowed; then bytes are copied unaltered.
  * The connection stays the owner of the enclave's socket. */
 

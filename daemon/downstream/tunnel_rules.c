@@ -8,7 +8,8 @@
 #include <string.h>
 
 static const struct tunnel_refusal_info table[_TUNNEL_REFUSAL_MAX] = {
-	[TUNNEL_NO_NAME] = {REASON_NO_SERVER_NAME, "the ClientHello names no server", 403,
+	[TUNNEL_NO_NAME] = {REASON_NO_SERVER_NAME,
+			    "the ClientHello names no server, and no CONNECT did", 403,
 			    TLS_ALERT_UNRECOGNIZED_NAME},
 	[TUNNEL_BAD_HELLO] = {REASON_CLIENT_HELLO, "the ClientHello is malformed", 403,
 			      TLS_ALERT_DECODE_ERROR},
@@ -24,6 +25,12 @@ static const struct tunnel_refusal_info table[_TUNNEL_REFUSAL_MAX] = {
 	[TUNNEL_MEMORY] = {REASON_MEMORY, "out of memory", 502, TLS_ALERT_INTERNAL_ERROR},
 	[TUNNEL_NO_HOST] = {REASON_NO_UPSTREAM, "the host can't be reached", 502,
 			    TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_NO_PROXY] = {REASON_NO_PROXY, "the host can't be reached", 502,
+			     TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_PROXY_REFUSED] = {REASON_PROXY_REFUSED, "the host can't be reached", 502,
+				  TLS_ALERT_INTERNAL_ERROR},
+	[TUNNEL_PROXY_BROKEN] = {REASON_PROXY_BROKEN, "the host can't be reached", 502,
+				 TLS_ALERT_INTERNAL_ERROR},
 	[TUNNEL_TIMEOUT] = {REASON_UPSTREAM_TIMEOUT, "the host did not answer in time", 504,
 			    TLS_ALERT_INTERNAL_ERROR},
 	[TUNNEL_TOO_SLOW] = {REASON_TOO_SLOW, "the ClientHello did not come in time", 403,
@@ -58,9 +65,14 @@ struct tunnel_host *tunnel_find_host(const struct tunnel_config *config, struct 
 {
 	for (size_t i = 0; i < config->n_hosts; i++)
 		if (slice_eq_nocase(name, slice_from(config->hosts[i].host)) &&
-		    (port == 0 || port == config->hosts[i].port))
+		    (port == 0 ? config->hosts[i].tls : port == config->hosts[i].port))
 			return &config->hosts[i];
 	return NULL;
+}
+
+static bool proxy_equal(const struct proxy_config *a, const struct proxy_config *b)
+{
+	return strcmp(a->host ?: "", b->host ?: "") == 0 && a->port == b->port;
 }
 
 static bool host_equal(const struct tunnel_host *a, const struct tunnel_host *b)
@@ -68,7 +80,8 @@ static bool host_equal(const struct tunnel_host *a, const struct tunnel_host *b)
 	const char *to_a = a->connect_to ?: a->host, *to_b = b->connect_to ?: b->host;
 
 	return strcmp(a->host, b->host) == 0 && strcmp(to_a, to_b) == 0 && a->port == b->port &&
-	       a->connect_port == b->connect_port;
+	       a->connect_port == b->connect_port && a->tls == b->tls &&
+	       proxy_equal(&a->proxy, &b->proxy);
 }
 
 struct tunnel_host *tunnel_keep_host(const struct tunnel_config *config,

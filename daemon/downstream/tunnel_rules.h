@@ -22,6 +22,9 @@ enum tunnel_refusal {
 	TUNNEL_CONNECTIONS,
 	TUNNEL_MEMORY,
 	TUNNEL_NO_HOST,
+	TUNNEL_NO_PROXY,
+	TUNNEL_PROXY_REFUSED,
+	TUNNEL_PROXY_BROKEN,
 	TUNNEL_TIMEOUT,
 	TUNNEL_TOO_SLOW,
 	_TUNNEL_REFUSAL_MAX,
@@ -42,8 +45,8 @@ const struct tunnel_refusal_info *tunnel_refusal_info(enum tunnel_refusal refusa
 struct slice tunnel_refusal_write(enum tunnel_refusal refusal, int status, enum tls_alert alert,
 				  char out[TUNNEL_ANSWER_SIZE]);
 
-/* The listed host of this name, in whatever case; `port` 0: on the port that it is listed with.
- * NULL: it isn't listed. */
+/* The listed host of this name, in whatever case, on this port; or, with `port` 0, the one that
+ * a TLS server name of it leads to, on whatever port. NULL: it isn't listed. */
 struct tunnel_host *tunnel_find_host(const struct tunnel_config *config, struct slice name,
 				     unsigned port);
 

@@ -35,6 +35,7 @@ void audit_record_init(struct audit_record *r, enum event_kind event)
 {
 	*r = (struct audit_record){
 		.event = event,
+		.priority = -1,
 		.duration = -1,
 		.upstream = -1,
 		.bytes_in = -1,
@@ -82,7 +83,8 @@ static bool audit_take(struct audit *a)
 
 	while (log_batch_waiting(a->batch) < LOG_BATCH && queue_pop(a->queue, &r)) {
 		audit_entry_init(&e, &r);
-		if (log_batch_add(a->batch, event_info(r.event)->priority,
+		if (log_batch_add(a->batch,
+				  r.priority < 0 ? event_info(r.event)->priority : r.priority,
 				  (struct slice){e.text, e.used}, e.fields, e.n) < 0)
 			audit_count_lost(a, 1);
 	}

@@ -30,11 +30,14 @@ struct audit_record {
 	char key[LIMIT_LOG_VALUE + 1];      /* escaped and clipped; two keys with a comma */
 	char grantee[LIMIT_LOG_VALUE + 1];  /* of a delegation: the principal, or "policy" */
 	char endpoint[LIMIT_LOG_VALUE + 1]; /* of a tunnel: host:port */
+	bool cleartext;                     /* a tunnel that isn't held to TLS: TLS=no */
 	char rule[LIMIT_NAME + 1];
 	enum reason reason;
 	char detail[LIMIT_LOG_VALUE + 1]; /* explains the reason, in MESSAGE */
 	int status;                       /* HTTP_STATUS; 0: none was sent */
-	int kms_status; /* KMS_STATUS of what was sent to KMS; 0: nothing was */
+	int priority;                     /* as syslog(3) has it; -1: that of the event */
+	int kms_status;                 /* KMS_STATUS of what was sent to KMS; 0: nothing was */
+	char kms_error[LIMIT_NAME + 1]; /* the type of KMS's error */
 	char aws_request_id[LIMIT_NAME + 1];
 	const char *recipient;       /* "none", "present"; NULL: not known */
 	usec_t duration, upstream;   /* -1: not measured */

@@ -126,7 +126,6 @@ static const char *why_text(const struct audit_record *r, char *out, size_t size
 	return out;
 }
 
-/* `detail` is the error code with which KMS itself refused. */
 static void say_request(struct audit_entry *e, const struct audit_record *r, const char *peer)
 {
 	char took[DURATION_SIZE], status[SLICE_NUMBER_SIZE];
@@ -137,10 +136,10 @@ static void say_request(struct audit_entry *e, const struct audit_record *r, con
 		slice_from(action_text(r)),
 		SLICE(" allowed by rule \""),
 		slice_from(r->rule),
-		SLICE("\": "),
+		r->kms_error[0] ? SLICE("\" but AWS KMS refused it: ") : SLICE("\": "),
 		slice_from_number((unsigned)r->status, status),
-		slice_from(r->detail[0] ? " " : ""),
-		slice_from(r->detail),
+		slice_from(r->kms_error[0] ? " " : ""),
+		slice_from(r->kms_error),
 		SLICE(" in "),
 		duration_text(r, took),
 	};
@@ -190,7 +189,8 @@ static void say_connection(struct audit_entry *e, const struct audit_record *r,
 static void say_tunnel_open(struct audit_entry *e, const struct audit_record *r,
 			    const char *peer)
 {
-	add(e, "MESSAGE=%s: tunnel to %s opened", peer, r->endpoint);
+	add(e, "MESSAGE=%s: tunnel to %s opened%s", peer, r->endpoint,
+	    r->cleartext ? " without TLS" : "");
 }
 
 static void say_tunnel_refused(struct audit_entry *e, const struct audit_record *r,
@@ -240,6 +240,7 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 	add_text(e, SLICE("KMS_KEY="), r->key);
 	add_text(e, SLICE("KMS_GRANTEE="), r->grantee);
 	add_text(e, SLICE("ENDPOINT="), r->endpoint);
+	add_text(e, SLICE("TLS="), r->cleartext ? "no" : NULL);
 	add_text(e, SLICE("VERDICT="), r->allowed ? "allow" : "refuse");
 	add_text(e, SLICE("RULE="), r->rule);
 	add_text(e, SLICE("REASON="), reason_word(r->reason));
@@ -248,6 +249,7 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 		add_text(e, SLICE("KMS_STATUS="), "unknown");
 	else
 		add_number(e, SLICE("KMS_STATUS="), r->kms_status ?: -1);
+	add_text(e, SLICE("KMS_ERROR="), r->kms_error);
 	add_text(e, SLICE("AWS_REQUEST_ID="), r->aws_request_id);
 	add_text(e, SLICE("RECIPIENT="), r->recipient);
 	add_number(e, SLICE("DURATION_USEC="), r->duration);

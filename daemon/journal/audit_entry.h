@@ -10,7 +10,7 @@ struct audit_entry {
 	/* "NAME=value" strings, one after the other; each value once, some twice. */
 	char text[2 * sizeof(struct audit_record) + 1024];
 	size_t used;
-	const char *fields[24]; /* into `text` */
+	const char *fields[32]; /* into `text` */
 	size_t n;
 };
 

@@ -40,7 +40,7 @@ credentials_health_table_free(struct credentials_health_table *t)
 struct credentials_health *credentials_health_get(struct credentials_health_table *t,
 						  const char *endpoint)
 {
-	struct named *named = named_table_get(&t->all, endpoint);
+	struct named *named = named_table_get(&t->all, endpoint, 0);
 
 	return named ? CONTAINER_OF(named, struct credentials_health, named) : NULL;
 }

@@ -49,9 +49,9 @@ struct enclave_table *enclave_table_free(struct enclave_table *t)
 	return NULL;
 }
 
-struct enclave *enclave_table_get(struct enclave_table *t, const char *name)
+struct enclave *enclave_table_get(struct enclave_table *t, const char *name, unsigned cid)
 {
-	struct named *named = named_table_get(&t->all, name);
+	struct named *named = named_table_get(&t->all, name, cid);
 
 	return named ? CONTAINER_OF(named, struct enclave, named) : NULL;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What an enclave has used so far: its rate limiter, gauges and counters. They live outside the
- * configuration, keyed by the enclave's name, and survive a reload. All threads share them, so
- * every member that changes is one atomic word. */
+/* What one slot of an enclave has used so far: its rate limiter, gauges and counters. They live
+ * outside the configuration, keyed by the enclave's name and the slot's CID, and survive a
+ * reload. All threads share them, so every member that changes is one atomic word. */
 
 #include "config.h"
 #include "counter.h"
@@ -16,12 +16,13 @@
 #include <stdint.h>
 
 struct enclave {
-	struct named named; /* its `id` is the index of per-worker tables */
+	struct named named; /* its number is the CID; its `id` the index of per-worker tables */
 	struct rate_limit requests;
 	struct rate_limit bandwidth; /* of its tunnels */
 	struct gauge in_flight, connections, memory, tunnels;
 	struct flood flood; /* of audit records */
 	_Atomic uint64_t counters[_COUNTER_MAX];
+	uint64_t reported; /* the control thread's: their sum when they were last written */
 };
 
 static inline void enclave_count(struct enclave *e, enum counter counter, uint64_t n)
@@ -39,15 +40,16 @@ bool enclave_take_token(struct enclave *e, const struct enclave_config *config, 
 _must_check_ bool enclave_charge(struct enclave *e, size_t share, size_t *charged, size_t n);
 void enclave_uncharge(struct enclave *e, size_t *charged); /* of all */
 
-/* All enclaves this process has known, the control thread's: see named_table.h. */
+/* All slots of enclaves this process has known, the control thread's: see named_table.h. */
 struct enclave_table;
 
 _must_check_ int enclave_table_new(struct enclave_table **ret_table);
 struct enclave_table *enclave_table_free(struct enclave_table *table);
 DEFINE_CLEANUP(struct enclave_table *, enclave_table_free)
 
-/* The enclave of that name; made if it isn't there. NULL when memory ran out. */
-struct enclave *enclave_table_get(struct enclave_table *table, const char *name);
+/* The enclave of that name, as the peer with that CID; 0: as the peers of listeners that name
+ * it. Made if it isn't there. NULL when memory ran out. */
+struct enclave *enclave_table_get(struct enclave_table *table, const char *name, unsigned cid);
 
-/* The i-th enclave in the order they were made; NULL after the last. */
+/* The i-th in the order they were made; NULL after the last. */
 struct enclave *enclave_table_at(const struct enclave_table *table, unsigned i);

@@ -146,6 +146,50 @@ static int load_trusts(struct generation *g, struct error *error)
 	return 0;
 }
 
+struct proxy_authorization *generation_proxy_authorization(const struct generation *g,
+							   const struct proxy_config *proxy)
+{
+	for (size_t i = 0; i < g->n_proxy_files && proxy->credentials_file; i++)
+		if (strcmp(g->proxy_files[i].path, proxy->credentials_file) == 0)
+			return g->proxy_files[i].authorization;
+	return NULL;
+}
+
+/* Each file once. */
+static int load_proxy_file(struct generation *g, const struct proxy_config *proxy,
+			   struct error *error)
+{
+	struct proxy_file *file;
+	int r;
+
+	if (!proxy->credentials_file || generation_proxy_authorization(g, proxy))
+		return 0;
+	file = reallocarray(g->proxy_files, g->n_proxy_files + 1, sizeof(*file));
+	if (!file)
+		return -ENOMEM;
+	g->proxy_files = file;
+	file += g->n_proxy_files;
+	r = proxy_authorization_load(proxy->credentials_file, &file->authorization, error);
+	if (r < 0)
+		return r;
+	file->path = proxy->credentials_file;
+	g->n_proxy_files++;
+	return 0;
+}
+
+static int load_proxy_files(struct generation *g, struct error *error)
+{
+	const struct config *c = g->config;
+	int r = 0;
+
+	for (size_t i = 0; i < c->n_endpoints && r == 0; i++)
+		r = load_proxy_file(g, &c->endpoints[i].proxy, error);
+	for (size_t i = 0; i < c->n_enclaves; i++)
+		for (size_t k = 0; k < c->enclaves[i].tunnel.n_hosts && r == 0; k++)
+			r = load_proxy_file(g, &c->enclaves[i].tunnel.hosts[k].proxy, error);
+	return r;
+}
+
 int generation_new(struct config *config, struct enclave_table *table,
 		   struct credentials_health_table *health, struct generation **ret_generation,
 		   struct error *error)
@@ -157,16 +201,17 @@ int generation_new(struct config *config, struct enclave_table *table,
 		return -ENOMEM;
 	g->refs = 1;
 	g->config = config_ref(config);
-	g->memory_share = config->memory / MAX(config->n_enclaves, (size_t)1);
-	g->enclaves = calloc(config->n_enclaves + 1, sizeof(*g->enclaves));
+	g->memory_share = config->memory / MAX(config->n_slots, (size_t)1);
+	g->enclaves = calloc(config->n_slots + 1, sizeof(*g->enclaves));
 	g->trusts = calloc(config->n_endpoints + 1, sizeof(*g->trusts));
 	g->skews = calloc(config->n_endpoints + 1, sizeof(*g->skews));
 	g->health = calloc(config->n_endpoints + 1, sizeof(struct credentials_health *));
 	if (!g->enclaves || !g->trusts || !g->skews || !g->health)
 		return -ENOMEM;
 
-	for (size_t i = 0; i < config->n_enclaves; i++) {
-		g->enclaves[i] = enclave_table_get(table, config->enclaves[i].name);
+	for (size_t i = 0; i < config->n_slots; i++) {
+		g->enclaves[i] = enclave_table_get(
+			table, generation_enclave(g, (unsigned)i)->name, config->slots[i].cid);
 		if (!g->enclaves[i])
 			return -ENOMEM;
 	}
@@ -175,7 +220,7 @@ int generation_new(struct config *config, struct enclave_table *table,
 		if (!g->health[i])
 			return -ENOMEM;
 	}
-	r = load_trusts(g, error);
+	r = load_trusts(g, error) ?: load_proxy_files(g, error);
 	if (r < 0)
 		return r;
 
@@ -196,6 +241,9 @@ struct generation *generation_unref(struct generation *g)
 		return NULL;
 	for (size_t i = 0; g->trusts && i < g->config->n_endpoints; i++)
 		X509_STORE_free(g->trusts[i].store);
+	for (size_t i = 0; i < g->n_proxy_files; i++)
+		proxy_authorization_unref(g->proxy_files[i].authorization);
+	free(g->proxy_files);
 	free(g->trusts);
 	free(g->skews);
 	free(g->health);
@@ -215,7 +263,7 @@ void generation_swap(struct generation **slot, struct generation *g)
 int generation_find(const struct generation *g, const struct identity *id)
 {
 	int i = id->has_cid ? config_find_cid(g->config, id->cid)
-			    : config_find_enclave(g->config, id->enclave->named.name);
+			    : config_find_slot(g->config, id->enclave->named.name);
 
 	return i >= 0 && g->enclaves[i] == id->enclave ? i : -1;
 }
@@ -226,7 +274,7 @@ bool generation_same(const struct generation *old, const struct generation *g,
 	int before = generation_find(old, id), now = generation_find(g, id);
 
 	return before >= 0 && now >= 0 &&
-	       config_enclave_equal(old->config, (size_t)before, g->config, (size_t)now);
+	       config_slot_equal(old->config, (size_t)before, g->config, (size_t)now);
 }
 
 bool generation_same_trust(const struct generation *old, const struct generation *g,
@@ -238,8 +286,8 @@ bool generation_same_trust(const struct generation *old, const struct generation
 	if (!generation_same(old, g, id))
 		return false;
 	/* Equal ones list the same endpoints in the same order. */
-	a = &old->config->enclaves[before];
-	b = &g->config->enclaves[now];
+	a = generation_enclave(old, (unsigned)before);
+	b = generation_enclave(g, (unsigned)now);
 	for (size_t i = 0; i < a->n_endpoints; i++)
 		if (memcmp(old->trusts[a->endpoints[i]].digest,
 			   g->trusts[b->endpoints[i]].digest, SHA256_DIGEST_LENGTH) != 0)

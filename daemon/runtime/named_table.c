@@ -4,12 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
-struct named *named_table_get(struct named_table *t, const char *name)
+struct named *named_table_get(struct named_table *t, const char *name, uint32_t number)
 {
 	struct named **list, *o;
 
 	for (unsigned i = 0; i < t->n; i++)
-		if (strcmp(t->list[i]->name, name) == 0)
+		if (t->list[i]->number == number && strcmp(t->list[i]->name, name) == 0)
 			return t->list[i];
 
 	list = reallocarray(t->list, t->n + 1, sizeof(struct named *));
@@ -20,6 +20,7 @@ struct named *named_table_get(struct named_table *t, const char *name)
 	if (!o)
 		return NULL;
 	snprintf(o->name, sizeof(o->name), "%s", name);
+	o->number = number;
 	o->id = t->n;
 	t->list[t->n++] = o;
 	return o;

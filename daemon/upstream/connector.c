@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "connector.h"
 
-#include "address.h"
 #include "dial.h"
 #include "socket_bio.h"
 
@@ -26,6 +25,7 @@ struct connector {
 	struct dial *dial; /* until it is connected */
 	int fd;
 	SSL *ssl;
+	enum dial_fault fault;
 	bool stands;          /* the handshake is over, and nothing broke it since */
 	struct event io;      /* of the handshake */
 	struct event timeout; /* of all */
@@ -115,6 +115,7 @@ struct connector_tls *connector_tls_free(struct connector_tls *tls)
 /* The end of connecting; the connector may be freed in the callback. */
 static void connected(struct connector *c, const char *why)
 {
+	c->fault = c->dial && why ? dial_fault(c->dial) : DIAL_HOST;
 	c->dial = dial_free(c->dial);
 	event_del(&c->io);
 	event_del(&c->timeout);
@@ -165,9 +166,14 @@ static void on_io(evutil_socket_t fd, short what, void *userdata)
 
 static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 {
+	struct connector *c = userdata;
+
 	(void)fd;
 	(void)what;
-	connected(userdata, "connecting timed out");
+	if (c->dial && dial_fault(c->dial) == DIAL_PROXY_BROKEN)
+		connected(c, "it did not answer in time");
+	else
+		connected(c, "connecting timed out");
 }
 
 static bool set_socket(struct connector *c)
@@ -240,8 +246,8 @@ static SSL *new_ssl(const struct connector_tls *tls, const char *host)
 int connector_new(struct event_base *base, const struct connector_options *options,
 		  connector_cb done, void *userdata, struct connector **ret_connector)
 {
-	const struct dial_options where = {options->addresses, options->port,
-					   options->any_address};
+	const struct dial_options where = {options->addresses, options->port, options->reach,
+					   options->through};
 	const struct timeval timeout = {options->timeout / USEC_PER_SEC,
 					options->timeout % USEC_PER_SEC};
 	_cleanup_(connector_freep) struct connector *c = calloc(1, sizeof(*c));
@@ -277,6 +283,11 @@ struct connector *connector_free(struct connector *c)
 		close(c->fd);
 	free(c);
 	return NULL;
+}
+
+enum dial_fault connector_fault(const struct connector *c)
+{
+	return c->fault;
 }
 
 /* ---- using it ---- */

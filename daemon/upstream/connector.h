@@ -4,7 +4,9 @@
 /* One outgoing TLS connection: dialled (dial.h), its certificate verified for one name, and
  * then used. */
 
+#include "address.h"
 #include "clock.h"
+#include "dial.h"
 #include "macro.h"
 #include "slice.h"
 
@@ -32,9 +34,10 @@ struct connector_options {
 	const char *host;      /* what TLS verifies: a name or an IP literal */
 	const char *addresses; /* where to connect, as dial_options has them */
 	unsigned port;
-	bool any_address; /* the operator named the address: don't refuse loopback etc. */
-	struct connector_tls *tls; /* borrowed */
-	usec_t timeout;            /* of dialling and TLS together */
+	enum address_class reach;           /* as dial_options has it */
+	const struct proxy_target *through; /* the same */
+	struct connector_tls *tls;          /* borrowed */
+	usec_t timeout; /* of dialling, the proxy's answer and TLS together */
 };
 
 /* Called once, when the connection stands (`why` is NULL) or failed (`why` says in one phrase).
@@ -45,6 +48,9 @@ typedef void (*connector_cb)(struct connector *c, const char *why, void *userdat
 _must_check_ int connector_new(struct event_base *base, const struct connector_options *options,
 			       connector_cb done, void *userdata,
 			       struct connector **ret_connector);
+
+/* Whose fault it is: called in `done` with a `why`. */
+enum dial_fault connector_fault(const struct connector *c);
 
 /* Closes; accepts NULL; returns NULL. */
 struct connector *connector_free(struct connector *c);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "dial.h"
 
-#include "address.h"
 #include "limit.h"
 
 #include <arpa/inet.h>
@@ -33,9 +32,12 @@ struct dial {
 	struct event_base *base;
 	struct attempt attempts[LIMIT_TUNNEL_ADDRESSES];
 	unsigned n;
-	bool any_address;
+	enum address_class reach;
 	sa_family_t last; /* the family that was tried last */
 	struct attempt *connected;
+	bool handed;                       /* its socket is the owner's */
+	struct proxy_handshake *handshake; /* NULL: there is no proxy */
+	enum dial_fault fault;
 	struct event next; /* when to try the next, or to say that there is none */
 	dial_cb done;
 	void *userdata;
@@ -165,9 +167,9 @@ static bool attempt_start(struct attempt *a)
 	a->tried = true;
 	d->last = a->address.sa.sa_family;
 	/* The last word on where a connection goes, whatever a name resolved to. */
-	if (!d->any_address && address_is_refused(&a->address.sa, address_size(a))) {
+	if (address_classify(&a->address.sa, address_size(a)) > d->reach) {
 		snprintf(d->why, sizeof(d->why),
-			 "its name leads to a loopback, link-local or metadata address");
+			 "it leads to a loopback, link-local or metadata address");
 		return false;
 	}
 	r = attempt_connect(a);
@@ -216,6 +218,43 @@ static void on_next(evutil_socket_t fd, short what, void *userdata)
 		d->done(-1, d->why, d->userdata);
 }
 
+static void hand_over(struct dial *d)
+{
+	d->handed = true;
+	d->done(d->connected->fd, NULL, d->userdata);
+}
+
+/* ---- the proxy ---- */
+
+static void talk_to_proxy(struct dial *d)
+{
+	enum proxy_result result = proxy_handshake_go(d->handshake, d->connected->fd);
+
+	switch (result) {
+	case PROXY_WAIT:
+		return;
+	case PROXY_THROUGH:
+		hand_over(d);
+		return;
+	case PROXY_REFUSED:
+	case PROXY_BROKEN:
+		d->fault = result == PROXY_REFUSED ? DIAL_PROXY_REFUSED : DIAL_PROXY_BROKEN;
+		d->done(-1, proxy_handshake_why(d->handshake), d->userdata);
+	}
+}
+
+/* The others are too late. */
+static void begin_handshake(struct dial *d)
+{
+	for (unsigned i = 0; i < d->n; i++)
+		if (&d->attempts[i] != d->connected)
+			attempt_end(&d->attempts[i]);
+	d->fault = DIAL_PROXY_BROKEN; /* until it has answered */
+	talk_to_proxy(d);
+}
+
+/* ---- events ---- */
+
 static void on_attempt(evutil_socket_t fd, short what, void *userdata)
 {
 	struct attempt *a = userdata;
@@ -223,6 +262,10 @@ static void on_attempt(evutil_socket_t fd, short what, void *userdata)
 	socklen_t n = sizeof(int);
 	int e = 0;
 
+	if (d->connected) {
+		talk_to_proxy(d);
+		return;
+	}
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) < 0)
 		e = errno;
 	if (e) {
@@ -232,40 +275,62 @@ static void on_attempt(evutil_socket_t fd, short what, void *userdata)
 	} else if (what & EV_WRITE) {
 		event_del(&d->next);
 		d->connected = a;
-		d->done(fd, NULL, d->userdata);
+		if (d->handshake)
+			begin_handshake(d);
+		else
+			hand_over(d);
 	}
+}
+
+enum address_class dial_reach(const char *connect_to, bool tls)
+{
+	if (!connect_to)
+		return ADDRESS_OTHER;
+	return tls && address_is_literal(connect_to) ? ADDRESS_SPECIAL : ADDRESS_LOOPBACK;
 }
 
 int dial_new(struct event_base *base, const struct dial_options *options, dial_cb done,
 	     void *userdata, struct dial **ret_dial)
 {
-	struct dial *d = calloc(1, sizeof(*d));
+	_cleanup_(dial_freep) struct dial *d = calloc(1, sizeof(*d));
 
 	if (!d)
 		return -ENOMEM;
+	if (options->through) {
+		if (proxy_handshake_new(options->through, &d->handshake) < 0)
+			return -ENOMEM;
+		d->fault = DIAL_NO_PROXY;
+	}
 	d->base = base;
-	d->any_address = options->any_address;
+	d->reach = options->reach;
 	d->done = done;
 	d->userdata = userdata;
 	snprintf(d->why, sizeof(d->why), "it has no address");
 	evtimer_assign(&d->next, base, on_next, d);
 	parse_addresses(d, options->addresses, options->port);
 	go_on(d);
-	*ret_dial = d;
+	*ret_dial = TAKE_PTR(d);
 	return 0;
+}
+
+enum dial_fault dial_fault(const struct dial *d)
+{
+	return d->fault;
 }
 
 struct dial *dial_free(struct dial *d)
 {
 	if (!d)
 		return NULL;
-	event_del(&d->next);
+	if (event_initialized(&d->next))
+		event_del(&d->next);
 	for (unsigned i = 0; i < d->n; i++) {
-		if (&d->attempts[i] == d->connected)
-			event_del(&d->connected->event); /* its socket is the owner's */
+		if (d->handed && &d->attempts[i] == d->connected)
+			event_del(&d->connected->event);
 		else
 			attempt_end(&d->attempts[i]);
 	}
+	proxy_handshake_free(d->handshake);
 	free(d);
 	return NULL;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "address.h"
+#include "dial.h"
 #include "generation.h"
 #include "limit.h"
 #include "log.h"
@@ -21,9 +22,21 @@ static unsigned total(const struct upstream *u)
 	return u->n[LINK_CONNECTING] + u->n[LINK_IDLE] + u->n[LINK_BUSY];
 }
 
-static const char *connect_host(const struct upstream *u)
+/* Where the endpoint is. */
+static const char *endpoint_host(const struct upstream *u)
 {
 	return u->config->connect_to ?: u->config->host;
+}
+
+static unsigned endpoint_port(const struct upstream *u)
+{
+	return u->config->connect_to ? u->config->connect_port : u->config->port;
+}
+
+/* What is connected to: that, or the proxy. Only this is looked up. */
+static const char *connect_host(const struct upstream *u)
+{
+	return u->config->proxy.host ?: endpoint_host(u);
 }
 
 /* ---- calls ---- */
@@ -96,17 +109,19 @@ static bool have_addresses(struct upstream *u, struct instant now)
 
 static void log_down(struct upstream *u)
 {
+	char endpoint[LIMIT_NAME + sizeof("ENDPOINT=")], proxy[320] = "";
 	const char *fields[] = {NULL, NULL};
-	char endpoint[LIMIT_NAME + sizeof("ENDPOINT=")];
 
 	if (u->down)
 		return;
 	u->down = true;
 	snprintf(endpoint, sizeof(endpoint), "ENDPOINT=%s", u->config->name);
 	fields[0] = endpoint;
-	log_event(EVENT_ENDPOINT_DOWN, fields, "endpoint %s: can't connect to %s port %u: %s",
-		  u->config->name, connect_host(u),
-		  u->config->connect_to ? u->config->connect_port : u->config->port, u->why);
+	if (u->through.host)
+		snprintf(proxy, sizeof(proxy), " by the proxy %s port %u",
+			 u->config->proxy.host, u->config->proxy.port);
+	log_event(EVENT_ENDPOINT_DOWN, fields, "endpoint %s: can't connect to %s port %u%s: %s",
+		  u->config->name, endpoint_host(u), endpoint_port(u), proxy, u->why);
 }
 
 static void log_up(struct upstream *u)
@@ -123,9 +138,18 @@ static void log_up(struct upstream *u)
 }
 
 /* An attempt failed. Those who wait are told at once unless something may still serve them. */
-static void upstream_failed(struct upstream *u, const char *why, struct instant now)
+static void upstream_failed(struct upstream *u, enum dial_fault fault, const char *why,
+			    struct instant now)
 {
+	static const enum upstream_result results[] = {
+		[DIAL_HOST] = UPSTREAM_NO_CONNECTION,
+		[DIAL_NO_PROXY] = UPSTREAM_NO_PROXY,
+		[DIAL_PROXY_REFUSED] = UPSTREAM_PROXY_REFUSED,
+		[DIAL_PROXY_BROKEN] = UPSTREAM_PROXY_BROKEN,
+	};
 	char text[sizeof(u->why)];
+
+	u->result = results[fault];
 
 	slice_escape(slice_from(why), text, sizeof(text));
 	memcpy(u->why, text, sizeof(text));
@@ -137,7 +161,7 @@ static void upstream_failed(struct upstream *u, const char *why, struct instant 
 	if (!u->literal && u->addresses && now.monotonic - u->addresses_at > ADDRESSES_RETRY)
 		(void)start_lookup(u); /* it may have moved */
 	if (total(u) == 0 && !u->lookup.id)
-		fail_waiting(u, UPSTREAM_NO_CONNECTION, now);
+		fail_waiting(u, u->result, now);
 }
 
 static void on_connected(struct connector *connector, const char *why, void *userdata)
@@ -145,16 +169,17 @@ static void on_connected(struct connector *connector, const char *why, void *use
 	struct upstream_connection *c = userdata;
 	struct upstream *u = c->upstream;
 	struct instant now = clock_now();
+	enum dial_fault fault = DIAL_HOST;
 	char reason[sizeof(u->why)];
 
-	(void)connector;
 	if (!why && upstream_connection_watch(c, now) < 0)
 		why = "out of memory";
 	if (why) {
 		/* `why` may live in the connector. */
 		snprintf(reason, sizeof(reason), "%s", why);
+		fault = connector_fault(connector);
 		upstream_connection_close(c);
-		upstream_failed(u, reason, now);
+		upstream_failed(u, fault, reason, now);
 		return;
 	}
 	u->hold = u->hold_until = 0;
@@ -168,8 +193,9 @@ static int start_connection(struct upstream *u, struct instant now)
 	struct connector_options options = {
 		.host = e->host,
 		.addresses = u->literal ? connect_host(u) : u->addresses,
-		.port = e->connect_to ? e->connect_port : e->port,
-		.any_address = e->connect_to != NULL,
+		.port = u->through.host ? e->proxy.port : endpoint_port(u),
+		.reach = u->through.host ? ADDRESS_LOOPBACK : dial_reach(e->connect_to, true),
+		.through = u->through.host ? &u->through : NULL,
 		.tls = u->tls,
 		.timeout = e->connect_timeout,
 	};
@@ -284,7 +310,7 @@ static void connect_more(struct upstream *u, struct instant now)
 				TAILQ_LAST(&u->connections[LINK_IDLE], connections));
 		}
 		if (start_connection(u, now) < 0) {
-			upstream_failed(u, "out of memory", now);
+			upstream_failed(u, DIAL_HOST, "out of memory", now);
 			return;
 		}
 	}
@@ -381,7 +407,8 @@ static void on_addresses(struct lookup *lookup, const char *addresses, int code,
 		u->addresses_at = now.monotonic;
 		upstream_dispatch(u, now);
 	} else {
-		upstream_failed(u, gai_strerror(addresses ? EAI_MEMORY : code), now);
+		upstream_failed(u, u->through.host ? DIAL_NO_PROXY : DIAL_HOST,
+				gai_strerror(addresses ? EAI_MEMORY : code), now);
 	}
 }
 
@@ -429,7 +456,7 @@ void upstream_sweep(struct upstream *u, struct instant now)
 	sweep_waiting(u, now);
 	while ((c = find_overdue(u, LINK_CONNECTING, now))) {
 		upstream_connection_close(c);
-		upstream_failed(u, "connecting timed out", now);
+		upstream_failed(u, DIAL_HOST, "connecting timed out", now);
 	}
 	while ((c = find_overdue(u, LINK_BUSY, now)))
 		upstream_connection_fail(c, UPSTREAM_TIMEOUT, NULL, now);
@@ -456,14 +483,18 @@ int upstream_new(struct context *context, const struct generation *generation,
 	u->context = context;
 	u->config = &config->endpoints[endpoint];
 	u->literal = address_is_literal(connect_host(u));
+	if (u->config->proxy.host)
+		u->through = (struct proxy_target){
+			endpoint_host(u), endpoint_port(u),
+			generation_proxy_authorization(generation, &u->config->proxy)};
 	u->n_users = config_endpoint_users(config, endpoint);
 	event_assign(&u->kick, u->context->base, -1, 0, on_kick, u);
 	for (size_t i = 0; i < _LINK_MAX; i++)
 		TAILQ_INIT(&u->connections[i]);
-	u->shares = calloc(config->n_enclaves + 1, sizeof(*u->shares));
+	u->shares = calloc(config->n_slots + 1, sizeof(*u->shares));
 	if (!u->shares || connector_tls_new(generation->trusts[endpoint].store, &u->tls) < 0)
 		return -ENOMEM;
-	u->n_shares = (unsigned)config->n_enclaves;
+	u->n_shares = (unsigned)config->n_slots;
 	for (unsigned i = 0; i < u->n_shares; i++)
 		TAILQ_INIT(&u->shares[i].waiting);
 	*ret_upstream = TAKE_PTR(u);

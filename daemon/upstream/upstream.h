@@ -15,6 +15,9 @@
 
 enum upstream_result {
 	UPSTREAM_NO_CONNECTION, /* DNS, connect or TLS failed */
+	UPSTREAM_NO_PROXY,      /* that to the proxy did */
+	UPSTREAM_PROXY_REFUSED, /* the proxy won't lead there */
+	UPSTREAM_PROXY_BROKEN,  /* the proxy did not answer as it must */
 	UPSTREAM_QUEUE_TIMEOUT, /* no connection became free in queue_timeout */
 	UPSTREAM_NOT_SENT,      /* the call's own prepare() failed */
 	UPSTREAM_LOST,          /* the connection died before the whole answer */
@@ -45,7 +48,7 @@ struct upstream_call_ops {
 struct upstream_call {
 	/* set by the caller */
 	const struct upstream_call_ops *ops;
-	unsigned enclave_index; /* in the generation's configuration */
+	unsigned enclave_index; /* of a slot in the generation's configuration */
 	bool repeatable;
 	bool final; /* not to be sent again, whatever happens; may be set at any time */
 	/* to read in done() */

@@ -49,24 +49,26 @@ struct upstream_share {
 struct upstream {
 	struct context *context;
 	const struct endpoint_config *config;
-	struct connector_tls *tls; /* of this endpoint and configuration only */
+	struct proxy_target through; /* host NULL: there is no proxy */
+	struct connector_tls *tls;   /* of this endpoint and configuration only */
 	struct connections connections[_LINK_MAX];
 	unsigned n[_LINK_MAX];
-	struct upstream_share *shares; /* by enclave */
+	struct upstream_share *shares; /* by slot */
 	unsigned n_shares, turn;
-	unsigned n_users;   /* enclaves whose requests may go here */
+	unsigned n_users;   /* slots whose enclaves' requests may go here */
 	unsigned n_holding; /* of them: those with a busy connection */
 	unsigned n_calls;
 	struct event kick; /* a place became free: dispatches from the loop, not from within */
 	/* where to connect */
-	bool literal; /* connect_to is an address: nothing to look up */
+	bool literal; /* it is an address: nothing to look up */
 	char *addresses;
 	usec_t addresses_at;
 	struct lookup lookup;
 	/* how connecting goes */
 	bool down;
 	usec_t hold, hold_until;
-	char why[160]; /* the last failure */
+	char why[160];               /* the last failure */
+	enum upstream_result result; /* of it */
 };
 
 /* ---- upstream.c, for a connection ---- */

@@ -95,6 +95,21 @@ static int on_message_complete(llhttp_t *parser)
 	return 0;
 }
 
+/* A request that offers an upgrade is one like any other to a server that declines. */
+static llhttp_errno_t execute(llhttp_t *parser, struct oracle *o, struct slice bytes)
+{
+	llhttp_errno_t error = llhttp_execute(parser, bytes.p, bytes.n);
+
+	while (error == HPE_PAUSED_UPGRADE && parser->method != HTTP_CONNECT) {
+		const char *at = llhttp_get_error_pos(parser);
+
+		o->declined++;
+		llhttp_resume_after_upgrade(parser);
+		error = llhttp_execute(parser, at, (size_t)(bytes.p + bytes.n - at));
+	}
+	return error;
+}
+
 void oracle_read(struct oracle *oracle, bool request, struct slice bytes)
 {
 	static const llhttp_settings_t settings = {
@@ -118,8 +133,9 @@ void oracle_read(struct oracle *oracle, bool request, struct slice bytes)
 	};
 	llhttp_init(&parser, request ? HTTP_REQUEST : HTTP_RESPONSE, &settings);
 	parser.data = oracle;
-	error = llhttp_execute(&parser, bytes.p, bytes.n);
-	oracle->ok = error == HPE_OK ||
+	error = execute(&parser, oracle, bytes);
+	oracle->preface = error == HPE_PAUSED_H2_UPGRADE;
+	oracle->ok = error == HPE_OK || oracle->preface ||
 		     (error == HPE_PAUSED_UPGRADE && parser.method == HTTP_CONNECT);
 	if (!oracle->ok)
 		oracle->error = parser.reason ? parser.reason : llhttp_errno_name(error);

@@ -18,7 +18,9 @@ struct oracle_field {
 
 /* The last message of the bytes; the ones before it are only counted. */
 struct oracle {
-	bool ok;           /* no error; a CONNECT is expected to pause */
+	bool ok;      /* no error; a CONNECT and a preface of HTTP/2 are expected to pause */
+	bool preface; /* it was one of HTTP/2 */
+	unsigned declined; /* offers of an upgrade: it pauses at each, and is told to go on */
 	unsigned complete; /* messages that are whole */
 	bool open;         /* one began and isn't whole */
 	unsigned version;  /* 10 * major + minor */

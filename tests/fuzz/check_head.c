@@ -39,12 +39,40 @@ static void check_bytes(struct slice head)
 	}
 }
 
+/* The first line, said once more: POST, and / or http://HOST[:PORT][/]. */
+static void check_post_line(const struct http_head *head, struct slice own)
+{
+	static const char version[] = " HTTP/1.1\r\n", post[] = "POST ", scheme[] = "http://";
+	const char *end = memmem(own.p, own.n, "\r\n", 2);
+	struct slice line = {own.p, (size_t)(end - own.p) + 2}, target;
+
+	must(slice_starts(line, SLICE("POST ")) && line.n > strlen(post) + strlen(version) &&
+		     memcmp(line.p + line.n - strlen(version), version, strlen(version)) == 0,
+	     "request line");
+	target = (struct slice){line.p + strlen(post), line.n - strlen(post) - strlen(version)};
+	if (slice_eq_str(target, "/"))
+		return;
+	must(target.n > strlen(scheme) &&
+		     slice_eq_nocase((struct slice){target.p, strlen(scheme)},
+				     SLICE("http://")),
+	     "scheme");
+	target = (struct slice){target.p + strlen(scheme), target.n - strlen(scheme)};
+	target.n -= target.p[target.n - 1] == '/';
+	must(within(head->host, target), "host of another place than the target");
+	for (size_t i = 0; i < target.n; i++)
+		must(!memchr("/?#@% \\", target.p[i], 7), "not a mere authority");
+}
+
 static void check_done(const struct http_head *head, struct slice bytes,
 		       const struct http_head_options *options)
 {
 	struct slice own = {bytes.p, head->length};
 
 	must(head->length <= bytes.n, "longer than its bytes");
+	if (head->kind == HEAD_HTTP2) {
+		must(slice_eq_str(own, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "preface");
+		return;
+	}
 	check_bytes(own);
 	must(head->host.n > 0 && head->host.n <= 253 && within(head->host, own), "host");
 	if (head->kind == HEAD_CONNECT) {
@@ -54,7 +82,7 @@ static void check_done(const struct http_head *head, struct slice bytes,
 		     "a CONNECT of a request");
 		return;
 	}
-	must(slice_starts(own, SLICE("POST / HTTP/1.1\r\n")), "request line");
+	check_post_line(head, own);
 	must(head->action.n > 0 && head->action.n <= 129 && within(head->action, own),
 	     "action");
 	must(head->content_length <= options->body_max, "body");
@@ -102,7 +130,8 @@ static enum head_result read_split(struct http_head *head, struct slice bytes, s
 	result = http_head_read(head, (struct slice){part, split}, options);
 	/* Its slices point into `part`: the same bytes, where the caller keeps them. */
 	if (result == HEAD_DONE) {
-		head->host.p = bytes.p + (head->host.p - part);
+		if (head->host.p)
+			head->host.p = bytes.p + (head->host.p - part);
 		if (head->action.p)
 			head->action.p = bytes.p + (head->action.p - part);
 	}

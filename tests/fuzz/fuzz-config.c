@@ -3,8 +3,10 @@
 /* Any bytes as a configuration file. What is refused says where and why; what is accepted is
  * whole, prints as YAML, and that is read to the same again. */
 
+#include "address.h"
 #include "compare.h"
 #include "config.h"
+#include "endpoint.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -59,12 +61,21 @@ static void check_rule(const struct rule *rule)
 	}
 }
 
+static void check_tunnel_host(const struct tunnel_host *h)
+{
+	must(h->host && h->port > 0, "a tunnel's host");
+	must(!h->proxy.host || (h->proxy.port > 0 && h->tls), "its proxy");
+	must(h->tls || !h->connect_to ||
+		     address_classify_host(h->connect_to) != ADDRESS_SPECIAL,
+	     "a place that trusts whoever asks");
+	must(h->tls || !endpoint_is_kms_host(slice_from(h->host)), "KMS without TLS");
+}
+
 static void check_enclave(const struct config *c, size_t i)
 {
 	const struct enclave_config *e = &c->enclaves[i];
 
 	must(config_find_enclave(c, e->name) == (int)i, "two enclaves of one name");
-	must(!e->has_cid || (e->cid >= 4 && config_find_cid(c, e->cid) == (int)i), "a CID");
 	must(e->policy.n_rules > 0 || e->tunnel.n_hosts > 0, "an enclave without purpose");
 	must(e->policy.n_rules == 0 || (e->n_endpoints > 0 && e->policy.index), "its policy");
 	must(e->limits.requests.interval > 0 && e->limits.requests.burst > 0, "its rate");
@@ -78,7 +89,46 @@ static void check_enclave(const struct config *c, size_t i)
 	for (size_t k = 0; k < e->policy.n_rules; k++)
 		check_rule(&e->policy.rules[k]);
 	for (size_t k = 0; k < e->tunnel.n_hosts; k++)
-		must(e->tunnel.hosts[k].host && e->tunnel.hosts[k].port > 0, "a tunnel's host");
+		check_tunnel_host(&e->tunnel.hosts[k]);
+}
+
+/* Those of the CIDs, each once, and one for whom a listener names. */
+static void check_slots(const struct config *c)
+{
+	uint64_t wanted = 0;
+	bool named;
+
+	must(c->n_slots >= c->n_enclaves && c->n_slots <= LIMIT_SLOTS, "the number of slots");
+	for (size_t i = 0; i < c->n_slots; i++) {
+		const struct slot_config *s = &c->slots[i];
+
+		must(s->enclave < c->n_enclaves && s->line > 0, "a slot");
+		must((s->cid ? config_find_cid(c, s->cid)
+			     : config_find_slot(c, c->enclaves[s->enclave].name)) == (int)i,
+		     "two slots of one CID");
+		must(s->cid == 0 || (s->cid >= 4 && s->cid < UINT32_MAX), "a CID");
+	}
+	for (size_t i = 0; i < c->n_enclaves; i++) {
+		const struct enclave_config *e = &c->enclaves[i];
+
+		must(!e->cid || e->n_cids == 0, "cid and cids");
+		wanted += e->cid != 0;
+		for (size_t k = 0; k < e->n_cids; k++) {
+			const struct cid_range *range = &e->cids[k];
+			int slot = config_find_cid(c, range->last);
+
+			must(range->first >= 4 && range->first <= range->last && slot >= 0 &&
+				     c->slots[slot].enclave == i,
+			     "a range");
+			wanted += (uint64_t)range->last - range->first + 1;
+		}
+		named = false;
+		for (size_t k = 0; k < c->n_listeners; k++)
+			named |= c->listeners[k].enclave_index == (int)i;
+		must(named == (config_find_slot(c, e->name) >= 0), "the slot of a listener");
+		wanted += named;
+	}
+	must(wanted == c->n_slots, "slots for all");
 }
 
 static void check_listener(const struct config *c, const struct listener_config *l)
@@ -95,7 +145,7 @@ static void check_listener(const struct config *c, const struct listener_config 
 static void check_config(const struct config *c)
 {
 	must(c->n_listeners > 0 && c->n_enclaves > 0, "a configuration in part");
-	must(c->workers > 0 && c->memory / c->n_enclaves > LIMIT_REPLY_BODY, "its resources");
+	must(c->workers > 0 && c->memory / c->n_slots > LIMIT_REPLY_BODY, "its resources");
 	for (size_t i = 0; i < c->n_listeners; i++)
 		check_listener(c, &c->listeners[i]);
 	for (size_t i = 0; i < c->n_endpoints; i++)
@@ -104,6 +154,7 @@ static void check_config(const struct config *c)
 		     "an endpoint in part");
 	for (size_t i = 0; i < c->n_enclaves; i++)
 		check_enclave(c, i);
+	check_slots(c);
 }
 
 static char *print(const struct config *c, size_t *ret_n)
@@ -133,8 +184,9 @@ static void check_print(const struct config *c, const struct findings *findings)
 	second = print(again, &n2);
 	must(n1 == n2 && memcmp(first, second, n1) == 0, "what is printed is read otherwise");
 	must(config_listen_equal(c, again), "listeners that differ");
-	for (size_t i = 0; i < c->n_enclaves; i++)
-		must(config_enclave_equal(c, i, again, i), "enclaves that differ");
+	must(c->n_slots == again->n_slots, "slots that are other ones");
+	for (size_t i = 0; i < c->n_slots; i++)
+		must(config_slot_equal(c, i, again, i), "slots that differ");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

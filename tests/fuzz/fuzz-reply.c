@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* Any bytes as what an upstream sends: whole, split at a place that follows from the bytes, and
- * byte by byte, with the same answer. */
+ * byte by byte, with the same answer. The same as the answer of a proxy to a CONNECT. */
 
 #include "clock.h"
 #include "http_reply.h"
@@ -52,10 +52,15 @@ static void read_piece(struct outcome *o, struct slice piece)
 	free(p);
 }
 
+static bool connecting;
+
 static void begin(struct outcome *o)
 {
 	*o = (struct outcome){.result = REPLY_NEED_MORE};
-	http_reply_init(&o->reply, BODY_MAX);
+	if (connecting)
+		http_reply_init_connect(&o->reply);
+	else
+		http_reply_init(&o->reply, BODY_MAX);
 }
 
 /* The first `n` bytes, then the others. */
@@ -144,16 +149,19 @@ static size_t place_of_split(struct slice bytes)
 	return hash % (bytes.n + 1);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void check(struct slice bytes)
 {
-	struct slice bytes = {(const char *)data, size};
 	struct outcome whole, pieces;
 
-	read_split(&whole, bytes, size);
+	read_split(&whole, bytes, bytes.n);
 	must(whole.reply.body.n <= whole.reply.body.cap && whole.reply.body.cap <= BODY_MAX,
 	     "body");
 	if (whole.result == REPLY_DONE)
 		check_done(&whole.reply);
+	if (connecting && whole.result == REPLY_DONE)
+		must(whole.used >= 4 && memcmp(bytes.p + whole.used - 4, "\r\n\r\n", 4) == 0 &&
+			     !whole.reply.body.n,
+		     "more than a head");
 	if (whole.result == REPLY_BAD)
 		must(whole.reply.fault != NULL, "no fault");
 
@@ -165,5 +173,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	compare(&whole, &pieces);
 	http_reply_done(&pieces.reply);
 	http_reply_done(&whole.reply);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct slice bytes = {(const char *)data, size};
+
+	connecting = false;
+	check(bytes);
+	connecting = true;
+	check(bytes);
 	return 0;
 }

@@ -15,6 +15,7 @@ PAIRS = (
 # whole, and what a test must be able to set or count.
 FOR_TESTS = {
     "common/log.c": ("log_open_journal", "log_to_journal"),
+    "common/proxy_authorization.c": ("proxy_authorization_parse",),
     "common/rate_limit.c": ("gauge_read",),
     "common/sigv4.c": ("sigv4_canonical_request", "sigv4_string_to_sign"),
     "common/skew.c": ("skew_seen",),

@@ -104,13 +104,15 @@ static struct generation *make_generation(struct config *config)
 	ck_assert_ptr_nonnull(g);
 	g->refs = 1;
 	g->config = config;
-	g->memory_share = config->memory / config->n_enclaves;
-	g->enclaves = calloc(config->n_enclaves, sizeof(*g->enclaves));
+	g->memory_share = config->memory / config->n_slots;
+	g->enclaves = calloc(config->n_slots, sizeof(*g->enclaves));
 	g->trusts = calloc(config->n_endpoints, sizeof(*g->trusts));
 	g->skews = calloc(config->n_endpoints, sizeof(*g->skews));
 	ck_assert(g->enclaves && g->trusts && g->skews);
-	for (size_t i = 0; i < config->n_enclaves; i++)
-		g->enclaves[i] = world_enclave(config->enclaves[i].name);
+	for (size_t i = 0; i < config->n_slots; i++)
+		g->enclaves[i] =
+			enclave_table_get(enclaves, generation_enclave(g, (unsigned)i)->name,
+					  config->slots[i].cid);
 	return g;
 }
 
@@ -136,16 +138,20 @@ void world_configure(const char *text)
 	world.generation = make_generation(config);
 }
 
+static unsigned cid_of(const char *name)
+{
+	return strcmp(name, "one") == 0 ? 4 : 5;
+}
+
 struct enclave *world_enclave(const char *name)
 {
-	return enclave_table_get(enclaves, name);
+	return enclave_table_get(enclaves, name, cid_of(name));
 }
 
 struct identity world_identity(const char *name)
 {
-	return (struct identity){.has_cid = true,
-				 .cid = strcmp(name, "one") == 0 ? 4 : 5,
-				 .enclave = world_enclave(name)};
+	return (struct identity){
+		.has_cid = true, .cid = cid_of(name), .enclave = world_enclave(name)};
 }
 
 /* ---- its life ---- */

@@ -19,9 +19,11 @@ static void fill(struct audit_record *r, enum event_kind event)
 	audit_copy(r->key, sizeof(r->key), SLICE("alias/x"));
 	audit_copy(r->grantee, sizeof(r->grantee), SLICE("arn:aws:iam::1:role/x"));
 	audit_copy(r->endpoint, sizeof(r->endpoint), SLICE("kms-eu"));
+	r->cleartext = true;
 	audit_copy(r->rule, sizeof(r->rule), SLICE("unwrap"));
 	r->reason = REASON_ALLOWED;
 	r->status = r->kms_status = 200;
+	audit_copy(r->kms_error, sizeof(r->kms_error), SLICE("NotFoundException"));
 	audit_copy(r->aws_request_id, sizeof(r->aws_request_id), SLICE("aws-1"));
 	r->recipient = "present";
 	r->duration = 4123;
@@ -49,7 +51,8 @@ START_TEST(a_full_record_has_every_field)
 	fill(&r, EVENT_REQUEST);
 	audit_entry_init(&e, &r);
 	snprintf(expected, sizeof(expected),
-		 "MESSAGE=payments: Decrypt allowed by rule \"unwrap\": 200 in 4.1 ms\n"
+		 "MESSAGE=payments: Decrypt allowed by rule \"unwrap\" but AWS KMS refused it: "
+		 "200 NotFoundException in 4.1 ms\n"
 		 "MESSAGE_ID=%s\n"
 		 "ENCLAVE=payments\n"
 		 "ENCLAVE_CID=16\n"
@@ -58,11 +61,13 @@ START_TEST(a_full_record_has_every_field)
 		 "KMS_KEY=alias/x\n"
 		 "KMS_GRANTEE=arn:aws:iam::1:role/x\n"
 		 "ENDPOINT=kms-eu\n"
+		 "TLS=no\n"
 		 "VERDICT=allow\n"
 		 "RULE=unwrap\n"
 		 "REASON=allowed\n"
 		 "HTTP_STATUS=200\n"
 		 "KMS_STATUS=200\n"
+		 "KMS_ERROR=NotFoundException\n"
 		 "AWS_REQUEST_ID=aws-1\n"
 		 "RECIPIENT=present\n"
 		 "DURATION_USEC=4123\n"
@@ -106,8 +111,6 @@ static const struct {
 	 "payments: Decrypt allowed by rule \"unwrap\": 200 in 0.0 ms"},
 	{EVENT_REQUEST, false, false, "Decrypt", REASON_ALLOWED, "", -1,
 	 "payments: Decrypt allowed by rule \"unwrap\": 200 in unknown time"},
-	{EVENT_REQUEST, false, false, "Decrypt", REASON_ALLOWED, "AccessDeniedException", 4000,
-	 "payments: Decrypt allowed by rule \"unwrap\": 200 AccessDeniedException in 4.0 ms"},
 	{EVENT_REFUSED, false, true, "Decrypt", REASON_KEY,
 	 "rule \"unwrap\" (line 31) does not allow key alias/x", 1,
 	 "payments: Decrypt refused (key): rule \"unwrap\" (line 31) does not allow key "
@@ -134,7 +137,7 @@ static const struct {
 	{EVENT_CONNECTION, false, true, "", REASON_CONNECTIONS, "64 are open", 1,
 	 "payments: connection closed (connections): 64 are open"},
 	{EVENT_TUNNEL_OPEN, false, false, "", REASON_ALLOWED, "", 1,
-	 "payments: tunnel to kms-eu opened"},
+	 "payments: tunnel to kms-eu opened without TLS"},
 	{EVENT_TUNNEL_REFUSED, false, true, "", REASON_TUNNEL_HOST, "not in tunnel.hosts", 1,
 	 "payments: tunnel to kms-eu refused (tunnel-host): not in tunnel.hosts"},
 	{EVENT_TUNNEL_END, false, false, "", REASON_IDLE, "", 3200000,
@@ -147,6 +150,7 @@ START_TEST(the_sentence_tells_what_happened)
 	struct audit_entry e;
 
 	fill(&r, sentences[_i].event);
+	r.kms_error[0] = '\0';
 	if (sentences[_i].anonymous)
 		r.enclave[0] = '\0';
 	r.allowed = !sentences[_i].refused;
@@ -228,6 +232,7 @@ START_TEST(the_longest_record_fits)
 	memset(r.endpoint, 'p', sizeof(r.endpoint) - 1);
 	memset(r.rule, 'r', sizeof(r.rule) - 1);
 	memset(r.detail, 'd', sizeof(r.detail) - 1);
+	memset(r.kms_error, 't', sizeof(r.kms_error) - 1);
 	memset(r.aws_request_id, 'i', sizeof(r.aws_request_id) - 1);
 	r.reason = longest_reason();
 	r.cid = UINT32_MAX;
@@ -237,7 +242,7 @@ START_TEST(the_longest_record_fits)
 	audit_entry_init(&e, &r);
 	snprintf(key, sizeof(key), "KMS_KEY=%s", r.key);
 	ck_assert_str_eq(e.fields[6], key);
-	ck_assert_uint_eq(e.n, 20);
+	ck_assert_uint_eq(e.n, 22);
 	if (r.event == EVENT_REFUSED)
 		ck_assert_ptr_nonnull(strstr(e.fields[0], r.detail));
 	ck_assert_uint_lt(e.used, sizeof(e.text));

@@ -3,6 +3,7 @@
 /* Reading, validating and printing. Most cases are files: tests/data/config/good/ holds what is
  * accepted, bad/ what is refused; NAME.expected has the findings, one a line. */
 
+#include "compare.h"
 #include "config.h"
 #include "document.h"
 #include "findings.h"
@@ -337,7 +338,7 @@ START_TEST(full_rest)
 	_cleanup_(config_unrefp) struct config *c = load_full();
 	const struct enclave_config *e = &c->enclaves[0];
 
-	ck_assert(e->has_cid && e->cid == 16 && !c->enclaves[1].has_cid);
+	ck_assert(e->cid == 16 && e->n_cids == 0 && c->enclaves[1].cid == 0);
 	ck_assert_uint_eq(e->endpoints[0], 1);
 	ck_assert_uint_eq(e->endpoints[1], 0);
 	ck_assert_int_eq(e->limits.requests.interval, 360 * USEC_PER_SEC);
@@ -392,6 +393,59 @@ START_TEST(find)
 	ck_assert_int_eq(config_find_cid(c, 16), 0);
 	ck_assert_int_eq(config_find_cid(c, 17), -1);
 	ck_assert_int_eq(config_find_cid(c, 0), -1); /* dev.1 has no CID, and its field is 0 */
+}
+END_TEST
+
+/* The order is that of the file, and whom a listener names comes last. */
+static const struct slot_config slots[] = {
+	{0, 16, 10},         {0, 17, 10}, {0, 18, 10}, {0, 19, 10},
+	{0, 21, 10},         {0, 22, 10}, {0, 24, 10}, {0, 0, 9}, /* two listeners name a */
+	{1, 4294967294, 15}, {1, 4, 16},
+};
+
+START_TEST(slots_of_cids_and_listeners)
+{
+	_cleanup_(freep) char *path = data_path("config/good", "cids.yaml");
+	_cleanup_(config_unrefp) struct config *c = NULL;
+	_cleanup_(findings_done) struct findings findings = {0};
+
+	ck_assert_int_eq(config_load(path, &(struct config_facts){0}, &c, &findings), 0);
+	ck_assert_uint_eq(c->n_slots, ELEMENTSOF(slots));
+	for (int i = 0; i < (int)ELEMENTSOF(slots); i++) {
+		ck_assert_uint_eq(c->slots[i].enclave, slots[i].enclave);
+		ck_assert_uint_eq(c->slots[i].cid, slots[i].cid);
+		ck_assert_uint_eq(c->slots[i].line, slots[i].line);
+		if (slots[i].cid)
+			ck_assert_int_eq(config_find_cid(c, slots[i].cid), i);
+		for (int k = 0; k < (int)ELEMENTSOF(slots); k++)
+			ck_assert(config_slot_equal(c, (size_t)i, c, (size_t)k) == (i == k));
+	}
+	ck_assert_int_eq(config_find_slot(c, "a"), 7);
+	ck_assert_int_eq(config_find_slot(c, "b"), -1); /* by CID only */
+	ck_assert_int_eq(config_find_slot(c, "c"), -1);
+	ck_assert_int_eq(config_find_cid(c, 20), -1);
+	ck_assert_int_eq(config_find_cid(c, 0), -1);
+	ck_assert_uint_eq(config_endpoint_users(c, 0), ELEMENTSOF(slots));
+	ck_assert_str_eq(config_slots_noun(c), "slots of enclaves");
+	ck_assert_str_eq(config_count(c, (char[CONFIG_COUNT_SIZE]){0}),
+			 "2 enclaves (10 slots)");
+}
+END_TEST
+
+/* The policy is there once, however many slots have it: each of 64 costs no more than its line.
+ */
+START_TEST(slots_share_what_was_read)
+{
+	_cleanup_(config_unrefp) struct config *c =
+		parse(LISTEN ENDPOINT
+		      "limits: {body: 1KiB}\n"
+		      "enclaves: {a: {cids: [100-163], endpoints: [k], allow: [" RULE "]}}\n");
+
+	ck_assert_uint_eq(c->n_slots, 64);
+	ck_assert_uint_eq(c->n_enclaves, 1);
+	ck_assert_int_eq(config_find_enclave(c, "a"), 0);
+	for (unsigned i = 0; i < 64; i++)
+		ck_assert_uint_eq(c->slots[i].enclave, 0);
 }
 END_TEST
 
@@ -763,6 +817,8 @@ int main(void)
 	tcase_add_test(values, full_rest);
 	tcase_add_test(values, context_is_canonical);
 	tcase_add_test(values, find);
+	tcase_add_test(values, slots_of_cids_and_listeners);
+	tcase_add_test(values, slots_share_what_was_read);
 	tcase_add_test(values, reference);
 	tcase_add_loop_test(values, region_of_the_instance, 0, ELEMENTSOF(fleets));
 	tcase_add_loop_test(values, pick_endpoint, 0, ELEMENTSOF(hosts));

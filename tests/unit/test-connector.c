@@ -48,7 +48,7 @@ static void begin_to_connect(struct connector **ret_connector)
 		.host = "kms.test",
 		.addresses = "127.0.0.1",
 		.port = tls_peer_port(peer),
-		.any_address = true,
+		.reach = ADDRESS_LOOPBACK,
 		.tls = tls,
 		.timeout = PATIENCE,
 	};

@@ -182,6 +182,10 @@ START_TEST(test_no_uri)
 {
 	ck_assert_ptr_nonnull(strstr(ask(NULL, NULL).error.text,
 				     "neither AWS_CONTAINER_CREDENTIALS_RELATIVE_URI nor"));
+	ck_assert_ptr_null(strstr(ask(NULL, NULL).error.text, "IRSA"));
+	setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/x", 1);
+	ck_assert_ptr_nonnull(strstr(ask(NULL, NULL).error.text, "(IRSA) is there"));
+	unsetenv("AWS_WEB_IDENTITY_TOKEN_FILE");
 	setenv(FULL_URI, "http://127.0.0.1:1/", 1);
 	ck_assert_str_eq(ask(NULL, NULL).error.text,
 			 "container credentials: can't connect: Connection refused");

@@ -89,6 +89,7 @@ static void on_change(struct credentials *credentials, void *userdata)
 static struct credentials_config imds(const char *role)
 {
 	return (struct credentials_config){.source = SOURCE_IMDS,
+					   .needed = true,
 					   .imds_endpoint = (char *)http_script_url(script),
 					   .imds_role = (char *)role};
 }
@@ -282,10 +283,40 @@ static void write_file(const char *text)
 	fclose(f);
 }
 
+/* Where no enclave has an endpoint nobody is asked, until one has; and no more once none has.
+ */
+START_TEST(test_unneeded)
+{
+	const char *const answers[] = {TOKEN, ROLE, CREDENTIALS(KEY, LATER), NULL};
+	struct credentials_config config;
+
+	script = http_script_new(base, answers);
+	config = imds(NULL);
+	config.needed = false;
+	ck_assert_int_eq(credentials_cache_new(base, &config, on_change, &changes, &cache), 0);
+	run_due();
+	ck_assert_str_eq(credentials_cache_status(cache),
+			 "no enclave has an endpoint: no credentials are fetched");
+	config.needed = true;
+	ck_assert_int_eq(credentials_cache_configure(cache, &config), 0);
+	ck_assert_str_eq(credentials_cache_status(cache), "fetching credentials");
+	await_changes(1);
+	config.needed = false;
+	ck_assert_int_eq(credentials_cache_configure(cache, &config), 0);
+	ck_assert_str_eq(credentials_cache_status(cache),
+			 "no enclave has an endpoint: no credentials are fetched");
+	credentials_cache_reject(cache, serial);
+	run_due();
+	ck_assert_uint_eq(http_script_count(script), 3);
+	ck_assert_uint_eq(log_count("can't be refreshed"), 0);
+}
+END_TEST
+
 START_TEST(test_other_source)
 {
 	const char *const answers[] = {TOKEN, ROLE, CREDENTIALS(KEY, LATER), NULL};
-	const struct credentials_config config = {.source = SOURCE_FILE, .file = file};
+	const struct credentials_config config = {
+		.source = SOURCE_FILE, .needed = true, .file = file};
 
 	begin(answers);
 	await_changes(1);
@@ -305,7 +336,8 @@ END_TEST
 START_TEST(test_heap_full)
 {
 	const char *const answers[] = {TOKEN, ROLE, CREDENTIALS(KEY, LATER), NULL};
-	const struct credentials_config config = {.source = SOURCE_FILE, .file = file};
+	const struct credentials_config config = {
+		.source = SOURCE_FILE, .needed = true, .file = file};
 
 	ck_assert_int_eq(secret_init(), 0);
 	begin(answers);
@@ -352,6 +384,7 @@ int main(void)
 	tcase_add_test(tcase, test_refresh);
 	tcase_add_test(tcase, test_reject);
 	tcase_add_test(tcase, test_configure);
+	tcase_add_test(tcase, test_unneeded);
 	tcase_add_test(tcase, test_other_source);
 	tcase_add_test(tcase, test_heap_full);
 	tcase_add_test(tcase, test_free);

@@ -15,7 +15,7 @@ static struct enclave *e;
 static void setup(void)
 {
 	ck_assert_int_eq(enclave_table_new(&table), 0);
-	e = enclave_table_get(table, "payments");
+	e = enclave_table_get(table, "payments", 16);
 	ck_assert_ptr_nonnull(e);
 }
 
@@ -26,16 +26,46 @@ static void teardown(void)
 
 START_TEST(the_table_keeps_each_under_its_name)
 {
-	struct enclave *other = enclave_table_get(table, "billing");
+	struct enclave *other = enclave_table_get(table, "billing", 17);
 
 	ck_assert_ptr_ne(other, e);
-	ck_assert_ptr_eq(enclave_table_get(table, "payments"), e);
+	ck_assert_ptr_eq(enclave_table_get(table, "payments", 16), e);
 	ck_assert_uint_eq(e->named.id, 0);
 	ck_assert_uint_eq(other->named.id, 1);
 	ck_assert_str_eq(other->named.name, "billing");
 	ck_assert_ptr_eq(enclave_table_at(table, 0), e);
 	ck_assert_ptr_eq(enclave_table_at(table, 1), other);
 	ck_assert_ptr_null(enclave_table_at(table, 2));
+}
+END_TEST
+
+/* What one CID of an enclave uses up is not the other's, nor that of a listener's peers. */
+START_TEST(each_cid_has_limits_of_its_own)
+{
+	const struct enclave_config config = {
+		.limits.requests = {.interval = USEC_PER_SEC, .burst = 1}};
+	struct enclave *others[] = {enclave_table_get(table, "payments", 17),
+				    enclave_table_get(table, "payments", 0),
+				    enclave_table_get(table, "billing", 16)};
+	size_t charged = 0;
+
+	ck_assert(enclave_take_token(e, &config, NOW, NULL));
+	ck_assert(!enclave_take_token(e, &config, NOW, NULL));
+	ck_assert(enclave_charge(e, SHARE, &charged, SHARE));
+	enclave_count(e, COUNTER_REQUESTS, 1);
+	for (unsigned i = 0; i < ELEMENTSOF(others); i++) {
+		size_t other = 0;
+
+		ck_assert_ptr_ne(others[i], e);
+		ck_assert(enclave_take_token(others[i], &config, NOW, NULL));
+		ck_assert(enclave_charge(others[i], SHARE, &other, SHARE));
+		ck_assert_uint_eq(others[i]->counters[COUNTER_REQUESTS], 0);
+		enclave_uncharge(others[i], &other);
+	}
+	ck_assert_str_eq(others[0]->named.name, "payments");
+	ck_assert_uint_eq(others[0]->named.number, 17);
+	ck_assert_uint_eq(others[1]->named.number, 0);
+	enclave_uncharge(e, &charged);
 }
 END_TEST
 
@@ -126,6 +156,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, the_table_keeps_each_under_its_name);
+	tcase_add_test(tcase, each_cid_has_limits_of_its_own);
 	tcase_add_test(tcase, tokens_are_of_the_configured_rate);
 	tcase_add_loop_test(tcase, memory_is_charged_up_to_the_share, 0, ELEMENTSOF(charges));
 	tcase_add_test(tcase, less_is_always_possible);

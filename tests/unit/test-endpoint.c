@@ -90,6 +90,50 @@ START_TEST(all_partitions_are_tested)
 }
 END_TEST
 
+static const char *const kms_hosts[] = {
+	"kms.eu-central-9.amazonaws.com", /* a region that isn't known yet */
+	"kms.moon-base-1.amazonaws.com",
+	"kms-fips.us-east-1.api.aws",
+	"vpce-0a1b2c3d-4e5f.kms.eu-central-1.vpce.amazonaws.com",
+	"vpce-0a1b2c3d-4e5f-eu-central-1a.kms.eu-central-1.vpce.amazonaws.com",
+	"vpce-0a1b2c3d-4e5f.kms-fips.us-gov-west-1.vpce.amazonaws.com",
+	"vpce-0a1b2c3d-4e5f.kms.cn-north-1.vpce.amazonaws.com.cn",
+	"vpce-0a1b2c3d-4e5f.kms.us-east-1.vpce.api.aws",
+	"vpce-0a1b2c3d-4e5f.kms.us-iso-east-1.vpce.c2s.ic.gov",
+};
+
+static const char *const other_hosts[] = {
+	"",
+	"kms",
+	"kms.example",
+	"kms.eu-central-1.amazonaws.com.example",
+	"kms.xamazonaws.com",
+	"amazonaws.com",
+	"s3.eu-central-1.amazonaws.com",
+	"akms.eu-central-1.amazonaws.com",
+	"kms-fipsy.eu-central-1.amazonaws.com",
+	"vpce-0a1b.kmsx.eu-central-1.vpce.amazonaws.com",
+};
+
+START_TEST(hosts_of_kms)
+{
+	char out[ENDPOINT_HOST_SIZE];
+
+	for (size_t i = 0; i < ELEMENTSOF(kms_hosts); i++)
+		ck_assert_msg(endpoint_is_kms_host(slice_from(kms_hosts[i])), "%s",
+			      kms_hosts[i]);
+	for (size_t i = 0; i < ELEMENTSOF(other_hosts); i++)
+		ck_assert_msg(!endpoint_is_kms_host(slice_from(other_hosts[i])), "%s",
+			      other_hosts[i]);
+	for (size_t i = 0; i < ELEMENTSOF(rows) * 4; i++) {
+		struct slice region = slice_from(rows[i / 4].region);
+
+		endpoint_host(endpoint_partition(region), region, i & 1, i & 2, out);
+		ck_assert_msg(endpoint_is_kms_host(slice_from(out)), "%s", out);
+	}
+}
+END_TEST
+
 static const char *const unknown[] = {
 	"",
 	"us",
@@ -150,6 +194,7 @@ int main(void)
 
 	tcase_add_loop_test(tcase, host, 0, ELEMENTSOF(rows));
 	tcase_add_test(tcase, all_partitions_are_tested);
+	tcase_add_test(tcase, hosts_of_kms);
 	tcase_add_loop_test(tcase, unknown_region, 0, ELEMENTSOF(unknown));
 	tcase_add_test(tcase, longest_host);
 	suite_add_tcase(suite, tcase);

@@ -64,6 +64,7 @@ struct change {
 	const char *what;
 	const char *name;    /* of the enclave with CID 16; "" removes it */
 	const char *cid;     /* its CID */
+	const char *cids;    /* the list of its CIDs instead */
 	const char *actions; /* its rule's */
 	const char *limit;   /* of requests */
 	const char *timeout; /* of its endpoint */
@@ -88,9 +89,9 @@ static struct generation *make(const struct change *c)
 
 	if (name[0])
 		snprintf(enclave, sizeof(enclave),
-			 "  %s: {cid: %s, endpoints: [eu], limits: {requests: %s}, allow: "
+			 "  %s: {%s: %s, endpoints: [eu], limits: {requests: %s}, allow: "
 			 "[{name: r, actions: [%s], keys: any}]}\n",
-			 name, c->cid ?: "16", c->limit ?: "100/s",
+			 name, c->cids ? "cids" : "cid", c->cids ?: c->cid ?: "16", c->limit ?: "100/s",
 			 c->actions ?: "DescribeKey");
 	snprintf(text, sizeof(text),
 		 "listen: [{vsock: 8000}, {unix: %s/s, enclave: dev}]\n"
@@ -131,6 +132,22 @@ static const struct change changes[] = {
 	 .same_trust = true},
 	{.what = "its CID", .cid = "17"},
 	{.what = "its name: the CID is another's", .name = "billing"},
+	{.what = "the same CID in a list",
+	 .cids = "[16]",
+	 .found = true,
+	 .same = true,
+	 .same_trust = true},
+	{.what = "CIDs more, before and after it",
+	 .cids = "[4, 15-18, 20]",
+	 .found = true,
+	 .same = true,
+	 .same_trust = true},
+	{.what = "the CID goes out of the list", .cids = "[15, 17-18]"},
+	{.what = "a rule of all its CIDs",
+	 .cids = "[16, 17]",
+	 .actions = "Encrypt",
+	 .found = true},
+	{.what = "the CID is in another's list", .name = "billing", .cids = "[15-17]"},
 	{.what = "it is there no more", .name = ""},
 };
 
@@ -138,7 +155,7 @@ START_TEST(who_may_go_on_after_a_reload)
 {
 	const struct change *c = &changes[_i];
 	struct generation *old = make(&usual), *g;
-	struct enclave *e = enclave_table_get(enclaves, "payments");
+	struct enclave *e = enclave_table_get(enclaves, "payments", 16);
 	const struct identity id = {.has_cid = true, .cid = 16, .enclave = e};
 	int at;
 
@@ -163,13 +180,65 @@ END_TEST
 START_TEST(who_has_no_cid_is_found_by_name)
 {
 	struct generation *g = make(&usual);
-	const struct identity dev = {.enclave = enclave_table_get(enclaves, "dev")};
-	const struct identity gone = {.enclave = enclave_table_get(enclaves, "gone")};
+	const struct identity dev = {.enclave = enclave_table_get(enclaves, "dev", 0)};
+	const struct identity gone = {.enclave = enclave_table_get(enclaves, "gone", 0)};
 	int at = generation_find(g, &dev);
 
 	ck_assert_int_ge(at, 0);
 	ck_assert_str_eq(generation_enclave(g, (unsigned)at)->name, "dev");
 	ck_assert_int_eq(generation_find(g, &gone), -1);
+	generation_unref(g);
+}
+END_TEST
+
+/* One of three CIDs goes; the others, and the peers of the listener, are whom they were. */
+START_TEST(a_reload_that_takes_a_cid_out_leaves_the_others)
+{
+	static const struct change three = {.name = "dev2", .cids = "[16, 17-18]"};
+	static const struct change two = {.name = "dev2", .cids = "[18, 16]"};
+	struct generation *old = make(&three), *g = make(&two);
+	struct enclave *seen[3];
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct identity id = {true, 16 + i, old->enclaves[i]};
+
+		seen[i] = id.enclave;
+		ck_assert_str_eq(id.enclave->named.name, "dev2");
+		ck_assert_uint_eq(id.enclave->named.number, 16 + i);
+		ck_assert_int_eq(generation_find(old, &id), (int)i);
+		ck_assert(generation_same_trust(old, g, &id) == (i != 1));
+		ck_assert((generation_find(g, &id) >= 0) == (i != 1));
+	}
+	ck_assert(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2]);
+	ck_assert_ptr_eq(g->enclaves[0], seen[2]); /* in the order of this file */
+	ck_assert_ptr_eq(g->enclaves[1], seen[0]);
+	ck_assert_ptr_eq(generation_enclave(g, 0), generation_enclave(g, 1));
+	/* and back again it is what it was */
+	generation_unref(g);
+	g = make(&three);
+	ck_assert_ptr_eq(g->enclaves[1], seen[1]);
+	generation_unref(old);
+	generation_unref(g);
+}
+END_TEST
+
+/* A CID and a listener of one enclave: neither is the other. */
+START_TEST(a_peer_without_cid_is_another_slot)
+{
+	struct generation *g = make(&usual);
+	int by_cid = config_find_cid(g->config, 99),
+	    by_name = config_find_slot(g->config, "dev");
+	const struct identity vsock = {true, 99, enclave_table_get(enclaves, "dev", 99)};
+	const struct identity local = {false, 0, enclave_table_get(enclaves, "dev", 0)};
+	const struct identity crossed[] = {{true, 99, local.enclave},
+					   {false, 0, vsock.enclave}};
+
+	ck_assert_int_ne(by_cid, by_name);
+	ck_assert_int_eq(generation_find(g, &vsock), by_cid);
+	ck_assert_int_eq(generation_find(g, &local), by_name);
+	ck_assert_ptr_ne(vsock.enclave, local.enclave);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(generation_find(g, &crossed[i]), -1);
 	generation_unref(g);
 }
 END_TEST
@@ -182,7 +251,7 @@ START_TEST(what_was_used_survives_a_reload)
 	ck_assert_ptr_eq(old->enclaves[0], g->enclaves[0]);
 	ck_assert_ptr_eq(old->health[0], g->health[0]);
 	ck_assert_ptr_ne(old->health[0], old->health[1]);
-	ck_assert_uint_eq(g->memory_share, g->config->memory / 2);
+	ck_assert_uint_eq(g->memory_share, g->config->memory / 3);
 	generation_unref(old);
 	generation_unref(g);
 }
@@ -229,6 +298,8 @@ int main(void)
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_loop_test(tcase, who_may_go_on_after_a_reload, 0, ELEMENTSOF(changes));
 	tcase_add_test(tcase, who_has_no_cid_is_found_by_name);
+	tcase_add_test(tcase, a_reload_that_takes_a_cid_out_leaves_the_others);
+	tcase_add_test(tcase, a_peer_without_cid_is_another_slot);
 	tcase_add_test(tcase, what_was_used_survives_a_reload);
 	tcase_add_test(tcase, a_swap_takes_a_reference);
 	tcase_add_test(tcase, a_file_without_certificates_is_an_error_that_names_it);

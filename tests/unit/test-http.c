@@ -393,6 +393,54 @@ START_TEST(tls_is_no_http)
 }
 END_TEST
 
+/* Two frames: SETTINGS, and GOAWAY with HTTP_1_1_REQUIRED (13) and a text. */
+static void expect_http2_declined(void)
+{
+	static const char start[] = "\0\0\0\4\0\0\0\0\0\0\0\x48\7\0\0\0\0\0\0\0\0\0\0\0\0\x0d";
+
+	RUN_UNTIL(world_has_record());
+	world_assert_record(EVENT_CONNECTION, REASON_HTTP2);
+	RUN_UNTIL((receive(peer), peer->n >= 9 + 9 + 0x48));
+	ck_assert_uint_eq(peer->n, 9 + 9 + 0x48);
+	ck_assert_mem_eq(peer->got, start, sizeof(start) - 1);
+	ck_assert_ptr_nonnull(strstr(peer->got + sizeof(start) - 1, "HTTP/1.1"));
+	peer->n = 0;
+	expect_end_of_writing();
+}
+
+static const char http2_client[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+START_TEST(http2_is_told_to_speak_http_1_however_it_is_split)
+{
+	for (size_t n = 1; n <= strlen(http2_client); n++) {
+		peer_send(peer->fd, (struct slice){http2_client, n});
+		world_stay_quiet();
+		say(http2_client + n);
+		expect_http2_declined();
+		close_peer(peer);
+		open_peer(peer, "one");
+	}
+}
+END_TEST
+
+#define OFFER                                                                                  \
+	"Connection: Upgrade, HTTP2-Settings, TE\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+
+/* What follows a request is the next one, whatever it offered; HTTP/2 was not agreed on. */
+START_TEST(an_offer_is_declined)
+{
+	say(HEAD("ListKeys", "2", OFFER) "{}" HEAD("ListKeys", "2",
+						   OFFER "TE: gzip\r\n") "{}" REFUSED);
+	for (unsigned i = 0; i < 3; i++)
+		expect_refused(false);
+	expect_open_and_idle();
+	say(HEAD("ListKeys", "2", OFFER) "{}");
+	expect_refused(false);
+	say(http2_client);
+	expect_http2_declined();
+}
+END_TEST
+
 /* Those that are over a limit are read to their end, and another may follow. */
 START_TEST(limits)
 {
@@ -800,6 +848,8 @@ static void add_tests(TCase *tcase)
 	tcase_add_loop_test(tcase, what_is_wrong_is_refused, 0, ELEMENTSOF(faults));
 	tcase_add_test(tcase, a_head_has_a_limit);
 	tcase_add_test(tcase, tls_is_no_http);
+	tcase_add_test(tcase, http2_is_told_to_speak_http_1_however_it_is_split);
+	tcase_add_test(tcase, an_offer_is_declined);
 	tcase_add_loop_test(tcase, limits, 0, 2);
 	tcase_add_test(tcase, the_share_of_memory_is_a_limit);
 	tcase_add_test(tcase, no_memory_for_a_connection);

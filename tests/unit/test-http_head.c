@@ -220,6 +220,17 @@ START_TEST(refuses_connects)
 }
 END_TEST
 
+START_TEST(knows_the_preface_of_http2)
+{
+	static const char text[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4";
+	struct wire_row row = {.line = 1, .bytes = {text, sizeof(text) - 1}};
+	struct http_head want = {.kind = HEAD_HTTP2, .length = 24};
+
+	check_accepted_row("preface", &row, &kms_options, &want);
+	check_accepted_row("preface", &row, &connect_options, &want);
+}
+END_TEST
+
 /* Builds a head of exactly `n` bytes and `fields` fields around the five that it needs. */
 static char *make_head(size_t n, unsigned fields)
 {
@@ -335,6 +346,13 @@ START_TEST(refuses_at_once)
 		"\n",
 		"\r",
 		"POST /?",
+		"PR0",
+		"PRI * HTTP/2.0\r\n\r\nM",
+		"POST http:\x0f",
+		"POST https",
+		"POST http://a\n",
+		"POST http://a/x HTTP/1.1\r\n",
+		"POST http://a/ HTTP/1.1\r\nHost: b\r\n",
 		"POST / HTTP/1.0",
 		"POST / HTTP/1.1\n",
 		"POST / HTTP/1.1\r\n ",
@@ -374,6 +392,7 @@ int main(void)
 	tcase_add_test(tc, accepts_connects);
 	tcase_add_test(tc, refuses_requests);
 	tcase_add_test(tc, refuses_connects);
+	tcase_add_test(tc, knows_the_preface_of_http2);
 	tcase_add_test(tc, limits_of_a_head);
 	tcase_add_test(tc, a_head_that_fills_the_limit_is_refused_without_waiting_for_more);
 	tcase_add_test(tc, limits_of_a_body);

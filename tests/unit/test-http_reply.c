@@ -149,6 +149,71 @@ START_TEST(refuses)
 }
 END_TEST
 
+/* ---- the answer to a CONNECT ---- */
+
+#define HEAD_END "\r\n\r\n"
+
+static const struct {
+	struct slice bytes;
+	int status;        /* 0: it is refused */
+	const char *fault; /* or what is behind it */
+} connects[] = {
+	{SLICE("HTTP/1.1 200 Connection established" HEAD_END), 200, ""},
+	{SLICE("HTTP/1.0 200 OK\r\nProxy-agent: x" HEAD_END), 200, ""},
+	{SLICE("HTTP/1.1 200 " HEAD_END "\x16\x03"), 200, "\x16\x03"},
+	{SLICE("HTTP/1.1 204 No Content" HEAD_END), 204, ""},
+	{SLICE("HTTP/1.1 304 No" HEAD_END), 304, ""},
+	{SLICE("HTTP/1.1 200 OK\r\nContent-Length: 5" HEAD_END "hello"), 200, "hello"},
+	{SLICE("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: x" HEAD_END), 200, ""},
+	{SLICE("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked" HEAD_END "0\r\n"), 200, "0\r\n"},
+	{SLICE("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nContent-Length: 1" HEAD_END), 200,
+	 ""},
+	{SLICE("HTTP/1.1 407 No\r\nContent-Length: 5" HEAD_END "sorry"), 407, "sorry"},
+	{SLICE("HTTP/1.1 100 Continue" HEAD_END "HTTP/1.1 200 OK" HEAD_END), 200, ""},
+	{SLICE("HTTP/1.1 101 Switching Protocols" HEAD_END), 0,
+	 "status is none of an answer to CONNECT"},
+	{SLICE("HTTP/1.1 600 x" HEAD_END), 0, "status is none of an answer to CONNECT"},
+	{SLICE("HTTP/1.1 099 x" HEAD_END), 0, "status is none of an answer to CONNECT"},
+	{SLICE("HTTP/2 200 OK" HEAD_END), 0, "version is neither HTTP/1.1 nor HTTP/1.0"},
+	{SLICE("HTTP/1.1 200" HEAD_END), 0, "malformed status line"},
+	{SLICE("HTTP/1.1 2x0 OK" HEAD_END), 0, "malformed status line"},
+	{SLICE("HTTP/1.1 200 OK\n\n"), 0, "bare LF"},
+	{SLICE("HTTP/1.1 200 OK\r\nA : b" HEAD_END), 0, NULL},
+	{SLICE("HTTP/1.1 200 OK\r\n folded: b" HEAD_END), 0, NULL},
+	{SLICE("HTTP/1.1 200 OK\r\nno colon" HEAD_END), 0, NULL},
+	{SLICE("HTTP/1.1 200 \xc3\xa9" HEAD_END), 0, NULL},
+};
+
+START_TEST(answers_a_connect)
+{
+	struct slice bytes = connects[_i].bytes;
+
+	for (size_t step = 1; step <= bytes.n; step++) {
+		enum reply_result result = REPLY_NEED_MORE;
+		struct http_reply reply;
+		size_t at = 0, used;
+
+		http_reply_init_connect(&reply);
+		while (result == REPLY_NEED_MORE) {
+			size_t n = MIN(step, bytes.n - at);
+
+			ck_assert_uint_gt(n, 0);
+			result = read_piece(&reply, (struct slice){bytes.p + at, n}, &used);
+			at += used;
+		}
+		ck_assert_int_eq(result, connects[_i].status ? REPLY_DONE : REPLY_BAD);
+		if (result == REPLY_DONE) {
+			ck_assert_int_eq(reply.status, connects[_i].status);
+			ck_assert_uint_eq(bytes.n - at, strlen(connects[_i].fault));
+			ck_assert_uint_eq(reply.body.n, 0);
+		} else if (connects[_i].fault) {
+			ck_assert_str_eq(reply.fault, connects[_i].fault);
+		}
+		http_reply_done(&reply);
+	}
+}
+END_TEST
+
 START_TEST(hands_out_the_relayed_headers)
 {
 	static const struct slice bytes = SLICE("HTTP/1.1 100 Continue\r\n"
@@ -318,6 +383,7 @@ int main(void)
 	tcase_add_test(tc, needs_every_byte);
 	tcase_add_test(tc, refuses);
 	tcase_add_test(tc, hands_out_the_relayed_headers);
+	tcase_add_loop_test(tc, answers_a_connect, 0, ELEMENTSOF(connects));
 	tcase_add_test(tc, limits_of_a_body);
 	tcase_add_test(tc, reserves_a_body_exactly);
 	tcase_add_test(tc, out_of_memory);

@@ -81,6 +81,21 @@ START_TEST(read_types)
 }
 END_TEST
 
+START_TEST(throttles)
+{
+	static const char *const yes[] = {"ThrottlingException", "Throttling",
+					  "TooManyRequestsException", "SlowDown"};
+	/* a quota of keys or grants: coming later is of no use */
+	static const char *const no[] = {"LimitExceededException", "AccessDeniedException",
+					 "throttlingexception", "ThrottlingExceptio", ""};
+
+	for (size_t i = 0; i < ELEMENTSOF(yes); i++)
+		ck_assert_msg(kms_error_throttles(slice_from(yes[i])), "%s", yes[i]);
+	for (size_t i = 0; i < ELEMENTSOF(no); i++)
+		ck_assert_msg(!kms_error_throttles(slice_from(no[i])), "%s", no[i]);
+}
+END_TEST
+
 static const struct {
 	const char *body, *header;
 	enum kms_blame want;
@@ -186,6 +201,7 @@ int main(void)
 	tcase_add_loop_test(tcase, read_types, 0, ELEMENTSOF(reads));
 	tcase_add_loop_test(tcase, blame, 0, ELEMENTSOF(blames));
 	tcase_add_test(tcase, blame_of_the_header_alone);
+	tcase_add_test(tcase, throttles);
 	tcase_add_test(tcase, tells);
 	tcase_add_test(tcase, tells_a_short_one);
 	suite_add_tcase(suite, tcase);

@@ -20,7 +20,8 @@ static const char text[] =
 	"keys: any}]}\n"
 	"  ledger: {cid: 4, endpoints: [eu], allow: [{name: r, actions: [DescribeKey], keys: "
 	"any}]}\n"
-	"  dev: {endpoints: [eu], allow: [{name: r, actions: [DescribeKey], keys: any}]}\n";
+	"  dev: {cids: [20, 30-31], endpoints: [eu], allow: [{name: r, actions: [DescribeKey], "
+	"keys: any}]}\n";
 
 static struct config *config;
 
@@ -50,6 +51,12 @@ static const struct {
 	{15, NULL},
 	{16, "payments"},
 	{17, NULL},
+	{20, "dev"},
+	{21, NULL},
+	{29, NULL},
+	{30, "dev"},
+	{31, "dev"},
+	{32, NULL},
 	{16 + 256, NULL},
 	{0x10000010, NULL},
 	{VMADDR_CID_ANY, NULL},
@@ -63,9 +70,14 @@ START_TEST(names_the_enclave_of_a_cid)
 
 	ck_assert(p.has_cid);
 	ck_assert_uint_eq(p.cid, peers[_i].cid);
-	ck_assert_int_eq(p.enclave_index,
-			 peers[_i].enclave ? config_find_enclave(config, peers[_i].enclave)
-					   : -1);
+	if (!peers[_i].enclave) {
+		ck_assert_int_eq(p.enclave_index, -1);
+		return;
+	}
+	ck_assert_int_ge(p.enclave_index, 0);
+	ck_assert_uint_eq(config->slots[p.enclave_index].cid, peers[_i].cid);
+	ck_assert_str_eq(config->enclaves[config->slots[p.enclave_index].enclave].name,
+			 peers[_i].enclave);
 }
 END_TEST
 
@@ -77,7 +89,11 @@ START_TEST(names_the_listeners_enclave_on_a_unix_socket)
 		peer_identify(config, "dev", (struct sockaddr *)&un, sizeof(un.sun_family));
 
 	ck_assert(!p.has_cid);
-	ck_assert_int_eq(p.enclave_index, config_find_enclave(config, "dev"));
+	ck_assert_int_eq(p.enclave_index, config_find_slot(config, "dev"));
+	ck_assert_uint_eq(config->slots[p.enclave_index].cid, 0);
+	ck_assert_int_eq(peer_identify(config, "ledger", (struct sockaddr *)&un, sizeof(un))
+				 .enclave_index,
+			 -1); /* has a CID, and no listener names it any more */
 	ck_assert_int_eq(
 		peer_identify(config, NULL, (struct sockaddr *)&un, sizeof(un)).enclave_index,
 		-1);

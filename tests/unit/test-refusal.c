@@ -41,6 +41,12 @@ static const struct {
 	{REFUSAL_BAD_CREDENTIALS, 503, "ServiceUnavailableException", "bad-credentials", false,
 	 false},
 	{REFUSAL_NO_UPSTREAM, 503, "ServiceUnavailableException", "no-upstream", false, false},
+	{REFUSAL_NO_PROXY, 503, "ServiceUnavailableException", "proxy-unreachable", false,
+	 false},
+	{REFUSAL_PROXY_REFUSED, 503, "ServiceUnavailableException", "proxy-refused", false,
+	 false},
+	{REFUSAL_PROXY_BROKEN, 503, "ServiceUnavailableException", "proxy-broken", false,
+	 false},
 	{REFUSAL_QUEUE_TIMEOUT, 503, "ServiceUnavailableException", "queue-timeout", false,
 	 false},
 	{REFUSAL_UPSTREAM_LOST, 503, "ServiceUnavailableException", "upstream-lost", false,
@@ -94,14 +100,26 @@ START_TEST(reason_phrases)
 }
 END_TEST
 
+static int write_refusal(enum refusal refusal, const char *message, bool close, struct buf *out)
+{
+	const struct refusal_answer answer = {
+		.refusal = refusal,
+		.message = message,
+		.request_id = ID,
+		.wall = WALL,
+		.close = close,
+	};
+
+	return refusal_write(&answer, out);
+}
+
 START_TEST(writes_an_answer)
 {
 	struct buf out = BUF_INIT(1000);
 
 	ck_assert_int_eq(buf_append(&out, SLICE("before")), 0);
-	ck_assert_int_eq(
-		refusal_write(REFUSAL_POLICY, "no rule allows Encrypt", ID, WALL, false, &out),
-		0);
+	ck_assert_int_eq(write_refusal(REFUSAL_POLICY, "no rule allows Encrypt", false, &out),
+			 0);
 	ck_assert(slice_eq(buf_slice(&out), SLICE("before"
 						  "HTTP/1.1 400 Bad Request\r\n"
 						  "Content-Type: application/x-amz-json-1.1\r\n"
@@ -153,7 +171,7 @@ START_TEST(writes_every_row)
 		char line[100];
 		bool close;
 
-		ck_assert_int_eq(refusal_write(refusal, NULL, ID, WALL, i % 2, &out), 0);
+		ck_assert_int_eq(write_refusal(refusal, NULL, i % 2, &out), 0);
 		body = parse_body(buf_slice(&out));
 		ck_assert_str_eq(member(body, "__type"), rows[i / 2].type);
 		ck_assert_str_eq(member(body, "message"), refusal_info(refusal)->message);
@@ -165,6 +183,42 @@ START_TEST(writes_every_row)
 		close = memmem(out.p, out.n, "\r\nConnection: close\r\n", 21);
 		ck_assert_int_eq(close, i % 2 || rows[i / 2].close);
 		buf_done(&out);
+	}
+}
+END_TEST
+
+/* What a client that is throttled is told to wait, in milliseconds; -1: nothing. */
+static long told_to_wait(const struct refusal_answer *answer)
+{
+	struct buf out = BUF_INIT(1000);
+	const char *found;
+	long msec = -1;
+
+	ck_assert_int_eq(refusal_write(answer, &out), 0);
+	found = memmem(out.p, out.n, "\r\nx-amz-retry-after: ", 21);
+	if (found)
+		msec = strtol(found + 21, NULL, 10);
+	buf_done(&out);
+	return msec;
+}
+
+START_TEST(a_throttled_client_is_told_to_wait)
+{
+	for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+		struct refusal_answer answer = {.refusal = rows[i].refusal, .request_id = ID};
+		bool throttled =
+			rows[i].status == 400 && !strcmp(rows[i].type, "ThrottlingException");
+		bool told = throttled && rows[i].refusal != REFUSAL_RATE;
+
+		/* by the row, and spread by the id, whose last digits are 3a11 */
+		ck_assert_int_eq(told_to_wait(&answer), told ? 100 + 0x3a11 % 100 : -1);
+		/* by whoever knows, as a bucket does; never too short, never 0 */
+		answer.retry_after = 1;
+		ck_assert_int_eq(told_to_wait(&answer), 1);
+		answer.retry_after = 1999;
+		ck_assert_int_eq(told_to_wait(&answer), 2);
+		answer.retry_after = 60 * USEC_PER_SEC;
+		ck_assert_int_eq(told_to_wait(&answer), 60001);
 	}
 }
 END_TEST
@@ -187,9 +241,8 @@ START_TEST(escapes_messages)
 		struct buf out = BUF_INIT(1000);
 		struct json_object *body;
 
-		ck_assert_int_eq(
-			refusal_write(REFUSAL_JSON, messages[i].message, ID, WALL, false, &out),
-			0);
+		ck_assert_int_eq(write_refusal(REFUSAL_JSON, messages[i].message, false, &out),
+				 0);
 		body = parse_body(buf_slice(&out));
 		ck_assert_str_eq(member(body, "message"), messages[i].read_back);
 		json_object_put(body);
@@ -206,14 +259,14 @@ START_TEST(a_full_buffer_stays_as_it_was)
 {
 	struct buf whole = BUF_INIT(1000);
 
-	ck_assert_int_eq(refusal_write(REFUSAL_RATE, NULL, ID, WALL, true, &whole), 0);
+	ck_assert_int_eq(write_refusal(REFUSAL_RATE, NULL, true, &whole), 0);
 	for (size_t max = 0; max <= whole.n + 2; max++) {
 		struct buf out = BUF_INIT(max);
 		int r;
 
 		if (max >= 2)
 			ck_assert_int_eq(buf_append(&out, SLICE("ab")), 0);
-		r = refusal_write(REFUSAL_RATE, NULL, ID, WALL, true, &out);
+		r = write_refusal(REFUSAL_RATE, NULL, true, &out);
 		ck_assert_int_eq(r, max == whole.n + 2 ? 0 : -EMSGSIZE);
 		if (r < 0)
 			ck_assert_uint_eq(out.n, max >= 2 ? 2 : 0);
@@ -232,7 +285,7 @@ START_TEST(out_of_memory)
 
 		ck_assert_int_eq(buf_append(&out, SLICE("ab")), 0);
 		failing_malloc_begin(nth);
-		r = refusal_write(REFUSAL_RATE, NULL, ID, WALL, true, &out);
+		r = write_refusal(REFUSAL_RATE, NULL, true, &out);
 		ck_assert_int_eq(failing_malloc_end(), r == -ENOMEM);
 		ck_assert(r == 0 || slice_eq(buf_slice(&out), SLICE("ab")));
 		ck_assert(r < 0 || nth > 1);
@@ -254,6 +307,7 @@ int main(void)
 	tcase_add_test(tc, reason_phrases);
 	tcase_add_test(tc, writes_an_answer);
 	tcase_add_test(tc, writes_every_row);
+	tcase_add_test(tc, a_throttled_client_is_told_to_wait);
 	tcase_add_test(tc, escapes_messages);
 	tcase_add_test(tc, a_full_buffer_stays_as_it_was);
 	tcase_add_test(tc, out_of_memory);

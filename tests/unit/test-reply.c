@@ -111,7 +111,7 @@ START_TEST(framing_is_ours)
 END_TEST
 
 static const struct {
-	const char *status, *lines, *body, *out, *detail;
+	const char *status, *lines, *body, *out, *type;
 } errors[] = {
 	{"400 Bad Request", "", "{\"__type\":\"NotFoundException\"}",
 	 "{\"__type\":\"NotFoundException\"}", "NotFoundException"},
@@ -131,8 +131,9 @@ START_TEST(an_error_about_the_request_is_relayed)
 		     world_reply(errors[_i].status, errors[_i].lines, errors[_i].body));
 	assert_answer(c, errors[_i].status, errors[_i].lines, errors[_i].out);
 	world_written(c);
-	world_assert_record(EVENT_REQUEST, REASON_ALLOWED, number_of(errors[_i].status),
-			    errors[_i].detail);
+	world_assert_record(EVENT_REQUEST, REASON_ALLOWED, number_of(errors[_i].status), "");
+	ck_assert_str_eq(world_record()->kms_error, errors[_i].type);
+	ck_assert_int_eq(world_record()->priority, LOG_WARNING);
 	ck_assert_int_eq(world_record()->status, number_of(errors[_i].status));
 }
 END_TEST
@@ -265,6 +266,11 @@ static const struct {
 } failures[] = {
 	{UPSTREAM_NO_CONNECTION, SENT_NOTHING, "connection refused", REFUSAL_NO_UPSTREAM,
 	 "endpoint kms: connection refused"},
+	{UPSTREAM_NO_PROXY, SENT_NOTHING, "refused", REFUSAL_NO_PROXY, "endpoint kms: refused"},
+	{UPSTREAM_PROXY_REFUSED, SENT_NOTHING, "status 407", REFUSAL_PROXY_REFUSED,
+	 "endpoint kms: status 407"},
+	{UPSTREAM_PROXY_BROKEN, SENT_NOTHING, "bare LF", REFUSAL_PROXY_BROKEN,
+	 "endpoint kms: bare LF"},
 	{UPSTREAM_QUEUE_TIMEOUT, SENT_NOTHING, NULL, REFUSAL_QUEUE_TIMEOUT, NULL},
 	{UPSTREAM_QUEUE_TIMEOUT, SENT_NOTHING, "no route", REFUSAL_QUEUE_TIMEOUT,
 	 "endpoint kms: no route"},

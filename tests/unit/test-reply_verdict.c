@@ -25,6 +25,7 @@ static const struct {
 	bool accepted;
 	enum kms_blame blame;
 	const char *detail;
+	const char *error; /* NULL: none is noted */
 } rows[] = {
 	/* successes */
 	{"sealed", 200, "{" CIPHERTEXT "}", NULL, false, false, REPLY_IS_RELAYED, REFUSAL_NONE,
@@ -49,17 +50,17 @@ static const struct {
 	 KMS_BLAME_REQUEST, ""},
 	/* errors of the request */
 	{"an error", 400, "{\"__type\":\"NotFoundException\"}", NULL, false, false,
-	 REPLY_IS_RELAYED, REFUSAL_NONE, true, KMS_BLAME_REQUEST, "NotFoundException"},
+	 REPLY_IS_RELAYED, REFUSAL_NONE, true, KMS_BLAME_REQUEST, "", "NotFoundException"},
 	{"an error without a type", 400, "{}", NULL, false, false, REPLY_IS_RELAYED,
-	 REFUSAL_NONE, true, KMS_BLAME_REQUEST, ""},
+	 REFUSAL_NONE, true, KMS_BLAME_REQUEST, "", "unknown"},
 	{"KMS's own failure", 500, "{\"__type\":\"KMSInternalException\"}", NULL, false, false,
-	 REPLY_IS_RELAYED, REFUSAL_NONE, false, KMS_BLAME_REQUEST, "KMSInternalException"},
+	 REPLY_IS_RELAYED, REFUSAL_NONE, false, KMS_BLAME_REQUEST, "", "KMSInternalException"},
 	{"an error with a plaintext", 400, "{\"__type\":\"A\",\"Plaintext\":\"c2VjcmV0\"}",
 	 NULL, false, false, REPLY_IS_REFUSED, REFUSAL_REPLY_LEAKS, false, KMS_BLAME_REQUEST,
 	 ""},
 	{"an error with a plaintext where it is allowed", 400,
 	 "{\"__type\":\"A\",\"Plaintext\":\"c2VjcmV0\"}", NULL, true, false, REPLY_IS_RELAYED,
-	 REFUSAL_NONE, true, KMS_BLAME_REQUEST, "A"},
+	 REFUSAL_NONE, true, KMS_BLAME_REQUEST, "", "A"},
 	{"an error with the token", 400, "{\"__type\":\"A\",\"message\":\"" TOKEN "\"}", NULL,
 	 false, false, REPLY_IS_REFUSED, REFUSAL_REPLY_LEAKS, false, KMS_BLAME_REQUEST,
 	 "an error of the endpoint holds the proxy's session token"},
@@ -82,21 +83,27 @@ static const struct {
 	/* what blames us */
 	{"credentials that are over", 400, "{\"__type\":\"ExpiredTokenException\"}", NULL,
 	 false, false, REPLY_BLAMES_US, REFUSAL_BAD_CREDENTIALS, false, KMS_BLAME_CREDENTIALS,
-	 "AWS KMS answered ExpiredTokenException"},
+	 "AWS KMS answered ExpiredTokenException", "ExpiredTokenException"},
 	{"the same in the header, over a page", 403, "<html>", "UnrecognizedClientException",
 	 true, false, REPLY_BLAMES_US, REFUSAL_BAD_CREDENTIALS, false, KMS_BLAME_CREDENTIALS,
-	 "AWS KMS answered UnrecognizedClientException"},
+	 "AWS KMS answered UnrecognizedClientException", "UnrecognizedClientException"},
 	{"a wrong signature", 400, "{\"__type\":\"InvalidSignatureException\"}", NULL, false,
 	 false, REPLY_BLAMES_US, REFUSAL_BAD_CREDENTIALS, false, KMS_BLAME_SIGNATURE,
-	 "AWS KMS answered InvalidSignatureException"},
+	 "AWS KMS answered InvalidSignatureException", "InvalidSignatureException"},
 	{"a wrong signature of a wrong clock", 400,
 	 "{\"__type\":\"InvalidSignatureException\"}", NULL, false, true, REPLY_IS_WRONG_CLOCK,
 	 REFUSAL_BAD_CREDENTIALS, false, KMS_BLAME_REQUEST,
-	 "AWS KMS answered InvalidSignatureException"},
+	 "AWS KMS answered InvalidSignatureException", "InvalidSignatureException"},
 	{"credentials that are over, and a wrong clock", 400,
 	 "{\"__type\":\"UnrecognizedClientException\"}", NULL, false, true, REPLY_BLAMES_US,
 	 REFUSAL_BAD_CREDENTIALS, false, KMS_BLAME_CREDENTIALS,
-	 "AWS KMS answered UnrecognizedClientException"},
+	 "AWS KMS answered UnrecognizedClientException", "UnrecognizedClientException"},
+	{"a wrong signature of a wrong clock, after another type", 400,
+	 "{\"__type\":\"A\",\"code\":\"InvalidSignatureException\"}", NULL, false, true,
+	 REPLY_IS_WRONG_CLOCK, REFUSAL_BAD_CREDENTIALS, false, KMS_BLAME_REQUEST,
+	 "AWS KMS answered InvalidSignatureException", "InvalidSignatureException"},
+	{"a type that is no word", 400, "{\"__type\":\"a\\u0000\\n\"}", NULL, false, false,
+	 REPLY_IS_RELAYED, REFUSAL_NONE, true, KMS_BLAME_REQUEST, "", "a\\x5cu0000\\x5cn"},
 	{"a secret comes before the blame", 400,
 	 "{\"__type\":\"ExpiredTokenException\",\"Plaintext\":\"c2VjcmV0\"}", NULL, false,
 	 false, REPLY_IS_REFUSED, REFUSAL_REPLY_LEAKS, false, KMS_BLAME_REQUEST, ""},
@@ -135,6 +142,7 @@ START_TEST(an_answer_is_what_it_is)
 	ck_assert_msg(v.accepted == rows[_i].accepted, "%s", rows[_i].what);
 	ck_assert_msg(v.blame == rows[_i].blame, "%s", rows[_i].what);
 	ck_assert_str_eq(v.detail, rows[_i].detail);
+	ck_assert_str_eq(v.error, rows[_i].error ?: "");
 	if (v.is == REPLY_IS_RELAYED)
 		ck_assert_uint_eq(v.body_n, strlen(rows[_i].body));
 	else

@@ -405,7 +405,6 @@ static const struct {
 	 false},
 	{BY_CONNECT, CONNECT("a.example:443"), "b.example", NULL, 112, REASON_SERVER_NAME,
 	 true},
-	{BY_CONNECT, CONNECT("a.example:443"), NULL, NULL, 112, REASON_NO_SERVER_NAME, true},
 	{BY_CONNECT, CONNECT("a.example:443"), "a..example", NULL, 112, REASON_CLIENT_HELLO,
 	 true},
 };
@@ -438,6 +437,77 @@ START_TEST(what_is_refused)
 	for (int left = 1; left >= 0; left--)
 		ck_assert(enclave_take_token(one, generation_enclave(world.generation, 0),
 					     clock_monotonic(), NULL) == (left > 0));
+}
+END_TEST
+
+/* The CONNECT has one. */
+START_TEST(a_hello_without_a_name)
+{
+	peer_send(peer, SLICE(CONNECT("a.example:443")));
+	expect(peer, SLICE(CONNECTED));
+	peer_send(peer, hello(NULL));
+	RUN_UNTIL(is_asked());
+	expect(host, hello(NULL));
+	RUN_UNTIL(world_has_record());
+	ck_assert(!world_record()->cleartext);
+}
+END_TEST
+
+/* ---- what isn't TLS ---- */
+
+static void configure_plain(void)
+{
+	char text[1024];
+
+	snprintf(text, sizeof(text),
+		 "one: {%s, tunnel: {hosts: [{host: a.example, port: 25, connect_to: "
+		 "'127.0.0.1:%u', tls: false}]}}, %s",
+		 WORLD_ENCLAVE("4"), port, WORLD_TWO);
+	world_configure(text);
+	connections_reload(&world, clock_now());
+	hang_up(&peer);
+	open_peer();
+}
+
+/* Either end may speak first, and either may end first. */
+START_TEST(anything_passes_without_tls)
+{
+	bool host_first = _i & 1, host_ends = _i & 2;
+	int *first = host_ends ? &host : &peer, *second = host_ends ? &peer : &host;
+
+	configure_plain();
+	peer_send(peer, SLICE(CONNECT("A.example:25") "early"));
+	expect(peer, SLICE(CONNECTED));
+	RUN_UNTIL(is_asked());
+	if (host_first) {
+		peer_send(host, SLICE("220 ready"));
+		expect(peer, SLICE("220 ready"));
+	}
+	expect(host, SLICE("early"));
+	RUN_UNTIL(world_has_record());
+	ck_assert(world_record()->cleartext);
+	peer_send(peer, SLICE("\x16\x03 or not"));
+	expect(host, SLICE("\x16\x03 or not"));
+	shutdown(*first, SHUT_WR);
+	RUN_UNTIL(peer_at_end(*second));
+	peer_send(*second, SLICE("the rest"));
+	expect(*first, SLICE("the rest"));
+	shutdown(*second, SHUT_WR);
+	RUN_UNTIL(world_has_record());
+	ck_assert(!world_record()->cleartext);
+	ck_assert(peer_at_end(*first));
+	expect_end();
+}
+END_TEST
+
+START_TEST(what_is_not_tls_is_never_reached_by_a_server_name)
+{
+	configure_plain();
+	peer_send(peer, hello("a.example"));
+	expect_alert(112);
+	expect_record(EVENT_TUNNEL_REFUSED, REASON_TUNNEL_HOST);
+	expect_refused_end();
+	ck_assert(!is_asked());
 }
 END_TEST
 
@@ -786,6 +856,9 @@ static void add_tests(TCase *tcase)
 	tcase_add_loop_test(tcase, an_end_breaks_off, 0, 2);
 	tcase_add_test(tcase, much_passes);
 	tcase_add_loop_test(tcase, what_is_refused, 0, ELEMENTSOF(refused));
+	tcase_add_test(tcase, a_hello_without_a_name);
+	tcase_add_loop_test(tcase, anything_passes_without_tls, 0, 4);
+	tcase_add_test(tcase, what_is_not_tls_is_never_reached_by_a_server_name);
 	tcase_add_test(tcase, a_malformed_hello);
 	tcase_add_loop_test(tcase, what_is_over_a_limit, 0, ELEMENTSOF(limits) * _WAYS);
 	tcase_add_loop_test(tcase, a_hello_needs_its_share_of_memory, 0, _WAYS);

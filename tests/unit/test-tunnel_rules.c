@@ -8,9 +8,11 @@
 /* ---- which host ---- */
 
 static struct tunnel_host listed[] = {
-	{.host = (char *)"a.example", .port = 443},
-	{.host = (char *)"b.example", .port = 8443},
-	{.host = (char *)"a.example", .port = 9443},
+	{.host = (char *)"a.example", .port = 25},
+	{.host = (char *)"a.example", .port = 443, .tls = true},
+	{.host = (char *)"b.example", .port = 8443, .tls = true},
+	{.host = (char *)"a.example", .port = 9443, .tls = true},
+	{.host = (char *)"plain.example", .port = 25},
 };
 static const struct tunnel_config lists = {.hosts = listed, .n_hosts = ELEMENTSOF(listed)};
 static const struct tunnel_config lists_none;
@@ -20,12 +22,27 @@ static const struct {
 	unsigned port;
 	int index; /* -1: not listed */
 } finds[] = {
-	{"a.example", 443, 0},    {"a.example", 9443, 2},  {"A.eXample", 443, 0},
-	{"a.example", 0, 0},      {"b.example", 0, 1},     {"B.EXAMPLE", 0, 1},
-	{"a.example", 8443, -1},  {"b.example", 443, -1},  {"c.example", 443, -1},
-	{"c.example", 0, -1},     {"", 443, -1},           {"", 0, -1},
-	{"a.exampl", 443, -1},    {"a.example.", 443, -1}, {"a.example.evil", 443, -1},
-	{"x.a.example", 443, -1}, {".example", 0, -1},
+	{"a.example", 443, 1},
+	{"a.example", 9443, 3},
+	{"A.eXample", 443, 1},
+	{"a.example", 0, 1},
+	{"b.example", 0, 2},
+	{"B.EXAMPLE", 0, 2},
+	{"a.example", 8443, -1},
+	{"b.example", 443, -1},
+	{"c.example", 443, -1},
+	{"c.example", 0, -1},
+	{"", 443, -1},
+	{"", 0, -1},
+	{"a.exampl", 443, -1},
+	{"a.example.", 443, -1},
+	{"a.example.evil", 443, -1},
+	{"x.a.example", 443, -1},
+	{".example", 0, -1},
+	{"a.example", 25, 0},
+	{"plain.example", 25, 4},
+	{"plain.example", 0, -1},
+	{"plain.example", 443, -1},
 };
 
 START_TEST(find_host)
@@ -44,7 +61,7 @@ START_TEST(find_host_by_a_piece_of_text)
 {
 	const char text[] = "a.example:443";
 
-	ck_assert_ptr_eq(tunnel_find_host(&lists, (struct slice){text, 9}, 443), &listed[0]);
+	ck_assert_ptr_eq(tunnel_find_host(&lists, (struct slice){text, 9}, 443), &listed[1]);
 	ck_assert_ptr_null(tunnel_find_host(&lists, (struct slice){text, 8}, 443));
 	ck_assert_ptr_null(tunnel_find_host(&lists, (struct slice){text, 10}, 443));
 }
@@ -64,6 +81,22 @@ static const struct {
 	{{(char *)"a", 443, (char *)"c", 1, 1}, {(char *)"a", 443, (char *)"d", 1, 1}, false},
 	{{(char *)"a", 443, (char *)"c", 1, 1}, {(char *)"a", 443, (char *)"c", 2, 1}, false},
 	{{(char *)"a", 443, (char *)"c", 1, 1}, {(char *)"a", 443, NULL, 0, 1}, false},
+	{{(char *)"a", 443, NULL, 0, 1, .tls = true}, {(char *)"a", 443, NULL, 0, 1}, false},
+	{{(char *)"a", 443, NULL, 0, 1}, {(char *)"a", 443, NULL, 0, 1, .tls = true}, false},
+	{{(char *)"a", 443, .proxy = {(char *)"p", 1}},
+	 {(char *)"a", 443, .proxy = {(char *)"p", 1}},
+	 true},
+	{{(char *)"a", 443, .proxy = {(char *)"p", 1}}, {(char *)"a", 443}, false},
+	{{(char *)"a", 443}, {(char *)"a", 443, .proxy = {(char *)"p", 1}}, false},
+	{{(char *)"a", 443, .proxy = {(char *)"p", 1}},
+	 {(char *)"a", 443, .proxy = {(char *)"q", 1}},
+	 false},
+	{{(char *)"a", 443, .proxy = {(char *)"p", 1}},
+	 {(char *)"a", 443, .proxy = {(char *)"p", 2}},
+	 false},
+	{{(char *)"a", 443, .proxy = {(char *)"p", 1, (char *)"old"}},
+	 {(char *)"a", 443, .proxy = {(char *)"p", 1, (char *)"new"}},
+	 true},
 };
 
 START_TEST(keep_host)
@@ -135,6 +168,9 @@ static const struct {
 	{TUNNEL_CONNECTIONS, "tunnel-connections", "403 Forbidden", 80},
 	{TUNNEL_MEMORY, "memory", "502 Bad Gateway", 80},
 	{TUNNEL_NO_HOST, "no-upstream", "502 Bad Gateway", 80},
+	{TUNNEL_NO_PROXY, "proxy-unreachable", "502 Bad Gateway", 80},
+	{TUNNEL_PROXY_REFUSED, "proxy-refused", "502 Bad Gateway", 80},
+	{TUNNEL_PROXY_BROKEN, "proxy-broken", "502 Bad Gateway", 80},
 	{TUNNEL_TIMEOUT, "upstream-timeout", "504 Gateway Timeout", 80},
 	{TUNNEL_TOO_SLOW, "too-slow", "403 Forbidden", 80},
 };

@@ -88,13 +88,17 @@ static const struct upstream_call_ops ops = {prepare, grow, done};
 static void start(unsigned connections)
 {
 	static unsigned first[1];
-	static struct enclave_config enclaves[ENCLAVES];
+	static struct enclave_config enclave;
+	static struct slot_config slots[ENCLAVES];
 	static struct config config;
 	static struct trust trust;
 	static struct generation generation;
 
-	for (size_t i = 0; i < ENCLAVES; i++)
-		enclaves[i] = (struct enclave_config){.endpoints = first, .n_endpoints = 1};
+	/* All are slots of one enclave: it is they that share the endpoint, not the enclaves.
+	 */
+	enclave = (struct enclave_config){.endpoints = first, .n_endpoints = 1};
+	for (unsigned i = 0; i < ENCLAVES; i++)
+		slots[i] = (struct slot_config){.enclave = 0, .cid = 16 + i};
 	endpoint = (struct endpoint_config){
 		.name = (char *)"kms",
 		.host = (char *)"kms.test",
@@ -107,8 +111,10 @@ static void start(unsigned connections)
 	};
 	config = (struct config){.endpoints = &endpoint,
 				 .n_endpoints = 1,
-				 .enclaves = enclaves,
-				 .n_enclaves = ENCLAVES};
+				 .enclaves = &enclave,
+				 .n_enclaves = 1,
+				 .slots = slots,
+				 .n_slots = ENCLAVES};
 	trust.store = tls_peer_store(peer);
 	generation = (struct generation){.config = &config, .trusts = &trust};
 	ck_assert_int_eq(upstream_new(&context, &generation, 0, &upstream), 0);

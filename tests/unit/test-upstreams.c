@@ -15,6 +15,7 @@ static struct upstreams upstreams;
 static struct tls_peer *peer;
 static struct endpoint_config endpoints[2];
 static struct enclave_config enclave;
+static struct slot_config slot = {.cid = 16};
 static unsigned both[] = {0, 1};
 static struct config config;
 static struct trust trusts[2];
@@ -42,7 +43,9 @@ static void setup(void)
 	config = (struct config){.endpoints = endpoints,
 				 .n_endpoints = ELEMENTSOF(endpoints),
 				 .enclaves = &enclave,
-				 .n_enclaves = 1};
+				 .n_enclaves = 1,
+				 .slots = &slot,
+				 .n_slots = 1};
 	/* One reference more than the sets take: these are not freed. */
 	old = (struct generation){.refs = 1, .config = &config, .trusts = trusts};
 	new = (struct generation){.refs = 1, .config = &config, .trusts = trusts};

@@ -7,8 +7,10 @@ import time
 
 import pytest
 
-from daemon import wait_for
+from daemon import ROOT, wait_for
+from daemon.journal_help import can_unshare
 from kms.client import request
+from net.bridge import Bridge
 from standins import LocalContainer
 
 DESCRIBE = request("DescribeKey", {"KeyId": "alias/payments"})
@@ -55,6 +57,55 @@ def test_without_credentials_it_runs_and_says_why(daemon, kms, imds, break_it, s
         if said == "connect":
             imds.start()
         wait_for(lambda: enclave.ask(DESCRIBE).status == 200, 90)
+
+
+# The daemon's own network: a loopback interface with these addresses, on which the instance's IMDS answers. The bridge
+# ends with the daemon, which this shell becomes.
+ALONE = """
+ip link set lo up
+for address in $1; do
+	ip address add "$address" dev lo
+	setpriv --pdeathsig KILL /usr/bin/python3 "$2" --listen "$3" --to "unix:$4" &
+	until /usr/bin/python3 -c "import socket, sys; socket.create_connection(('${address%/*}', 80)).close()" 2>/dev/null; do
+		sleep 0.05
+	done
+done
+shift 4
+exec "$@"
+"""
+BRIDGE = ROOT / "tests" / "lib" / "net" / "bridge.py"
+
+
+@pytest.mark.parametrize("address, listen, said", [
+    ("169.254.169.254/32", "169.254.169.254:80", "credentials valid"),
+    ("fd00:ec2::254/128", "[fd00:ec2::254]:80", "credentials valid"),
+    ("", "", r"no credentials: IMDS at http://\[fd00:ec2::254\], asked for a token: can't connect: .*; its other "
+             "address has no route either"),
+], ids=["IPv4", "IPv6 alone", "neither"])
+def test_imds_is_asked_by_ipv6_where_ipv4_has_no_route(daemon, imds, tmp_path, address, listen, said):
+    if not can_unshare("--net"):
+        pytest.skip("a network namespace can't be made here")
+    daemon.config["credentials"] = {"source": "imds"}
+    daemon.wrapper = ["unshare", "--net", "sh", "-ec", ALONE, "sh", address, BRIDGE, listen, tmp_path / "imds"]
+    with Bridge(f"127.0.0.1:{imds.port}", listen=f"unix:{tmp_path}/imds"):
+        daemon.start(wait=False)
+        with daemon:
+            daemon.wait_log(said)
+    assert [r.action for r in imds.requests] == (["PutToken", "ListRoles", "GetCredentials"] if address else [])
+
+
+def test_where_no_enclave_has_an_endpoint_nobody_is_asked(daemon, imds):
+    payments = daemon.config["enclaves"]["payments"]
+    endpoints, rules = payments.pop("endpoints"), payments.pop("allow")
+    payments["tunnel"] = {"hosts": ["kms.eu-central-1.amazonaws.com:443"]}
+    daemon.start(wait=False)
+    with daemon:
+        daemon.wait_log("started")
+        payments.update(endpoints=endpoints, allow=rules)
+        assert not imds.requests
+        daemon.reload()
+        daemon.wait_log("credentials valid")
+    assert "no credentials" not in daemon.log()
 
 
 def test_new_credentials_are_taken_and_the_old_ones_not_asked_twice(daemon, kms, imds):

@@ -14,9 +14,10 @@ import pytest
 
 from daemon import wait_for
 from daemon.help import DESCRIBE, KEY, NOT_ALLOWED, add_enclave, allow, record_of, sanitized, wait_taken
-from daemon.tunnel_help import NAME, SLOW, Host, allow_tunnel, connect_request
+from daemon.tunnel_help import NAME, SLOW, Host, allow_tunnel, connect_request, open_tunnel, running
 from kms.client import request
 from memory_help import derived_keys, mappings, pieces, plaintext, prefix_state, secrets_of, where
+from net.http_proxy import HttpProxy
 from net.tls_hello import client_hello
 from standins import LocalContainer
 
@@ -568,3 +569,52 @@ def test_no_secret_is_logged_whatever_goes_wrong(daemon, kms, imds):
     for secret in [c.secret_access_key for c in seen] + [c.token[:32] for c in seen] + tokens:
         assert secret.encode() not in text
     assert base64.b64encode(PLAIN) not in text and PLAIN not in text
+
+
+# What an outbound proxy is shown.
+
+def proxy_forms(user, password):
+    """The line of the file, and what is sent, whole and in pieces."""
+    line = f"{user}:{password}"
+    sent = base64.b64encode(line.encode()).decode()
+    return {"line": line, "password": password, "sent": sent, "sent begins": sent[:32], "sent ends": sent[-32:]}
+
+
+@needs_root
+def test_a_proxys_password_is_in_the_secure_heap_only(daemon, kms):
+    old, new = (proxy_forms(user, secrets.token_urlsafe(90)) for user in ("first", "second"))
+    path = daemon.folder / "proxy-credentials"
+    endpoint = daemon.config["endpoints"]["kms"]
+    with HttpProxy({f"{NAME}:443": kms.address}, old["line"]) as proxy, Host() as host:
+        proxy.places["tunnel.example:443"] = host.address
+        endpoint.update(proxy=proxy.url, proxy_credentials_file=str(path))
+        del endpoint["connect_to"]
+        daemon.config["enclaves"]["payments"]["tunnel"] = {"hosts": [
+            {"host": "tunnel.example", "proxy": proxy.url, "proxy_credentials_file": str(path)}]}
+        path.write_text(old["line"] + "\n")
+        with running(daemon):
+            use_it(daemon)
+            open_tunnel(daemon, host, "tunnel.example")
+            found = mappings(daemon.pid)
+            assert where(found, old["sent"], secure=True)       # the scan finds it
+            assert not [name for name, text in old.items() if where(found, text, secure=False)]
+            assert not where(found, old["password"], secure=True)
+            with open(f"/proc/{daemon.pid}/cmdline", "rb") as arguments:
+                assert old["password"].encode() not in arguments.read()
+
+            proxy.credentials = new["line"]
+            path.write_text(new["line"])
+            daemon.reload()
+            kms.drop_connections()
+            use_it(daemon)
+            found = wait_for(lambda: (m := mappings(daemon.pid)) and not where(m, old["sent"], secure=True) and m)
+            assert not [name for name, text in (old | new).items() if where(found, text, secure=False)]
+            assert where(found, new["sent"], secure=True)
+
+            proxy.credentials = "another:one"       # refused: nothing of it is told
+            kms.drop_connections()
+            with daemon.client() as client:
+                assert client.ask(DESCRIBE).status == 503
+            daemon.record(REASON="proxy-refused")
+        for text in (old | new).values():
+            assert text not in daemon.log()

@@ -25,6 +25,9 @@ AWS = "/usr/bin/aws"        # Debian's, whatever else is on PATH
 REGION = "eu-central-1"
 SDK = "@aws-sdk/client-kms@3.899.0"
 CALLS = pathlib.Path(__file__).with_name("aws_sdk_calls.cjs")
+JAVA_CALLS = CALLS.with_name("JavaCalls.java")
+LWP_CALLS = CALLS.with_name("lwp_calls.pl")
+HTTP2_CALL = CALLS.with_name("http2_call.cjs")
 DUMMY = {"AWS_ACCESS_KEY_ID": "dummy", "AWS_SECRET_ACCESS_KEY": "dummy"}
 
 
@@ -351,6 +354,96 @@ def test_what_curl_is_refused(daemon, kms, bridge, sent, status):
         found = curl(*HEADERS, *sent, "-o", os.devnull, "-w", "%{http_code}", url, input=" " * (1100 << 10))
         assert found.stdout == status, found
     assert len(daemon.records(VERDICT="refuse")) == 1
+    assert not kms.requests
+
+
+# HTTP clients that are no SDK, as they are by default, on one connection each.
+
+def java(url, _):
+    return run(["java", JAVA_CALLS, url, BODY, BODY])
+
+
+def lwp(url, _):
+    return run(["perl", LWP_CALLS, url, "1", BODY, BODY])
+
+
+def curl_http2(url, _):
+    return curl("--http2", *HEADERS, "-d", BODY, "-w", r"\n", url, url)
+
+
+def curl_proxy(url, host):
+    """The proxy knows the endpoint by its name, and as itself."""
+    return curl("--proxy", url, "--noproxy", "", "-H", 'Content-Type: application/x-amz-json-1.1;charset="UTF-8"',
+                *HEADERS[2:], "-d", BODY, "-w", r"\n", f"http://{host}:80/", url)
+
+
+CLIENTS = {
+    # the program, how it asks twice, what it sends that others don't
+    "java": ("java", java, [b"Upgrade: h2c", b"HTTP2-Settings: ", b"Connection: Upgrade, HTTP2-Settings", b"; charset=utf-8"]),
+    "lwp": ("perl", lwp, [b"TE: deflate,gzip;q=0.3", b"Connection: TE", b"Connection: Keep-Alive, TE"]),
+    "curl-http2": ("curl", curl_http2, [b"Upgrade: h2c", b"HTTP2-Settings: ", b"Connection: Upgrade, HTTP2-Settings"]),
+    "curl-proxy": ("curl", curl_proxy, [b"POST http://kms.", b"POST http://127.0.0.1:", b'charset="UTF-8"']),
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_two_requests_of_a_real_client_on_one_connection(daemon, kms, name):
+    program, ask, sent = CLIENTS[name]
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    with daemon, Bridge(daemon.socket_path(), record=True) as bridge:
+        found = ask(bridge.url, next(iter(kms.hosts)))
+        answers = found.stdout.splitlines()
+        assert ['"KeyMetadata"' in a for a in answers] == [True, True], found
+        passage, = bridge.passages
+        assert [text for text in sent if text not in passage.sent] == []
+        daemon.record(REASON="allowed", count=2)
+        for asked in kms.requests:
+            names = {n.lower() for n, _ in asked.headers}
+            assert not names & {"upgrade", "http2-settings", "te", "connection"}, names
+            assert asked.header("Content-Type") == "application/x-amz-json-1.1"
+    assert len(kms.requests) == 2
+
+
+def test_lwp_without_keep_alive(daemon, bridge):
+    with daemon:
+        found = run(["perl", LWP_CALLS, bridge.url, "0", BODY, BODY])
+        assert ['"KeyMetadata"' in a for a in found.stdout.splitlines()] == [True, True], found
+        assert len(bridge.passages) == 2
+
+
+def test_urllib_by_its_proxy_variable(daemon, kms):
+    """It leaves the path of the target empty."""
+    code = ("import sys, urllib.request as u; print(u.urlopen(u.Request(sys.argv[1], sys.argv[2].encode(), "
+            "{'Content-Type': 'application/x-amz-json-1.1', 'X-Amz-Target': 'TrentService.DescribeKey'})).read())")
+    host = next(iter(kms.hosts))
+    with daemon, Bridge(daemon.socket_path(), record=True) as bridge:
+        found = run(["/usr/bin/python3", "-c", code, f"http://{host}", BODY],
+                    environment={"http_proxy": bridge.url, "no_proxy": ""})
+        assert "KeyMetadata" in found.stdout, found
+        assert bridge.passages[0].sent.startswith(f"POST http://{host} HTTP/1.1\r\n".encode())
+
+
+# Clients that take HTTP/2 for granted.
+
+def test_curl_with_prior_knowledge_of_http2(daemon, kms, bridge):
+    with daemon:
+        found = curl("--http2-prior-knowledge", *HEADERS, "-d", BODY, bridge.url)
+        assert found.returncode != 0 and found.stderr, found
+        record = daemon.record(REASON="http2")
+        assert record["VERDICT"] == "refuse" and "HTTP/1.1" in record["MESSAGE"]
+    assert not kms.requests
+
+
+def test_what_a_client_of_http2_is_told(daemon, kms, bridge):
+    if not shutil.which("node"):
+        pytest.skip("node is not installed")
+    with daemon:
+        found = run(["node", HTTP2_CALL, bridge.url])
+        told = json.loads(found.stdout)
+        assert told["code"] == 13       # HTTP_1_1_REQUIRED, RFC 9113 7
+        assert "HTTP/1.1" in told["text"]
+        daemon.record(REASON="http2")
     assert not kms.requests
 
 

@@ -17,7 +17,12 @@ MIB = 1 << 20
 
 
 def throttled(answer):
-    return (answer.status, answer.error) == (400, "ThrottlingException")
+    """Whether it is that; then it says how long to wait, too."""
+    if (answer.status, answer.error) != (400, "ThrottlingException"):
+        return False
+    wait = int(answer.header("x-amz-retry-after"))
+    assert 1 <= wait <= 3600 * 1000 and (b"may come in %d ms" % wait in answer.body or 100 <= wait < 200)
+    return True
 
 
 def big(size, key=KEY):

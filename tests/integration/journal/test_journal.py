@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import signal
 
 import pytest
 
@@ -61,6 +62,83 @@ def test_entries_of_the_journal(daemon, kms, journal):
     journal.read()
     assert {e["MESSAGE_ID"] for e in journal.entries} <= catalog()
     assert daemon.log() == ""       # and nothing twice
+
+
+@pytest.mark.parametrize("error, status, counter", [
+    ("AccessDeniedException", 400, "KMS_DENIED"),
+    ("NotFoundException", 400, "KMS_DENIED"),
+    ("LimitExceededException", 400, "KMS_DENIED"),
+    ("ThrottlingException", 400, "KMS_THROTTLED"),
+    ("KMSInternalException", 500, "KMS_FAILED"),
+    ("DependencyTimeoutException", 500, "KMS_FAILED"),
+])
+@pytest.mark.parametrize("audit", ["all", "refusals"])
+def test_an_error_of_kms_is_a_warning_and_is_counted(daemon, kms, journal, audit, error, status, counter):
+    journal.open()
+    daemon.config["audit"] = audit
+    daemon.start(wait=False)
+    with daemon:
+        journal.wait(said="credentials valid")
+        with daemon.client() as client:
+            kms.fault("error", error_type=error, message="because of PCR0", status=status)
+            answer = client.ask(DESCRIBE)
+            assert client.ask(DESCRIBE).status == 200
+        assert (answer.status, answer.error) == (status, error)
+        entry = journal.wait(KMS_ERROR=error)
+        assert re.fullmatch(f'payments: DescribeKey allowed by rule "use" but AWS KMS refused it: {status} {error}'
+                            ' in .*', entry["MESSAGE"])
+        assert (entry["PRIORITY"], entry["VERDICT"], entry["REASON"], entry["KMS_STATUS"]) == (
+            "4", "allow", "allowed", str(status))
+        assert "because" not in str(entry)
+
+        def counted():      # it is when the record is made, a moment after the answer
+            daemon.process.send_signal(signal.SIGUSR1)
+            journal.read()
+            return next((e for e in journal.entries if "requests 2 (allowed 2," in e["MESSAGE"]), None)
+        counters = wait_for(counted)
+        assert {n: counters[n] for n in KMS_COUNTERS} == {n: str(int(n == counter)) for n in KMS_COUNTERS}
+    assert sum("KMS_ERROR" in e for e in journal.entries) == 1
+    assert sum(e.get("REASON") == "allowed" for e in journal.entries) == (2 if audit == "all" else 1)
+
+
+KMS_COUNTERS = ("KMS_DENIED", "KMS_THROTTLED", "KMS_FAILED")
+
+
+def test_what_is_no_error_of_kms_is_counted_as_its_failure(daemon, kms, journal):
+    journal.open()
+    daemon.start(wait=False)
+    with daemon:
+        journal.wait(said="credentials valid")
+        with daemon.client() as client:
+            kms.fault("status", status=503, body="<html>")
+            assert client.ask(DESCRIBE).status == 503
+        entry = journal.wait(REASON="no-upstream")
+        assert "KMS_ERROR" not in entry and entry["KMS_STATUS"] == "503"
+        daemon.process.send_signal(signal.SIGUSR1)
+        counters = journal.wait(said="payments: requests 1 (allowed 0, refused 0, throttled 0, failed 1)")
+        assert [counters[n] for n in KMS_COUNTERS] == ["0", "0", "1"]
+        assert counters["MESSAGE"] == (
+            "payments: requests 1 (allowed 0, refused 0, throttled 0, failed 1); errors of AWS KMS: denied 0, "
+            "throttled 0, failed 1; connections 1 (refused 0); tunnels 0; "
+            f"bytes in {counters['BYTES_IN']}, out {counters['BYTES_OUT']}")
+
+
+def test_rejected_credentials_are_said_once_and_not_with_each_request(daemon, kms, journal):
+    journal.open()
+    daemon.start(wait=False)
+    with daemon:
+        journal.wait(said="credentials valid")
+        kms.fault("error", error_type="InvalidSignatureException", count=None)
+        with daemon.client() as client:
+            client.ask(DESCRIBE)
+            journal.wait(said="rejects the credentials")
+            client.ask(DESCRIBE)
+            client.ask(DESCRIBE)
+        entries = wait_for(lambda: journal.read() or (
+            (found := [e for e in journal.entries if e.get("REASON") == "bad-credentials"]) and
+            len(found) == 3 and found))
+        assert [(e["KMS_ERROR"], e["PRIORITY"]) for e in entries] == [
+            ("InvalidSignatureException", priority) for priority in "466"]
 
 
 def test_each_kind_of_entry_has_its_priority_and_id(daemon, kms, journal):

@@ -2,6 +2,7 @@
 """Where the daemon listens: Unix sockets, vsock, and sockets that systemd hands over."""
 
 import contextlib
+import errno
 import grp
 import os
 import resource
@@ -13,6 +14,7 @@ import time
 import pytest
 
 from daemon import Daemon, wait_for
+from daemon.journal_help import can_unshare
 from daemon.help import add_enclave, DESCRIBE, NOT_ALLOWED
 from standins import Client
 
@@ -33,7 +35,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 def hand_over(daemon, *sockets, names=None, **how):
     """Starts it with these sockets."""
-    daemon.wrapper = [sys.executable, "-c", HAND_OVER]
+    daemon.wrapper = [sys.executable, "-c", HAND_OVER, *daemon.wrapper]
     daemon.environment = {"TEST_FDS": " ".join(str(s.fileno()) for s in sockets), **daemon.environment}
     if names is not None:
         daemon.environment["LISTEN_FDNAMES"] = ":".join(names)
@@ -323,6 +325,59 @@ def test_a_vsock_socket_of_another_port_is_an_error(on_vsock):
         handed.listen()
         hand_over(on_vsock, handed, names=["whatever"], wait=False)
         assert 'systemd handed over a socket "whatever" that no entry' in refused_start(on_vsock)
+
+
+# What a seccomp filter, or RestrictAddressFamilies= of a unit, says to a vsock socket. seccomp(2), for x86-64 and arm64:
+# the address family is the first argument, the calls' numbers are 41 and 198.
+WITHOUT_VSOCK = """
+import ctypes, os, struct, sys
+call = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
+code = [(0x20, 0, 0, 0), (0x15, 0, 3, call), (0x20, 0, 0, 16), (0x15, 0, 1, 40),
+        (0x06, 0, 0, 0x00050000 | int(sys.argv[1])), (0x06, 0, 0, 0x7fff0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *c) for c in code))
+head = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(program)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(head), 0, 0) == 0
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@vsock
+@pytest.mark.parametrize("error, said", [
+    (errno.EPERM, "a seccomp filter or security module forbids vsock sockets; it must allow socket(AF_VSOCK)"),
+    (errno.EACCES, "a seccomp filter or security module forbids vsock sockets"),
+    (errno.EAFNOSUPPORT, "no vsock socket can be made here; enable kms-vsock-proxy.socket, which hands one over"),
+])
+def test_where_no_vsock_socket_can_be_made(on_vsock, error, said):
+    on_vsock.wrapper = [sys.executable, "-c", WITHOUT_VSOCK, str(error)]
+    log = refused_start(on_vsock)
+    assert f"vsock port {PORT}: {said}" in log and os.strerror(error) in log
+
+
+@vsock
+def test_a_second_vsock_port_where_one_was_handed_over(on_vsock):
+    on_vsock.config["listen"].append({"vsock": PORT + 1})
+    on_vsock.wrapper = [sys.executable, "-c", WITHOUT_VSOCK, str(errno.EAFNOSUPPORT)]
+    with socket.socket(socket.AF_VSOCK) as handed:
+        handed.bind((socket.VMADDR_CID_ANY, PORT))
+        handed.listen()
+        hand_over(on_vsock, handed, names=["whatever"], wait=False)
+        assert (f"vsock port {PORT + 1}: no vsock socket can be made here, and kms-vsock-proxy.socket hands over "
+                f"other ports only; add ListenStream=vsock::{PORT + 1} to it in a drop-in (systemctl edit "
+                "kms-vsock-proxy.socket)") in refused_start(on_vsock)
+
+
+@pytest.mark.parametrize("mode", ["local", "global", None])
+def test_a_network_namespace_that_no_enclave_is_in_is_warned_about(daemon, kms, mode):
+    if not can_unshare():
+        pytest.skip("a mount namespace can't be made here")
+    make = f"mkdir /proc/sys/net/vsock && echo {mode} >/proc/sys/net/vsock/ns_mode &&" if mode else ""
+    daemon.wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                      f'mount -t tmpfs none /proc/sys/net && {make} exec "$@"', "sh"]
+    daemon.start()
+    with daemon, daemon.client() as client:
+        assert client.ask(DESCRIBE).status == 200
+    assert ("net.vsock.ns_mode is local" in daemon.log()) == (mode == "local")
 
 
 @vsock

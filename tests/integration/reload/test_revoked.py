@@ -13,6 +13,7 @@ import pytest
 from daemon import Daemon, wait_for
 from daemon.help import add_enclave, allow, DESCRIBE, ended, KEY, KEY_ID, wait_taken
 from kms.client import request
+from net.http_proxy import HttpProxy
 from standins import Authority, LocalImds, LocalKms
 
 DELETE = request("ScheduleKeyDeletion", {"KeyId": KEY_ID})
@@ -202,6 +203,37 @@ def test_who_waits_for_a_connection_is_told(daemon, kms, name):
         assert first.read().status == 200
         first.close()
         second.close()
+    assert len(kms.requests) == 1
+
+
+PROXY_CHANGES = {
+    "another-proxy": lambda endpoint, other: endpoint.update(proxy=other.url),
+    "other-credentials": lambda endpoint, other: endpoint.update(proxy_credentials_file=endpoint["ca_file"] + ".new"),
+    "no-credentials": lambda endpoint, other: endpoint.pop("proxy_credentials_file"),
+}
+
+
+@pytest.mark.parametrize("name", PROXY_CHANGES)
+def test_who_waits_is_told_that_the_way_is_another(daemon, kms, name):
+    one_connection(daemon)
+    endpoint = daemon.config["endpoints"]["kms"]
+    way = {f"{endpoint['host']}:443": kms.address}
+    for end in (".old", ".new"):
+        (daemon.folder / f"ca.pem{end}").write_text("user:password")
+    with HttpProxy(way, "user:password") as proxy, HttpProxy(way, "user:password") as other:
+        endpoint.update(proxy=proxy.url, proxy_credentials_file=endpoint["ca_file"] + ".old")
+        del endpoint["connect_to"]
+        with daemon:
+            first, second = queued(daemon, kms)
+            PROXY_CHANGES[name](endpoint, other)
+            daemon.reload()
+            assert second.read().status == 503      # while the first is still at KMS
+            daemon.record(REASON="reloaded")
+            kms.clear()
+            assert first.read().status == 200
+            first.close()
+            second.close()
+        assert not other.asked
     assert len(kms.requests) == 1
 
 

@@ -394,11 +394,10 @@ def test_connect_to_a_host_that_refuses(daemon, host):
 
 @pytest.mark.parametrize("inner, code, reason", [
     (client_hello("other.example"), UNRECOGNIZED_NAME, "server-name"),
-    (client_hello(None), UNRECOGNIZED_NAME, "no-server-name"),
     (b"GET / HTTP/1.1\r\n\r\n", DECODE_ERROR, "client-hello"),
     (b"SSH-2.0-OpenSSH_9.2\r\n", DECODE_ERROR, "client-hello"),
     (b"\x80\x2e\x01\x03\x01", DECODE_ERROR, "client-hello"),
-], ids=["other-name", "no-name", "http", "ssh", "ssl-2"])
+], ids=["other-name", "http", "ssh", "ssl-2"])
 def test_what_comes_behind_connect_must_be_a_hello_for_its_host(daemon, host, inner, code, reason):
     other = add_other_host(daemon, host)
     with running(daemon):

@@ -84,6 +84,16 @@ def test_a_name_may_not_lead_to_this_machine(daemon, dns, address):
         assert "loopback, link-local or metadata" in daemon.record(REASON="no-upstream")["MESSAGE"]
 
 
+@pytest.mark.parametrize("address", ["169.254.169.254", "169.254.170.2"])
+def test_a_name_in_connect_to_may_lead_to_loopback_but_not_to_metadata(daemon, dns, address):
+    """Only what stands in the file itself was the operator's choice; a name server's isn't."""
+    allow_tunnel(daemon, (NAME, f"{HOST}:80"))
+    dns.names[HOST] = [address]
+    with running(daemon):
+        assert ask(daemon, HELLO).alert() == INTERNAL_ERROR
+        assert "loopback, link-local or metadata" in daemon.record(REASON="no-upstream")["MESSAGE"]
+
+
 @pytest.mark.parametrize("mode", ["fails", "forgets"])
 def test_the_last_good_address_serves_while_lookups_fail(daemon, dns, mode):
     with Host() as host:

@@ -244,7 +244,7 @@ CLOSING = {
                                   + b"\r\n\r\n", 413, "body-too-large"),
     "chunked": (HEAD + b"\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "framing"),
     "two-lengths": (HEAD + b"\r\nContent-Length: 2\r\n\r\n" + BODY, 400, "framing"),
-    "http2-preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "framing"),
+    "http2-preface-that-is-none": (b"PRI * HTTP/2.0\r\n\r\nHM\r\n\r\n", 400, "framing"),
     "get": (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "framing"),
     "nul": (HEAD + b"\r\nX: \0\r\n\r\n" + BODY, 400, "framing"),
     "no-http": (bytes(random.Random(1).choices(range(32, 127), k=400)), 400, "framing"),
@@ -259,6 +259,19 @@ def test_a_head_that_is_refused(world, name):
     with world.fault(reason=reason, HTTP_STATUS=status), world.client() as client:
         try_to_send(client, data)
         assert client.read().status == status
+        assert ended(client)
+
+
+def test_http2_with_prior_knowledge(world):
+    with world.fault(reason="http2"), world.client() as client:
+        try_to_send(client, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0" + bytes(1000))
+        got = b""
+        while more := client.sock.recv(1000):
+            got += more
+        settings, goaway = got[:9], got[9:]
+        assert settings == b"\0\0\0\4\0\0\0\0\0"
+        assert goaway[3] == 7 and goaway[:3] == (len(goaway) - 9).to_bytes(3, "big")
+        assert goaway[13:17] == b"\0\0\0\x0d" and b"HTTP/1.1" in goaway[17:]
         assert ended(client)
 
 

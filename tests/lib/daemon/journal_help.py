@@ -23,8 +23,8 @@ exec "$@"
 """
 
 
-def can_unshare():
-    return subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode == 0
+def can_unshare(namespace="--mount"):
+    return subprocess.run(["unshare", namespace, "true"], capture_output=True).returncode == 0
 
 
 def parse_entry(data):

@@ -13,6 +13,7 @@ import peers
 import pytest
 import service
 from kms.client import request
+from net.http_proxy import HttpProxy
 from net.tls_echo import TlsEcho
 from net.tls_hello import UNRECOGNIZED_NAME, alert, client_hello
 
@@ -97,6 +98,78 @@ def test_bytes_pass_both_ways_and_each_ends_by_itself(unit, enclaves, way):
     end = ended(place, ENCLAVE="alpha")
     assert (end["ENCLAVE_CID"], end["REASON"]) == ("16", "closed-by-enclave")
     assert (int(end["BYTES_IN"]), int(end["BYTES_OUT"])) == (len(up), len(down))
+
+
+class FirstWord(Host):
+    """Speaks first; then ends first, or reads to the enclave's end and says a last word."""
+
+    def __init__(self, greeting, ends_first):
+        self.greeting, self.ends_first = greeting, ends_first
+        super().__init__(b"221 bye")
+
+    def _serve(self):
+        with self._listener, self._listener.accept()[0] as end:
+            end.settimeout(SECONDS)
+            end.sendall(self.greeting)
+            if self.ends_first:
+                end.shutdown(socket.SHUT_WR)
+            self.received = rest(end)
+            if not self.ends_first:
+                end.sendall(self.down)
+
+
+@pytest.mark.nitro
+@pytest.mark.sanitize
+@pytest.mark.parametrize("host_ends", [True, False], ids=["host-ends-first", "enclave-ends-first"])
+def test_without_tls_the_server_speaks_first_and_either_ends_first(unit, enclaves, host_ends):
+    greeting = b"220 ready\r\n" + random.Random(2).randbytes(300000)
+    up = random.Random(3).randbytes(300000)
+    host = FirstWord(greeting, host_ends)
+    allow(unit, host.address)
+    unit.config["enclaves"]["alpha"]["tunnel"]["hosts"] = [
+        {"host": "db.example", "port": 5432, "connect_to": host.address, "tls": False}]
+    unit.start()
+    place = journal.cursor()
+    with enclaves(16).connect(service.PORT) as stream:
+        stream.settimeout(SECONDS)
+        assert connect_through(stream, "db.example:5432").startswith(b"HTTP/1.1 200 ")
+        got = bytearray()
+        while len(got) < len(greeting):     # before the enclave has said anything
+            got += stream.recv(len(greeting) - len(got))
+        assert bytes(got) == greeting
+        if host_ends:
+            assert stream.recv(1) == b""
+        stream.sendall(up)
+        stream.shutdown(socket.SHUT_WR)
+        assert rest(stream) == (b"" if host_ends else host.down)
+    host.wait()
+    assert host.received == up
+    opened = journal.records(place, ENCLAVE="alpha", TLS="no")
+    assert len(opened) == 1 and opened[0]["ENDPOINT"] == "db.example:5432"
+    assert ended(place, ENCLAVE="alpha")["REASON"] == ("closed-by-host" if host_ends else "closed-by-enclave")
+
+
+@pytest.mark.parametrize("way", ["server-name", "CONNECT"])
+def test_bytes_pass_by_an_outbound_proxy(unit, enclaves, way):
+    make = random.Random(way)
+    up, down = client_hello(NAME) + make.randbytes(SIZE), make.randbytes(SIZE)
+    host = Host(down)
+    with HttpProxy({f"{NAME}:443": host.address}) as proxy:
+        allow(unit, host.address)
+        unit.config["enclaves"]["alpha"]["tunnel"]["hosts"] = [{"host": NAME, "proxy": proxy.url}]
+        unit.start()
+        place = journal.cursor()
+        with enclaves(16).connect(service.PORT) as stream:
+            stream.settimeout(SECONDS)
+            if way == "CONNECT":
+                assert connect_through(stream, f"{NAME}:443").startswith(b"HTTP/1.1 200 ")
+            stream.sendall(up)
+            stream.shutdown(socket.SHUT_WR)
+            got = rest(stream)
+        host.wait()
+        assert host.received == up and got == down
+        assert ended(place, ENCLAVE="alpha")["REASON"] == "closed-by-enclave"
+        assert proxy.asked == [f"{NAME}:443"] and not proxy.faults
 
 
 @pytest.mark.nitro

@@ -3,7 +3,27 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
+
+int small_file_find(const char *name, char **ret_path, struct error *error)
+{
+	const char *directory = getenv("CREDENTIALS_DIRECTORY");
+	char *path;
+
+	if (name[0] == '/')
+		directory = "";
+	else if (!directory)
+		return error_set(error,
+				 "%s: $CREDENTIALS_DIRECTORY is not set (LoadCredential= in "
+				 "the unit sets it), and this is no absolute path",
+				 name);
+	if (asprintf(&path, "%s%s%s", directory, *directory ? "/" : "", name) < 0)
+		return error_set_errno(error, -ENOMEM, "%s", name);
+	*ret_path = path;
+	return 0;
+}
 
 /* What is appended to the file meanwhile is left out. */
 static int read_regular(int fd, struct buf *out, struct stat *ret_stat)
