@@ -13,6 +13,12 @@
 #include <stdint.h>
 #include <syslog.h>
 
+/* The ending of a noun that is counted. */
+static inline const char *plural(size_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
 /* One kind of journal entry: MESSAGE_ID and its default priority. Every row has an entry in
  * systemd/kms-vsock-proxy.catalog, and the other way round (a lint test). */
 enum event_kind {

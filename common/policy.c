@@ -220,6 +220,49 @@ static bool is_bare_id(struct slice key)
 	return !memchr(key.p, ':', key.n) && !memchr(key.p, '/', key.n);
 }
 
+/* How a key is named. */
+enum naming { NAMED_OTHERWISE = 0, NAMED_AS_KEY, NAMED_BY_ALIAS, NAMED_BY_ALIAS_ARN };
+
+#define KEY_ID_SIZE 36 /* a UUID; mrk- and 32 digits */
+
+static enum naming naming_of(struct slice key)
+{
+	struct kms_arn arn;
+
+	if (slice_starts(key, SLICE("alias/")))
+		return NAMED_BY_ALIAS;
+	if (kms_read_arn(key, &arn))
+		return arn.id.p ? NAMED_AS_KEY : NAMED_BY_ALIAS_ARN;
+	return is_bare_id(key) && key.n == KEY_ID_SIZE ? NAMED_AS_KEY : NAMED_OTHERWISE;
+}
+
+/* That the rule names its keys in a way in which the request doesn't. */
+static const char *explain_naming(const struct rule *rule, struct slice key)
+{
+	enum naming given = naming_of(key);
+
+	for (size_t i = 0; given != NAMED_OTHERWISE && i < rule->n_keys; i++) {
+		enum naming listed = naming_of(slice_from(rule->keys[i]));
+
+		if (listed == given || listed == NAMED_OTHERWISE)
+			continue;
+		return given == NAMED_AS_KEY || listed == NAMED_AS_KEY
+			       ? ": compared as written; an alias is not its key's ARN"
+			       : ": compared as written; an alias is not its ARN";
+	}
+	return "";
+}
+
+/* What the two texts of a key don't show to whoever compares them. */
+static const char *explain_mismatch(const struct rule *rule, struct slice key,
+				    const char *member)
+{
+	if (rule->many_accounts && is_bare_id(key))
+		return ": the rule has ARNs of more than one account, so the request must "
+		       "name the ARN";
+	return strcmp(member, "AliasName") == 0 ? "" : explain_naming(rule, key);
+}
+
 static void explain_key(const struct verdict *v, const struct kms_request *request,
 			const char *rule, char *out, size_t size)
 {
@@ -239,13 +282,11 @@ static void explain_key(const struct verdict *v, const struct kms_request *reque
 		snprintf(out, size, "%s: %s must name %s", rule, action->name,
 			 action->keys[v->key]);
 	else
-		snprintf(out, size, "%s does not allow key %s as %s%s", rule,
-			 slice_escape(request->keys[v->key], key, sizeof(key)),
-			 action->keys[v->key],
-			 v->rule->many_accounts && is_bare_id(request->keys[v->key])
-				 ? ": the rule has ARNs of more than one account, so the "
-				   "request must name the ARN"
-				 : "");
+		snprintf(
+			out, size, "%s does not allow key %s as %s%s", rule,
+			slice_escape(request->keys[v->key], key, sizeof(key)),
+			action->keys[v->key],
+			explain_mismatch(v->rule, request->keys[v->key], action->keys[v->key]));
 }
 
 static void explain_context(const struct verdict *v, const struct kms_request *request,
@@ -253,16 +294,24 @@ static void explain_context(const struct verdict *v, const struct kms_request *r
 {
 	const struct kms_action *action = kms_action(request->action);
 	char name[LIMIT_LOG_VALUE];
+	struct slice wanted;
+	int given;
 
 	assert(v->rule);
-	if (v->context < 0)
+	if (v->context < 0) {
 		snprintf(out, size, "%s requires an encryption context and %s has none", rule,
 			 action->name);
+		return;
+	}
+	wanted = slice_from(v->rule->contexts[v->pair].name);
+	given = request->contexts[v->context];
+	slice_escape(wanted, name, sizeof(name));
+	if (given >= 0 && json_member(request->doc, (unsigned)given, wanted) >= 0)
+		snprintf(out, size, "%s: \"%s\" in %s has another value than the rule lists",
+			 rule, name, action->contexts[v->context]);
 	else
 		snprintf(out, size, "%s requires one of its values for \"%s\" in %s", rule,
-			 slice_escape(slice_from(v->rule->contexts[v->pair].name), name,
-				      sizeof(name)),
-			 action->contexts[v->context]);
+			 name, action->contexts[v->context]);
 }
 
 static void explain_recipient(const struct kms_request *request, const char *rule, char *out,

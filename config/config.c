@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include "log.h"
 #include "syntax.h"
 
 #include <stdatomic.h>
@@ -134,16 +135,19 @@ int config_find_slot(const struct config *config, const char *name)
 
 const char *config_slots_noun(const struct config *config)
 {
-	return config->n_slots == config->n_enclaves ? "enclaves" : "slots of enclaves";
+	if (config->n_slots == config->n_enclaves)
+		return config->n_slots == 1 ? "enclave" : "enclaves";
+	return "slots of enclaves";
 }
 
 const char *config_count(const struct config *config, char out[CONFIG_COUNT_SIZE])
 {
-	int n = snprintf(out, CONFIG_COUNT_SIZE, "%zu enclaves", config->n_enclaves);
+	int n = snprintf(out, CONFIG_COUNT_SIZE, "%zu enclave%s", config->n_enclaves,
+			 plural(config->n_enclaves));
 
 	if (config->n_slots != config->n_enclaves)
-		snprintf(out + n, CONFIG_COUNT_SIZE - (size_t)n, " (%zu slots)",
-			 config->n_slots);
+		snprintf(out + n, CONFIG_COUNT_SIZE - (size_t)n, " (%zu slot%s)",
+			 config->n_slots, plural(config->n_slots));
 	return out;
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "document.h"
 
+#include "layout.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -40,10 +42,14 @@ static int parser_failed(const yaml_parser_t *parser, struct slice text,
 				  ? offset_place(text, parser->problem_offset)
 				  : mark_place(parser->problem_mark);
 
+	char sentence[LAYOUT_SENTENCE];
+
 	/* The loader forgets to set the error in some places where it runs out of memory. */
 	if (parser->error == YAML_MEMORY_ERROR || !parser->problem)
 		return -ENOMEM;
-	if (parser->context)
+	if (parser->error != YAML_READER_ERROR && layout_explain(text, at, &at, sentence))
+		findings_add(findings, false, at, "%s", sentence);
+	else if (parser->context)
 		findings_add(findings, false, at, "not YAML: %s, %s from line %zu on",
 			     parser->problem, parser->context, parser->context_mark.line + 1);
 	else

@@ -2,6 +2,8 @@
 #include "explain.h"
 
 #include "authority.h"
+#include "explain_body.h"
+#include "explain_document.h"
 #include "findings.h"
 #include "similar.h"
 
@@ -13,6 +15,7 @@ struct explanation {
 	const struct enclave_config *enclave;
 	const struct endpoint_config *endpoint;
 	unsigned endpoint_index;
+	usec_t now;
 	FILE *f;
 };
 
@@ -167,7 +170,8 @@ static int explain_request(const struct explanation *x, const struct kms_request
 		fprintf(x->f, "reason:     %s: %s\n", reason_word(policy_stage_reason(v.stage)),
 			verdict_explain(&v, request, text, sizeof(text)));
 	print_request(x, request);
-	r = print_rules(x, request);
+	r = explain_print_document(request, x->now, x->f);
+	r = r ?: print_rules(x, request);
 	return r < 0 ? r : v.stage != POLICY_ALLOWED;
 }
 
@@ -223,22 +227,42 @@ static const char *pick_endpoint(struct explanation *x, const char *host)
 	return NULL;
 }
 
-int config_explain(const struct config *config, const char *enclave, const char *action,
-		   const char *host, char *body, size_t n, FILE *f, struct error *error)
+static void print_hosts(const struct explanation *x)
 {
-	int e = config_find_enclave(config, enclave), a = kms_action_index(slice_from(action));
-	struct explanation x = {.config = config, .f = f};
+	for (size_t i = 0; i < x->enclave->n_endpoints; i++) {
+		const struct endpoint_config *e =
+			&x->config->endpoints[x->enclave->endpoints[i]];
+
+		fprintf(x->f, "endpoint:   %s (%s, region %s)\n", e->name, e->host, e->region);
+	}
+}
+
+int config_explain(const struct config *config, const struct explain_question *question,
+		   FILE *f, struct error *error)
+{
+	int e = config_find_enclave(config, question->enclave);
+	int a = kms_action_index(slice_from(question->action));
+	struct explanation x = {.config = config, .now = question->now, .f = f};
+	_cleanup_(buf_done) struct buf made = {0};
 	const char *fault;
-	int r;
+	int r = 0;
 
 	if (e < 0)
-		return unknown_enclave(config, enclave, error);
+		return unknown_enclave(config, question->enclave, error);
 	if (a < 0)
-		return unknown_action(action, error);
+		return unknown_action(question->action, error);
+	if (!question->body)
+		r = explain_make_body((unsigned)a, question, &made, error);
+	if (r < 0)
+		return error->text[0] ? r : error_set_errno(error, r, "can't make the body");
 	x.enclave = &config->enclaves[e];
-	fault = pick_endpoint(&x, host ?: "localhost");
-	if (fault)
-		return refuse_early(&x, "host:       ", fault);
-	r = explain_body(&x, (unsigned)a, body, n);
+	fault = pick_endpoint(&x, question->host ?: "localhost");
+	if (fault) {
+		r = refuse_early(&x, "host:       ", fault);
+		print_hosts(&x);
+		return r;
+	}
+	r = explain_body(&x, (unsigned)a, question->body ?: made.p,
+			 question->body ? question->n : made.n);
 	return r < 0 ? error_set_errno(error, r, "can't judge the rules") : r;
 }

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "hint.h"
+#include "layout.h"
 #include "merge.h"
 #include "reader.h"
 #include "similar.h"
@@ -21,7 +23,7 @@ static void *field(void *target, size_t offset)
 static void refuse_scalar(struct reader *r, const struct config_option *o,
 			  const yaml_node_t *node, bool out_of_range)
 {
-	char expected[200];
+	char expected[200], hint[HINT_SIZE];
 	struct similar similar;
 
 	value_expected(o, expected, sizeof(expected));
@@ -30,17 +32,18 @@ static void refuse_scalar(struct reader *r, const struct config_option *o,
 			     expected);
 		return;
 	}
+	hint_scalar(o, node_text(node), hint);
 	similar_init(&similar, node_text(node));
 	for (const char *const *word = o->words; word && *word; word++)
 		similar_offer(&similar, *word);
 	if (out_of_range)
-		reader_error(r, node, "%s: %s is out of range; expected %s", o->name,
-			     CLIPPED(node_text(node)), expected);
+		reader_error(r, node, "%s: %s is out of range; expected %s%s", o->name,
+			     CLIPPED(node_text(node)), expected, hint);
 	else
 		reader_error(r, node, "%s: found \"%s\"%s; expected %s%s", o->name,
 			     CLIPPED(node_text(node)),
 			     value_is_bare(o) && !node_is_plain(node) ? " in quotes" : "",
-			     expected, SIMILAR_PHRASE(&similar));
+			     expected, *hint ? hint : SIMILAR_PHRASE(&similar));
 }
 
 static void read_scalar(struct reader *r, const struct config_option *o,
@@ -71,8 +74,9 @@ static void read_address(struct reader *r, const struct config_option *o,
 	else
 		reader_error(
 			r, node,
-			"%s: found \"%s\"; expected ADDRESS:PORT, [IPV6]:PORT or NAME:PORT",
-			o->name, CLIPPED(node_text(node)));
+			"%s: found \"%s\"; expected ADDRESS:PORT, [IPV6]:PORT or NAME:PORT%s",
+			o->name, CLIPPED(node_text(node)),
+			hint_host_port(node_text(node), HINT_ROOM));
 }
 
 /* A value that may hold a password is not shown. */
@@ -177,6 +181,8 @@ static void *item_new(struct reader *r, const struct config_option *o, const yam
 	if (s->file)
 		*(const char **)field(item, s->file) = r->config->files[place.file];
 	set_defaults(r, o->section, item);
+	if (o->section == SECTION_LISTENER)
+		((struct listener_config *)item)->enclave_index = -1;
 	if (o->section == SECTION_ENCLAVE) {
 		r->enclave = item;
 		r->enclave->limits = r->config->limits;
@@ -273,8 +279,8 @@ static void read_tunnel_host(struct reader *r, const yaml_node_t *node,
 		reader_error(
 			r, node,
 			"hosts: found \"%s\"; expected NAME:PORT, with a DNS name in lower "
-			"case, or a mapping",
-			CLIPPED(node_text(node)));
+			"case, or a mapping%s",
+			CLIPPED(node_text(node)), hint_host_port(node_text(node), HINT_ROOM));
 }
 
 static void read_tunnel_hosts(struct reader *r, const struct config_option *o,
@@ -319,17 +325,92 @@ static option_reader *const readers[_OPTION_TYPE_MAX] = {
 	[OPTION_PROXY] = read_proxy,        [OPTION_CIDS] = read_cids,
 };
 
-static void refuse_unknown(struct reader *r, const struct section *s, const yaml_node_t *key)
+static size_t option_index(const struct section *s, const struct config_option *o)
 {
+	return (size_t)(o - s->options);
+}
+
+/* Whoever reads that an option is not known needn't read that it is missing elsewhere. */
+static void mark_meant(struct reader *r, enum section_id id, const struct config_option *o)
+{
+	r->meant[id] |= UINT32_C(1) << option_index(section_get(id), o);
+}
+
+/* The section in which this is an option: one within `id` if there is, else any. */
+static enum section_id find_section(enum section_id id, struct slice name, bool within)
+{
+	const struct section *s = section_get(id);
+
+	for (size_t i = 0; within && i < s->n_options; i++) {
+		enum section_id inner = s->options[i].section, found = _SECTION_MAX;
+
+		if (inner == SECTION_ROOT)
+			continue;
+		if (section_find(section_get(inner), name))
+			return inner;
+		found = find_section(inner, name, true);
+		if (found != _SECTION_MAX)
+			return found;
+	}
+	for (unsigned i = 0; !within && i < _SECTION_MAX; i++)
+		if (section_find(section_get(i), name))
+			return i;
+	return _SECTION_MAX;
+}
+
+/* An option of another section, which stands too far out or in. */
+static bool refuse_misplaced(struct reader *r, enum section_id id, const yaml_node_t *key)
+{
+	struct slice name = node_text(key);
+	enum section_id home = find_section(id, name, true);
+
+	if (home == _SECTION_MAX)
+		home = find_section(id, name, false);
+	if (home == _SECTION_MAX)
+		return false;
+	mark_meant(r, home, section_find(section_get(home), name));
+	reader_error(r, key, "%s has no option \"%s\"; %s has one", section_get(id)->name,
+		     CLIPPED(name), section_get(home)->name);
+	return true;
+}
+
+static void refuse_unknown(struct reader *r, enum section_id id, const yaml_node_t *key)
+{
+	const struct section *s = section_get(id);
+	const struct config_option *o;
 	struct similar similar;
+	const char *glued;
 
 	if (key->type != YAML_SCALAR_NODE || section_find(s, node_text(key)))
+		return;
+	glued = layout_glued_option(node_text(key));
+	o = glued ? section_find(s, slice_from(glued)) : NULL;
+	if (o && node_is_plain(key)) {
+		mark_meant(r, id, o);
+		reader_error(r, key, "put a space after \"%s:\"", o->name);
+		return;
+	}
+	if (refuse_misplaced(r, id, key))
 		return;
 	similar_init(&similar, node_text(key));
 	for (size_t i = 0; i < s->n_options; i++)
 		similar_offer(&similar, s->options[i].name);
+	if (similar.best)
+		mark_meant(r, id, section_find(s, slice_from(similar.best)));
 	reader_error(r, key, "%s has no option \"%s\"%s", s->name, CLIPPED(node_text(key)),
 		     SIMILAR_PHRASE(&similar));
+}
+
+/* Text where a mapping is expected. */
+static void refuse_section(struct reader *r, const struct section *s, const yaml_node_t *node)
+{
+	const char *glued = node_is_plain(node) ? layout_glued_option(node_text(node)) : NULL;
+
+	if (glued && section_find(s, slice_from(glued)))
+		reader_error(r, node, "put a space after \"%s:\"", glued);
+	else
+		reader_error(r, node, "%s: found %s; expected a mapping of options", s->name,
+			     node_kind(node));
 }
 
 /* `at` is where a missing option is reported. The options are read in the order of the table,
@@ -338,23 +419,25 @@ static void read_section(struct reader *r, enum section_id id, const yaml_node_t
 			 const yaml_node_t *node, void *target)
 {
 	const struct section *s = section_get(id);
+	uint32_t meant[_SECTION_MAX];
 
 	if (node->type != YAML_MAPPING_NODE) {
-		reader_error(r, node, "%s: found %s; expected a mapping of options", s->name,
-			     node_kind(node));
+		refuse_section(r, s, node);
 		return;
 	}
+	memcpy(meant, r->meant, sizeof(meant));
 	FOREACH_PAIR (pair, node)
-		refuse_unknown(r, s, document_node(&r->document, pair->key));
+		refuse_unknown(r, id, document_node(&r->document, pair->key));
 	for (size_t i = 0; i < s->n_options; i++) {
 		const struct config_option *o = &s->options[i];
 		const yaml_node_t *value = document_member(&r->document, node, o->name);
 
 		if (value)
 			readers[o->type](r, o, value, target);
-		else if (o->required)
+		else if (o->required && !(r->meant[id] >> i & 1))
 			reader_error(r, at, "%s lacks \"%s\": %s", s->name, o->name, o->help);
 	}
+	memcpy(r->meant, meant, sizeof(meant));
 }
 
 static int read_document(struct reader *r)
@@ -363,6 +446,14 @@ static int read_document(struct reader *r)
 
 	if (!root || node_is_null(root)) {
 		findings_add(r->findings, false, (struct place){1, 1}, "the file is empty");
+		return -EINVAL;
+	}
+	if (document_member(&r->document, root, "allowlist") &&
+	    !document_member(&r->document, root, "enclaves")) {
+		reader_error(
+			r, root,
+			"this is an allow-list of AWS's vsock-proxy; "
+			"kms-vsock-proxyd --import-vsock-proxy makes a configuration of it");
 		return -EINVAL;
 	}
 	set_defaults(r, SECTION_ROOT, r->config);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "reader.h"
 
+#include "hint.h"
 #include "json.h"
 #include "kms.h"
 #include "similar.h"
@@ -74,6 +75,7 @@ static bool key_set_add(struct key_set *set, const char *key)
 static bool is_key(struct reader *r, const yaml_node_t *node)
 {
 	struct slice key = node_text(node), partition, region;
+	const char *hint;
 
 	if (has_wildcard(key)) {
 		reader_error(r, node,
@@ -83,11 +85,12 @@ static bool is_key(struct reader *r, const yaml_node_t *node)
 		return false;
 	}
 	if (syntax_key(key, &partition, &region) == KEY_BAD) {
-		reader_error(
-			r, node,
-			"keys: found \"%s\"; expected a key id, a key ARN, alias/NAME or an "
-			"alias ARN%s",
-			CLIPPED(key), slice_eq_str(key, "any") ? " (or keys: any)" : "");
+		hint = hint_key(key, HINT_ROOM);
+		reader_error(r, node, "keys: found \"%s\"%s%s", CLIPPED(key),
+			     *hint == ':' ? ""
+					  : "; expected a key id, a key ARN, alias/NAME or an "
+					    "alias ARN",
+			     hint);
 		return false;
 	}
 	return true;
@@ -119,8 +122,9 @@ void read_keys(struct reader *r, const struct config_option *o, const yaml_node_
 		return;
 	}
 	if (node->type == YAML_SCALAR_NODE) {
-		reader_error(r, node, "%s: found \"%s\"; expected a list of keys, or any",
-			     o->name, CLIPPED(node_text(node)));
+		reader_error(r, node, "%s: found \"%s\"; expected a list of keys, or any%s",
+			     o->name, CLIPPED(node_text(node)),
+			     hint_keys(node_text(node), HINT_ROOM));
 		return;
 	}
 	if (!reader_is_list(r, o->name, node))

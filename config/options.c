@@ -66,14 +66,10 @@ static const struct config_option listener[] = {
 	 .help = "the group of a Unix socket"},
 };
 
-static bool region_or_instance(struct slice s)
-{
-	return slice_eq_str(s, "instance") || syntax_region(s);
-}
-
 static const struct config_option endpoint[] = {
 	{"region", OPTION_TEXT, .required = true, AT(endpoint_config, written_region),
-	 .syntax = region_or_instance, .expected = "a region such as eu-central-1, or instance",
+	 .syntax = syntax_region_or_instance,
+	 .expected = "a region such as eu-central-1, or instance",
 	 .help = "the region that signatures are made for"},
 	{"fips", OPTION_BOOL, AT(endpoint_config, fips), .fallback = "false",
 	 .help = "use the FIPS host of the region"},

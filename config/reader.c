@@ -86,3 +86,14 @@ bool reader_is_text(struct reader *r, const char *name, const yaml_node_t *node)
 	reader_error(r, node, "%s: found %s; expected text", name, node_kind(node));
 	return false;
 }
+
+bool reader_has_unknown(const struct reader *r, const yaml_node_t *map, enum section_id id)
+{
+	if (!map || map->type != YAML_MAPPING_NODE)
+		return false;
+	FOREACH_PAIR (pair, map)
+		if (!section_find(section_get(id),
+				  node_text(document_node(&r->document, pair->key))))
+			return true;
+	return false;
+}

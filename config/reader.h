@@ -11,6 +11,7 @@
 #include "options.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct reader {
 	struct document document;
@@ -20,6 +21,9 @@ struct reader {
 	struct enclave_config *enclave; /* the one whose options are being read */
 	bool slots_full;                /* it was said that there are too many */
 	bool no_memory;                 /* what was read is not whole */
+	bool endpoints_unsure;          /* not all of the rule's were read */
+	uint32_t meant[_SECTION_MAX]; /* bit i: option i stands nearby under a wrong name or in
+				       * a wrong place, which was reported */
 };
 
 _printf_(3, 4) void reader_error(struct reader *r, const yaml_node_t *at, const char *format,
@@ -45,6 +49,10 @@ bool reader_is_list(struct reader *r, const char *name, const yaml_node_t *node)
 
 /* Whether `node` is text; if not, a finding says so. */
 bool reader_is_text(struct reader *r, const char *name, const yaml_node_t *node);
+
+/* Whether a mapping has a name that is no option of its section: what then seems to be missing
+ * may be meant by it. */
+bool reader_has_unknown(const struct reader *r, const yaml_node_t *map, enum section_id id);
 
 /* Reads one option's value `node` into the section's struct `target`. */
 typedef void option_reader(struct reader *r, const struct config_option *option,

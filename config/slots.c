@@ -2,6 +2,7 @@
 
 /* The CIDs of an enclave, and the slots that follow from these and from the listeners. */
 
+#include "hint.h"
 #include "reader.h"
 
 #include <stdio.h>
@@ -42,9 +43,9 @@ static void read_range(struct reader *r, const struct config_option *o, const ya
 		return;
 	}
 	if (first < o->min || last < o->min || first > o->max || last > o->max)
-		reader_error(r, node, "%s: %s is out of range; expected CIDs from %u to %u",
+		reader_error(r, node, "%s: %s is out of range; expected CIDs from %u to %u%s",
 			     o->name, CLIPPED(node_text(node)), (unsigned)o->min,
-			     (unsigned)o->max);
+			     (unsigned)o->max, hint_scalar(o, node_text(node), HINT_ROOM));
 	else if (first > last)
 		reader_error(r, node, "%s: the range %llu-%llu is reversed; expected %llu-%llu",
 			     o->name, first, last, last, first);

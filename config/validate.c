@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "endpoint.h"
+#include "hint.h"
 #include "limit.h"
+#include "log.h"
 #include "reader.h"
 #include "similar.h"
 
@@ -26,7 +28,7 @@ static void check_listener_kind(struct reader *r, const yaml_node_t *node,
 			listener->kind = i;
 		found = found ?: value;
 	}
-	if (!found)
+	if (!found && !reader_has_unknown(r, node, SECTION_LISTENER))
 		reader_error(r, node, "a listener needs one of vsock, unix and systemd");
 }
 
@@ -36,7 +38,8 @@ static void check_listener_enclave(struct reader *r, const yaml_node_t *node,
 	const yaml_node_t *name = reader_member(r, node, "enclave");
 	struct similar similar;
 
-	if (!name && listener->kind == LISTENER_UNIX)
+	if (!name && listener->kind == LISTENER_UNIX &&
+	    !reader_has_unknown(r, node, SECTION_LISTENER))
 		reader_error(
 			r, node,
 			"listen lacks \"enclave\": a Unix socket has no CID, so the listener "
@@ -142,8 +145,8 @@ static void make_host(struct reader *r, const yaml_node_t *node,
 	else if (!partition && !reader_member(r, node, "host"))
 		reader_error(r, reader_member(r, node, "region"),
 			     "region: \"%s\" is in no partition whose host names are known; "
-			     "set host",
-			     CLIPPED(region));
+			     "set host%s",
+			     CLIPPED(region), hint_region(region, HINT_ROOM));
 	if (partition && partition->no_fips && endpoint->fips)
 		reader_warning(r, reader_member(r, node, "fips"),
 			       "fips: AWS lists no FIPS endpoint of KMS in partition %s",
@@ -244,7 +247,8 @@ static void check_credentials(struct reader *r, const yaml_node_t *node)
 
 	for (size_t i = 0; i < r->config->n_enclaves; i++)
 		c->needed |= r->config->enclaves[i].n_endpoints > 0;
-	if (c->source == SOURCE_FILE && !file)
+	if (c->source == SOURCE_FILE && !file &&
+	    !reader_has_unknown(r, node, SECTION_CREDENTIALS))
 		reader_error(r, reader_member(r, node, "source"),
 			     "source: file needs the option \"file\"");
 	if (c->source != SOURCE_FILE && file)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "cover.h"
 #include "endpoint.h"
 #include "reader.h"
 #include "syntax.h"
@@ -27,7 +28,7 @@ static void check_action(struct reader *r, const yaml_node_t *node, const struct
 			     "allow it; "
 			     "make a rule of its own with keys: any",
 			     action->name);
-	if (rule->n_contexts > 0 && !action->contexts[0])
+	else if (rule->n_contexts > 0 && !action->contexts[0])
 		reader_error(r, node,
 			     "actions: %s has no encryption context, and the rule asks for one",
 			     action->name);
@@ -122,6 +123,17 @@ static void check_keys_here(struct reader *r, const yaml_node_t *keys, const str
 		here, rule->name ?: "");
 }
 
+/* Not when an endpoint was refused: the key may be of that one, and the person knows already.
+ */
+static bool knows_regions(const struct reader *r, const struct rule *rule)
+{
+	for (size_t i = 0; i < r->config->n_endpoints; i++)
+		if ((rule->endpoints >> i & 1) &&
+		    (!r->config->endpoints[i].region || !r->config->endpoints[i].host))
+			return false;
+	return true;
+}
+
 static void check_key(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
 	struct slice partition = {0}, region = {0};
@@ -138,7 +150,8 @@ static void check_key(struct reader *r, const yaml_node_t *node, const struct ru
 				     CLIPPED(node_text(node)));
 		return;
 	}
-	if (!is_region_of(r, rule, region) && !is_for_instance(r, rule))
+	if (!is_region_of(r, rule, region) && !is_for_instance(r, rule) &&
+	    !r->endpoints_unsure && knows_regions(r, rule))
 		reader_error(
 			r, node,
 			"keys: \"%s\" is in region %s, and none of the rule's endpoints is",
@@ -188,12 +201,51 @@ static void check_rule(struct reader *r, const yaml_node_t *node, const struct r
 	check_delegation(r, node, rule);
 }
 
-static void check_rules(struct reader *r, const yaml_node_t *list, const struct policy *policy)
+/* A rule that says nothing new: what it was meant to limit is allowed before it is asked. */
+static void check_reached(struct reader *r, const yaml_node_t *node,
+			  const struct policy *policy, size_t i)
 {
+	const struct rule *rule = &policy->rules[i];
+
+	if (r->findings->n_errors > 0)
+		return; /* what was refused of a rule is missing in it */
+	for (size_t k = 0; k < i; k++)
+		if (rule_covers(&policy->rules[k], rule)) {
+			reader_warning(r, reader_member(r, node, "name") ?: node,
+				       "rule \"%s\" has no effect: the rule on line %u allows "
+				       "all of it already",
+				       rule->name ?: "", policy->rules[k].line);
+			return;
+		}
+}
+
+/* Some of those that stand in the file were refused. */
+static bool lost_endpoints(const struct reader *r, const yaml_node_t *map, size_t n)
+{
+	const yaml_node_t *endpoints = reader_member(r, map, "endpoints");
+
+	return endpoints && node_count(endpoints) != n;
+}
+
+static size_t n_endpoints(const struct rule *rule)
+{
+	return (size_t)__builtin_popcountll(rule->endpoints);
+}
+
+static void check_rules(struct reader *r, const yaml_node_t *map,
+			const struct enclave_config *enclave)
+{
+	const struct policy *policy = &enclave->policy;
+	const yaml_node_t *list = reader_member(r, map, "allow");
+
 	for (size_t i = 0; i < policy->n_rules; i++) {
 		const yaml_node_t *node = document_item(&r->document, list, i);
+		const struct rule *rule = &policy->rules[i];
 
-		check_rule(r, node, &policy->rules[i]);
+		r->endpoints_unsure = lost_endpoints(r, map, enclave->n_endpoints) ||
+				      lost_endpoints(r, node, n_endpoints(rule));
+		check_rule(r, node, rule);
+		check_reached(r, node, policy, i);
 		for (size_t k = 0; k < i && policy->rules[i].name; k++)
 			if (policy->rules[k].name &&
 			    strcmp(policy->rules[i].name, policy->rules[k].name) == 0) {
@@ -263,6 +315,10 @@ static void check_purpose(struct reader *r, const yaml_node_t *key, const yaml_n
 	const yaml_node_t *endpoints = reader_member(r, node, "endpoints");
 	const yaml_node_t *allow = reader_member(r, node, "allow");
 
+	if (reader_has_unknown(r, node, SECTION_ENCLAVE) ||
+	    reader_has_unknown(r, reader_member(r, node, "limits"), SECTION_LIMITS) ||
+	    reader_has_unknown(r, reader_member(r, node, "tunnel"), SECTION_TUNNEL))
+		return; /* it may be what seems to be missing */
 	if (!allow && !reader_member(r, node, "tunnel"))
 		reader_error(r, key, "enclave \"%s\" allows nothing; it needs allow or tunnel",
 			     enclave->name);
@@ -285,7 +341,7 @@ void reader_validate_enclaves(struct reader *r, const yaml_node_t *map)
 			continue;
 		reader_make_slots(r, reader_pair_key(r, map, i), node, i);
 		check_hosts(r, node, enclave);
-		check_rules(r, reader_member(r, node, "allow"), &enclave->policy);
+		check_rules(r, node, enclave);
 		reader_validate_tunnel(r, reader_member(r, node, "tunnel"), &enclave->tunnel);
 		check_purpose(r, reader_pair_key(r, map, i), node, i);
 	}

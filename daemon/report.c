@@ -22,8 +22,8 @@ void report_findings(const struct findings *findings, const char *path, enum eve
 	}
 	if (n < findings->n)
 		log_event(event, NULL,
-			  "%s: %zu findings more; --check-config prints all of them", path,
-			  findings->n - n);
+			  "%s: %zu finding%s more; --check-config prints all of them", path,
+			  findings->n - n, plural(findings->n - n));
 }
 
 void report_first_error(const struct findings *findings, const char *path,

@@ -137,12 +137,13 @@ static bool compose_status(struct server *s)
 	for (unsigned i = 0; i < s->n_workers; i++)
 		n += atomic_load(&s->workers[i]->context.n_connections);
 	if (s->draining)
-		snprintf(text, sizeof(text), "Stopping: %u connections left", n);
+		snprintf(text, sizeof(text), "Stopping: %u connection%s left", n, plural(n));
 	else
 		snprintf(text, sizeof(text),
-			 "Serving %s, %u connections; %s%s%s%s%s; configuration %s",
-			 config_count(s->generation->config, count), n, bad ? "endpoint " : "",
-			 bad ? bad->named.name : "", bad ? " rejects the credentials; " : "",
+			 "Serving %s, %u connection%s; %s%s%s%s%s; configuration %s",
+			 config_count(s->generation->config, count), n, plural(n),
+			 bad ? "endpoint " : "", bad ? bad->named.name : "",
+			 bad ? " rejects the credentials; " : "",
 			 credentials_cache_status(s->cache), s->refused,
 			 s->generation->config->hash);
 	if (strcmp(text, s->status) == 0)

@@ -28,6 +28,8 @@ struct pump_way {
 	bool ended;        /* the source has nothing more */
 	bool told;         /* the sink was told so (half-closed) */
 	uint64_t bytes;    /* written to the sink so far */
+	int alert;         /* the last bytes read were a fatal TLS alert in clear: its number
+			    * (RFC 8446 6), + 1; else 0 */
 	usec_t held_since; /* monotonic; since when no byte of `held` has moved; 0: holds
 			      nothing */
 };

@@ -125,6 +125,17 @@ static void take_blame(struct request *r, const struct reply_verdict *v, struct 
 
 /* ---- judging ---- */
 
+/* The journal is no place for the session token either, which an error may echo. */
+static void note_request_id(struct request *r, struct slice token)
+{
+	const struct http_reply *reply = &r->call.reply;
+	struct slice id = reply->headers[REPLY_REQUEST_ID];
+
+	if (!id.p || (reply->status >= 300 && kms_error_tells(id, token)))
+		return;
+	audit_copy(r->record.aws_request_id, sizeof(r->record.aws_request_id), id);
+}
+
 static void learn(struct request *r, struct instant now)
 {
 	const struct http_reply *reply = &r->call.reply;
@@ -137,9 +148,6 @@ static void learn(struct request *r, struct instant now)
 
 	skew_learn(request_skew(r), &sample);
 	r->record.kms_status = reply->status;
-	if (reply->headers[REPLY_REQUEST_ID].p)
-		audit_copy(r->record.aws_request_id, sizeof(r->record.aws_request_id),
-			   reply->headers[REPLY_REQUEST_ID]);
 }
 
 /* That credentials are rejected is said once, by an error of its own: what KMS rejects for that
@@ -171,6 +179,7 @@ static void take_whole(struct request *r, struct instant now)
 	_uninitialized_ struct reply_verdict v;
 
 	learn(r, now);
+	note_request_id(r, about.token);
 	reply_judge(&about, &r->call.reply, &r->context->doc, &v);
 	note_error(r, &v);
 	if (v.accepted)

@@ -55,7 +55,7 @@ struct request_origin {
 
 /* ---- its way ---- */
 
-/* The steps of the README's table that a request takes; the first three are its connection's.
+/* The steps of docs/code.md that a request takes; the first three are its connection's.
  * request_step.c has the row of each. */
 enum request_step {
 	STEP_LIMIT,

@@ -222,14 +222,39 @@ static void refuse_by_policy(struct request *r, struct instant now)
 	refuse(r, REFUSAL_POLICY, now);
 }
 
+/* Which names would have done, as many as fit; of the first it is likely that it was meant. */
+static void note_host(struct request *r)
+{
+	const struct enclave_config *enclave = request_config(r);
+	const struct config *config = r->generation->config;
+	char *detail = r->record.detail;
+	size_t size = sizeof(r->record.detail), n;
+
+	snprintf(detail, size, "Host %.128s is no endpoint of enclave %s", r->host,
+		 r->identity.enclave->named.name);
+	for (size_t i = 0; i < enclave->n_endpoints; i++) {
+		const char *host = config->endpoints[enclave->endpoints[i]].host;
+
+		n = strlen(detail);
+		if (n + strlen("; it has  and 64 more") + strlen(host) >= size) {
+			if (i > 0)
+				snprintf(detail + n, size - n, " and %zu more",
+					 enclave->n_endpoints - i);
+			return;
+		}
+		snprintf(detail + n, size - n, "%s%s", i ? ", " : "; it has ", host);
+	}
+	n = strlen(detail);
+	if (enclave->n_endpoints == 0)
+		snprintf(detail + n, size - n, ", which has none");
+}
+
 static void decide(struct request *r, struct instant now)
 {
 	struct policy_endpoint endpoint;
 
 	if (r->endpoint < 0) {
-		snprintf(r->record.detail, sizeof(r->record.detail),
-			 "Host %.128s is no endpoint of enclave %s", r->host,
-			 r->identity.enclave->named.name);
+		note_host(r);
 		refuse(r, REFUSAL_HOST, now);
 		return;
 	}
@@ -272,6 +297,7 @@ static void await_credentials(struct request *r, struct instant now)
 	usec_t deadline;
 
 	if (have && have->serial != r->rejected) {
+		r->record.priority = -1; /* what becomes of another try is news */
 		request_go(r, STEP_SEND);
 		return;
 	}
@@ -338,7 +364,6 @@ static int on_prepare(struct upstream_call *call, struct instant now, struct sli
 	*ret_bytes = outgoing_head_write(&request, &signature, r->credentials);
 	r->record.kms_status = 0; /* what was said of an earlier try */
 	r->record.kms_error[0] = '\0';
-	r->record.priority = -1;
 	r->record.aws_request_id[0] = '\0';
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* The way of one request, in the order of the README's table: limit, body, understand, decide,
+/* The way of one request, in the order of docs/code.md: limit, body, understand, decide,
  * sign, send, answer, record. A step is a function that moves the request on to another step,
  * answers it, or has it wait; what waits is woken by running its step again. */
 
@@ -9,7 +9,7 @@
 
 struct request_step_info {
 	const char *name;
-	unsigned number; /* in the README's table; 0: not in it */
+	unsigned number; /* in docs/code.md; 0: not in it */
 	/* NULL: somebody else's move. See request_go(), request_wait(), request_refuse(). */
 	void (*run)(struct request *r, struct instant now);
 };

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <openssl/ssl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,11 +49,27 @@ static void record(struct tunnel *t, enum event_kind event, enum reason reason,
 	audit_submit(t->context->audit, &r);
 }
 
+/* Why TLS failed, where an end says so before there are keys: of a certificate that an enclave
+ * doesn't take, say, all else that can be seen is an end. */
+static void tell_alert(const struct tunnel *t, char *out, size_t size)
+{
+	static const char *const ends[] = {"the enclave", "the host"};
+
+	out[0] = '\0';
+	for (unsigned i = 0; i < ELEMENTSOF(ends) && t->host->tls && !out[0]; i++)
+		if (t->pump.ways[i].alert)
+			snprintf(out, size, "%s sent the TLS alert \"%s\" (%d)", ends[i],
+				 SSL_alert_desc_string_long(t->pump.ways[i].alert - 1),
+				 t->pump.ways[i].alert - 1);
+}
+
 static void record_end(struct tunnel *t, enum reason why, struct instant now)
 {
 	struct enclave *e = t->connection->identity.enclave;
+	char alert[128];
 
-	record(t, EVENT_TUNNEL_END, why, "", 0, now);
+	tell_alert(t, alert, sizeof(alert));
+	record(t, EVENT_TUNNEL_END, why, alert, 0, now);
 	enclave_count(e, COUNTER_BYTES_IN, t->pump.ways[0].bytes);
 	enclave_count(e, COUNTER_BYTES_OUT, t->pump.ways[1].bytes);
 }

@@ -178,7 +178,7 @@ class Bench:
 
 
 def machine():
-    """In words, for the README."""
+    """In words, for docs/speed.md."""
     model = next((line.partition(":")[2].strip() for line in open("/proc/cpuinfo", encoding="utf-8")
                   if line.startswith("model name")), platform.machine())
     load = open("/proc/loadavg", encoding="ascii").read().split()[0]

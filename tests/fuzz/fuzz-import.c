@@ -25,6 +25,7 @@ static void must(bool condition, const char *what)
 /* *ret_out is the caller's to free. */
 static int import(struct slice text, struct findings *findings, char **ret_out)
 {
+	static const struct import_question question = {"fuzz.yaml", {8000, 8141}, 2};
 	_cleanup_(freep) char *copy = malloc(text.n ? text.n : 1); /* exact */
 	size_t n;
 	FILE *f = open_memstream(ret_out, &n);
@@ -33,7 +34,7 @@ static int import(struct slice text, struct findings *findings, char **ret_out)
 	must(copy && f, "no memory");
 	if (text.n)
 		memcpy(copy, text.p, text.n);
-	r = import_vsock_proxy((struct slice){copy, text.n}, "fuzz.yaml", f, findings);
+	r = import_vsock_proxy((struct slice){copy, text.n}, &question, f, findings);
 	must(fclose(f) == 0, "no memory");
 	return r;
 }

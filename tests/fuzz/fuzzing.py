@@ -12,6 +12,7 @@ CONFIGS = ROOT / "tests/data/config"
 
 # As in meson.build: the name of each target, and the corpora that it has beside its own.
 TARGETS = {
+    "attestation": [ROOT / "tests/data/attestation"],
     "body": [],
     "client_hello": [],
     "config": [CONFIGS / "good", CONFIGS / "bad"],

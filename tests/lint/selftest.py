@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The rules about rooms, symbols, steps and freeing on made-up trees. TAP on standard output.
+"""The rules about rooms, symbols, steps, pages and freeing on made-up trees. TAP on standard output.
 
 A tree has the rooms of the table, the listed pairs and what is listed as being for the tests, with a
 build of its own; lint finds nothing in it. Each case changes a little and names what lint must say.
@@ -21,8 +21,10 @@ import steps
 import symbols
 
 HERE = pathlib.Path(__file__).resolve().parent
-README = """
-### The life of a request
+PAGE = """
+# The code
+
+## The life of a request
 
 | step | where | may refuse with |
 |---|---|---|
@@ -32,6 +34,22 @@ README = """
 | 4 limit: a token | `daemon/journal/room_daemon_journal.c`, `common/room_common.c` | 429 |
 | 5 read the body: all of it | `common/room_common.c` | 403 |
 """
+README = """
+# A tree
+
+See [the code](docs/code.md) and [what `it` does, or not](#what-it-does-or-not).
+
+## What `it` does, or not
+
+1. A list.
+
+       with four spaces and more
+
+```sh shell
+true
+```
+"""
+SHELL = "for snippet in snippets.of(\"shell\", \"sh\", \"yaml\"):\n"
 STEPS = """static const struct step table[] = {
 	[STEP_NONE] = {"none", 0},
 	[STEP_LIMIT] = {"limit", 4},
@@ -58,7 +76,9 @@ def name_of(room):
 
 
 def good_files():
-    tree = {"README.md": README, steps.TABLE: f"#if 0\n{STEPS}#endif\n",
+    tree = {"README.md": README, steps.PAGE: PAGE, "tests/vm/cases/test_a.py": SHELL,
+            "tests/lib/snippets.py": (HERE.parent / "lib/snippets.py").read_text(encoding="utf-8"),
+            steps.TABLE: f"#if 0\n{STEPS}#endif\n",
             steps.TABLE.replace(".c", ".h"): STEPS_H}
     for room, (others, _) in rooms.ROOMS.items():
         name = name_of(room)
@@ -139,7 +159,7 @@ class Tree:
         found = [line[2:] for line in process.stdout.splitlines() if line.startswith("# ")]
         if process.stderr or process.returncode != bool(found) or "ok 1 - " not in process.stdout:
             raise RuntimeError(f"lint {rule}: {process.returncode}: {process.stdout}{process.stderr}")
-        return found
+        return found + [line[3:] for line in process.stdout.splitlines() if line.startswith("## ")]
 
 
 CASES = []
@@ -261,28 +281,72 @@ case("dead-code", "a build without tests",
 
 case("steps", "a good tree", {})
 case("steps", "another number", {steps.TABLE: STEPS.replace("4}", "6}")},
-     "README.md has no step 6 limit", "has no step 4 limit of README.md")
-case("steps", "another word", {"README.md": README.replace("5 read the body", "5 read a body")},
-     "README.md has no step 5 read the body of daemon/", "has no step 5 read a body of README.md")
+     "docs/code.md has no step 6 limit", "has no step 4 limit of docs/code.md")
+case("steps", "another word", {steps.PAGE: PAGE.replace("5 read the body", "5 read a body")},
+     "docs/code.md has no step 5 read the body of daemon/", "has no step 5 read a body of docs/code.md")
 case("steps", "another order", {steps.TABLE: "\n".join(sorted(STEPS.splitlines()))},
      "has the steps in another order: 5 read the body, 4 limit")
-case("steps", "a step that the README lacks",
+case("steps", "a step that the page lacks",
      {steps.TABLE: STEPS.replace("};", '\t[STEP_SIGN] = {"sign", 6},\n};')},
-     "README.md has no step 6 sign")
+     "docs/code.md has no step 6 sign")
 case("steps", "a step without a row",
      {steps.TABLE.replace(".c", ".h"): STEPS_H.replace("};", "\tSTEP_SIGN,\n};")},
      "has no row for STEP_SIGN")
-case("steps", "the README jumps", {"README.md": README.replace("| 4 limit", "| 6 limit")},
-     "README.md: the steps are numbered 1, 2, 3, 6, 5", "README.md has no step 4 limit",
-     "has no step 6 limit of README.md")
-case("steps", "a file that is nowhere", {"README.md": README.replace("`daemon/journal/", "`daemon/")},
-     "README.md: step 4 limit names daemon/room_daemon_journal.c, which does not exist")
+case("steps", "the page jumps", {steps.PAGE: PAGE.replace("| 4 limit", "| 6 limit")},
+     "docs/code.md: the steps are numbered 1, 2, 3, 6, 5", "docs/code.md has no step 4 limit",
+     "has no step 6 limit of docs/code.md")
+case("steps", "a file that is nowhere", {steps.PAGE: PAGE.replace("`daemon/journal/", "`daemon/")},
+     "docs/code.md: step 4 limit names daemon/room_daemon_journal.c, which does not exist")
 case("steps", "a name alone is in the folder before it",
-     {"README.md": README.replace("`common/room_common.c`, `room_", "`config/room_config.c`, `room_")},
-     "README.md: step 3 read the head names config/room_common.h, which does not exist")
+     {steps.PAGE: PAGE.replace("`common/room_common.c`, `room_", "`config/room_config.c`, `room_")},
+     "docs/code.md: step 3 read the head names config/room_common.h, which does not exist")
 case("steps", "no table", {steps.TABLE: None}, "the code has no table of the steps")
 case("steps", "no row of the table found", {steps.TABLE: "\n"}, "has no step 4 limit",
      "has no step 5 read the body", "STEP_NONE", "STEP_LIMIT", "STEP_BODY")
+
+case("snippets", "a good tree", {})
+case("snippets", "a block that needs AWS is listed, and no mistake",
+     {"docs/a.md": "```json aws\n{}\n```\n"}, "docs/a.md:1: json aws: not run")
+case("snippets", "a block without a runner", {"docs/a.md": "a\n\n```sh\ntrue\n```\n"},
+     'docs/a.md:3: "sh" isn\'t a language and a runner')
+case("snippets", "a block with nothing", {"docs/a.md": "~~~\ntrue\n~~~\n"},
+     'docs/a.md:1: "" isn\'t a language and a runner')
+case("snippets", "a runner that no test has", {"docs/a.md": "```sh shelf\ntrue\n```\n"},
+     "docs/a.md:1: no test runs shelf")
+case("snippets", "a runner of another language", {"docs/a.md": "```python shell\n1\n```\n"},
+     "docs/a.md:1: no test runs shell in python")
+case("snippets", "a runner whose test is gone", {"tests/vm/cases/test_a.py": "snippets = 1\n"},
+     "README.md:12: no test runs shell")
+case("snippets", "a test whose blocks are gone", {"README.md": README.partition("```")[0]},
+     "a test asks for blocks of shell, and no page has one")
+case("snippets", "what the library asks for is no test",
+     {"tests/vm/cases/test_a.py": "", "tests/lib/more.py": SHELL}, "README.md:12: no test runs shell")
+case("snippets", "a figure", {"docs/a.md": "```text figure\na -> b\n```\n"})
+case("snippets", "code as a figure", {"docs/a.md": "```sh figure\ntrue\n```\n"},
+     "docs/a.md:1: a figure is text")
+case("snippets", "a block without an end", {"docs/a.md": "a\n```sh shell\ntrue\n"},
+     "docs/a.md:2: a block without an end")
+case("snippets", "four spaces", {"docs/a.md": "Do this:\n\n    rm -r /\n\n    and that\n"},
+     "docs/a.md:3: a block without a fence")
+
+case("links", "a good tree", {})
+case("links", "a file that is nowhere", {"README.md": README + "[a](docs/none.md)\n"},
+     "README.md: docs/none.md leads nowhere")
+case("links", "a picture that is nowhere", {"README.md": README + "![a](a.svg)\n"},
+     "README.md: a.svg leads nowhere")
+case("links", "a heading that is nowhere", {"README.md": README + "[a](docs/code.md#the-life)\n"},
+     "README.md: docs/code.md#the-life: docs/code.md has no such heading")
+case("links", "of its own page", {"README.md": README + "[a](#a-list)\n"},
+     "README.md: #a-list: README.md has no such heading")
+case("links", "a heading of code is none", {"README.md": README + "```sh shell\n# Run it\n```\n[a](#run-it)\n"},
+     "README.md: #run-it: README.md has no such heading")
+case("links", "the second of a name", {"docs/code.md": PAGE + "## A\n## A\n[a](#a-1) [b](../README.md#a-tree)\n"})
+case("links", "from a folder to another", {"tests/README.md": "[a](../docs/code.md) [b](code.md)\n"},
+     "tests/README.md: code.md leads nowhere")
+case("links", "of the net, of mail, and in code",
+     {"README.md": README + "[a](https://a.example/b#c) [b](mailto:a@b) `[c](d)`\n```sh shell\n[e](f)\n```\n"})
+case("links", "a page that README.md doesn't lead to", {"docs/a.md": "# A\n"},
+     "README.md doesn't lead to docs/a.md")
 
 case("freeing", "a good tree", {})
 case("freeing", "a comment of one line", {"daemon/a.c": "\n/* Then `c` may be gone. */\n"},

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The steps of a request: the README's table beside the code's."""
+"""The steps of a request: the table of docs/code.md beside the code's."""
 import pathlib
 import re
 
 from tree import ROOT, check, files, read
 
 TABLE = "daemon/downstream/request_step.c"
+PAGE = "docs/code.md"
 
 # A row of the code: [STEP_BODY] = {"read the body", 5, ...}, with or without names of members.
-# Number 0 is a state that isn't in the README, such as that after the last.
+# Number 0 is a state that isn't in the page, such as that after the last.
 CODE_ROW = re.compile(r'\[(STEP_\w+)\]\s*=\s*\{\s*(?:\.\w+\s*=\s*)?"([a-z ]+)",'
                       r'\s*(?:\.\w+\s*=\s*)?(\d+)\b')
-# A row of the README: | 3 read the head: ... | `common/http_head.c` | ... |.
-README_ROW = re.compile(r"^\| (\d+) ([a-z ]+): [^|]* \| ([^|]*) \| [^|]* \|$", re.M)
+# A row of the page: | 3 read the head: ... | `common/http_head.c` | ... |.
+PAGE_ROW = re.compile(r"^\| (\d+) ([a-z ]+): [^|]* \| ([^|]*) \| [^|]* \|$", re.M)
 # What the connection does before there is a request.
 BEFORE = ("1 accept", "2 sniff", "3 read the head")
 
@@ -37,18 +38,18 @@ def enum_members():
 
 @check
 def steps():
-    """The README's table of a request's steps has the steps of the code, and files that exist."""
-    section = read("README.md").partition("### The life of a request")[2].partition("\n#")[0]
-    readme = README_ROW.findall(section)
-    if [int(number) for number, _, _ in readme] != list(range(1, len(readme) + 1)) or not readme:
-        yield f"README.md: the steps are numbered {', '.join(row[0] for row in readme) or 'not'}"
-    for number, name, column in readme:
+    """The table of a request's steps in docs/code.md has the steps of the code, and files that exist."""
+    section = read(PAGE).partition("\n## The life of a request\n")[2].partition("\n#")[0]
+    page = PAGE_ROW.findall(section)
+    if [int(number) for number, _, _ in page] != list(range(1, len(page) + 1)) or not page:
+        yield f"{PAGE}: the steps are numbered {', '.join(row[0] for row in page) or 'not'}"
+    for number, name, column in page:
         for path in missing_files(column):
-            yield f"README.md: step {number} {name} names {path}, which does not exist"
-    theirs = [f"{number} {name}" for number, name, _ in readme]
+            yield f"{PAGE}: step {number} {name} names {path}, which does not exist"
+    theirs = [f"{number} {name}" for number, name, _ in page]
     for step in BEFORE:
         if step not in theirs:
-            yield f"README.md has no step {step}"
+            yield f"{PAGE} has no step {step}"
 
     if not (ROOT / TABLE).is_file():
         yield f"{TABLE} does not exist: the code has no table of the steps"
@@ -58,10 +59,10 @@ def steps():
     theirs = [step for step in theirs if step not in BEFORE]
     for step in ours:
         if step not in theirs:
-            yield f"README.md has no step {step} of {TABLE}"
+            yield f"{PAGE} has no step {step} of {TABLE}"
     for step in theirs:
         if step not in ours:
-            yield f"{TABLE} has no step {step} of README.md"
+            yield f"{TABLE} has no step {step} of {PAGE}"
     if set(ours) == set(theirs) and ours != theirs:
         yield f"{TABLE} has the steps in another order: {', '.join(ours)}"
     members = enum_members()

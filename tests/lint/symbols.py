@@ -14,6 +14,7 @@ PAIRS = (
 # Functions that are in a header for the tests alone: the inner steps of what the product calls as a
 # whole, and what a test must be able to set or count.
 FOR_TESTS = {
+    "common/cbor.c": ("cbor_read",),
     "common/log.c": ("log_open_journal", "log_to_journal"),
     "common/proxy_authorization.c": ("proxy_authorization_parse",),
     "common/rate_limit.c": ("gauge_read",),

@@ -21,6 +21,10 @@ class MissingTool(Exception):
     pass
 
 
+class Note(str):
+    """What a rule yields to tell something that doesn't break it."""
+
+
 def run(*command, **options):
     """The finished process; its output is text, both streams together."""
     if not shutil.which(command[0]):

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "explain.h"
 
+#include "explain_document.h"
+#include "limit.h"
+
 #include <check.h>
 #include <errno.h>
 #include <stdio.h>
@@ -60,6 +63,7 @@ static const struct {
 	  "endpoint:   eu (kms.eu-central-1.amazonaws.com, region eu-central-1)\n",
 	  "action:     Decrypt\n", "key:        KeyId " ID "\n",
 	  "context:    EncryptionContext \"app\"=\"payments\"\nrecipient:  present\n"
+	  "document:   no attestation document that KMS would take: byte 0: not an array\n"
 	  "rules, in the order they are tried:\n"
 	  "  test.yaml:11: rule \"unwrap\" (test.yaml:11) allows Decrypt\n"}},
 	{"payments",
@@ -95,8 +99,8 @@ static const struct {
 	 {"verdict:    allowed\n", "rule:       debug (test.yaml:15)\n",
 	  "plaintext:  allow: a secret in clear passes\n",
 	  "endpoint:   us (kms.us-east-1.amazonaws.com, region us-east-1)\n",
-	  "  test.yaml:11: rule \"unwrap\" (test.yaml:11) does not allow key alias/x as "
-	  "KeyId\n",
+	  "  test.yaml:11: rule \"unwrap\" (test.yaml:11) does not allow key alias/x as KeyId: "
+	  "compared as written; an alias is not its key's ARN\n",
 	  "  test.yaml:15: rule \"debug\" (test.yaml:15) allows Decrypt\n"}},
 	{"payments", "Decrypt", "127.0.0.1", "{}", 1, {"endpoint:   eu ("}},
 	{"payments", "Decrypt", "127.0.0.1:8000", "{}", 1, {"endpoint:   eu ("}},
@@ -199,7 +203,13 @@ static int explain(const char *enclave, const char *action, const char *host, co
 	int r;
 
 	memcpy(copy, body, n);
-	r = config_explain(config, enclave, action, host, copy, n, f, error);
+	r = config_explain(config,
+			   &(struct explain_question){.enclave = enclave,
+						      .action = action,
+						      .host = host,
+						      .body = copy,
+						      .n = n},
+			   f, error);
 	ck_assert_int_eq(fclose(f), 0);
 	return r;
 }
@@ -222,6 +232,208 @@ START_TEST(verdict)
 	}
 	for (const char *p = output; *p; p++)
 		ck_assert(*p == '\n' || (*p >= 0x20 && *p <= 0x7e));
+}
+END_TEST
+
+/* From what the command line says in place of a body. */
+static const struct {
+	const char *action;
+	const char *keys[3], *contexts[3];
+	int r;
+	const char *said; /* a line of the output, or the error */
+} flags[] = {
+	{"Decrypt", {ID}, {"app=payments"}, 1, "must have a Recipient\n"},
+	{"Decrypt", {"KeyId=" ID}, {"app=payments"}, 1, "must have a Recipient\n"},
+	{"Decrypt", {ID}, {"app=payment"}, 1, "reason:     encryption-context: "},
+	{"Decrypt",
+	 {ID},
+	 {"x=a=b", "y="},
+	 1,
+	 "context:    EncryptionContext \"x\"=\"a=b\" \"y\"=\"\"\n"},
+	{"Decrypt", {NULL}, {"app=payments"}, 1, "key:        KeyId is not given\n"},
+	{"Decrypt", {"alias/\"\n"}, {NULL}, 1, "key:        KeyId alias/\\x5c\"\\x5cn\n"},
+	{"Decrypt", {ID, ID}, {NULL}, -EINVAL, "--key " ID ": the action names no more keys"},
+	{"ReEncrypt",
+	 {"alias/a", "alias/b"},
+	 {"x=y"},
+	 1,
+	 "key:        SourceKeyId alias/a\nkey:        DestinationKeyId alias/b\n"
+	 "context:    SourceEncryptionContext \"x\"=\"y\"\n"
+	 "context:    DestinationEncryptionContext \"x\"=\"y\"\n"},
+	{"ReEncrypt",
+	 {"DestinationKeyId=alias/b", "alias/a"},
+	 {NULL},
+	 1,
+	 "key:        SourceKeyId alias/a\nkey:        DestinationKeyId alias/b\n"},
+	{"ReEncrypt",
+	 {"DestinationKeyId=alias/b"},
+	 {NULL},
+	 1,
+	 "key:        SourceKeyId is not given\nkey:        DestinationKeyId alias/b\n"},
+	{"ReEncrypt",
+	 {"SourceKeyId=alias/b", "SourceKeyId=alias/a"},
+	 {NULL},
+	 -EINVAL,
+	 "--key SourceKeyId=alias/a: SourceKeyId is given already"},
+	{"ListKeys", {ID}, {NULL}, -EINVAL, "--key " ID ": the action names no key"},
+	{"Sign", {ID}, {"a=b"}, -EINVAL, "--context: Sign has no encryption context"},
+	{"Decrypt", {ID}, {"app"}, -EINVAL, "--context app: expected NAME=VALUE"},
+	{"Decrypt", {ID}, {"=x"}, -EINVAL, "--context =x: expected NAME=VALUE"},
+	{"Decrypt", {ID}, {"a=\xff"}, -EINVAL, "\"\\xff\" is not UTF-8"},
+	{"Decrypt", {ID}, {"a=b", "a=c"}, 1, "body:       not strict JSON: "},
+};
+
+START_TEST(from_flags)
+{
+	_cleanup_(config_unrefp) struct config *config = load();
+	struct explain_question q = {.enclave = "payments", .action = flags[_i].action};
+	_cleanup_(freep) char *output = NULL;
+	struct error error = {0};
+	size_t size;
+	FILE *f = open_memstream(&output, &size);
+	int r;
+
+	while (q.n_keys < EXPLAIN_KEYS && flags[_i].keys[q.n_keys]) {
+		q.keys[q.n_keys] = flags[_i].keys[q.n_keys];
+		q.n_keys++;
+	}
+	while (flags[_i].contexts[q.n_contexts]) {
+		q.contexts[q.n_contexts] = flags[_i].contexts[q.n_contexts];
+		q.n_contexts++;
+	}
+	r = config_explain(config, &q, f, &error);
+	ck_assert_int_eq(fclose(f), 0);
+	ck_assert_msg(r == flags[_i].r, "row %d: %d\n%s%s", _i, r, output, error.text);
+	if (r < 0)
+		ck_assert_str_eq(error.text, flags[_i].said);
+	else
+		ck_assert_msg(strstr(output, flags[_i].said) != NULL, "row %d:\n%s", _i,
+			      output);
+}
+END_TEST
+
+#define HOUR (3600 * USEC_PER_SEC)
+
+/* A genuine document, as a file of the command line and then in a request. */
+static const struct {
+	const char *file;
+	usec_t now;
+	const char *lines[6];
+} documents[] = {
+	{"prod-with-public-key.cbor",
+	 1616602241734 * USEC_PER_MSEC + 95 * USEC_PER_SEC,
+	 {"recipient:  present\n"
+	  "document:   of an enclave, signature not verified\n"
+	  "  module:   i-0a6d65e7122308898-enc017846bcd2f820da\n"
+	  "  age:      95 s (made Wed, 24 Mar 2021 16:10:41 GMT)\n"
+	  "  PCR0:     672cd3c91b7ac756",
+	  "\n  PCR1:     ", "\n  PCR2:     ", "\n  key:      RSA, 2048 bits\nrules"}},
+	{"debug-with-public-key.cbor",
+	 1706120065635 * USEC_PER_MSEC - 3 * HOUR,
+	 {"  age:      3 hours ahead of this host's clock (made ",
+	  "  PCR0:     "
+	  "0000000000000000000000000000000000000000000000000000000000000000000000000"
+	  "00000000000000000000000\n",
+	  "  key:      RSA, 2048 bits\n"
+	  "  PCR0 is all zero: debug mode; a key policy with ImageSha384 refuses this\nrules"}},
+	{"prod.cbor",
+	 1616018515685 * USEC_PER_MSEC + 49 * HOUR,
+	 {"  age:      2 days (made ",
+	  "  key:      none: KMS has nothing to seal an answer with\nrules"}},
+};
+
+static struct buf read_document(const char *name)
+{
+	struct buf bytes = BUF_INIT(65536);
+	const char *data = getenv("TEST_DATA");
+	char path[4096];
+	FILE *f;
+
+	ck_assert_ptr_nonnull(data);
+	snprintf(path, sizeof(path), "%s/attestation/%s", data, name);
+	f = fopen(path, "rbe");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(buf_reserve_exact(&bytes, bytes.max), 0);
+	bytes.n = fread(bytes.p, 1, bytes.max, f);
+	fclose(f);
+	return bytes;
+}
+
+START_TEST(a_document)
+{
+	_cleanup_(config_unrefp) struct config *config = load();
+	_cleanup_(buf_done) struct buf bytes = read_document(documents[_i].file);
+	struct explain_question q = {.enclave = "payments", .action = "Decrypt"};
+	_cleanup_(freep) char *output = NULL;
+	struct error error = {0};
+	const char *at;
+	size_t size;
+	FILE *f = open_memstream(&output, &size);
+
+	ck_assert_int_eq(explain_read_document(&bytes, &error), 0);
+	q.now = documents[_i].now;
+	q.document = buf_slice(&bytes);
+	q.keys[q.n_keys++] = ID;
+	q.contexts[q.n_contexts++] = "app=payments";
+	config->enclaves[0].limits.body = LIMIT_BODY_MAX;
+	ck_assert_int_eq(config_explain(config, &q, f, &error), 0);
+	ck_assert_int_eq(fclose(f), 0);
+	at = output;
+	for (const char *const *line = documents[_i].lines; *line; line++) {
+		at = strstr(at, *line);
+		ck_assert_msg(at != NULL, "lacks %s in\n%s", *line, output);
+		at += strlen(*line);
+	}
+}
+END_TEST
+
+/* The bytes, their base64 in one line or several; nothing else. */
+START_TEST(the_file_of_a_document)
+{
+	static const struct {
+		const char *text, *bytes; /* NULL: refused */
+		const char *said;
+	} files[] = {
+		{"\x84zz", "\x84zz", NULL},
+		{"\xd2zz\n", "\xd2zz\n", NULL},
+		{"aGVsbG8=", "hello", NULL},
+		{"aGVs\r\nbG8=\n\n", "hello", NULL},
+		{" aG\tVs bG8= ", "hello", NULL},
+		{"aGVsbG8", NULL, "expected an attestation document: "},
+		{"{}", NULL, "expected an attestation document: "},
+		{"", NULL, "there is nothing in it"},
+		{"\n \n", NULL, "there is nothing in it"},
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(files); i++) {
+		_cleanup_(buf_done) struct buf bytes = BUF_INIT(64);
+		struct error error = {0};
+		int r;
+
+		ck_assert_int_eq(buf_append(&bytes, slice_from(files[i].text)), 0);
+		r = explain_read_document(&bytes, &error);
+		ck_assert_int_eq(r, files[i].bytes ? 0 : -EINVAL);
+		if (r == 0)
+			ck_assert(slice_eq_str(buf_slice(&bytes), files[i].bytes));
+		else
+			ck_assert_ptr_nonnull(strstr(error.text, files[i].said));
+	}
+}
+END_TEST
+
+START_TEST(a_document_at_its_limit)
+{
+	for (size_t n = LIMIT_ATTESTATION; n <= LIMIT_ATTESTATION + 1; n++) {
+		_cleanup_(buf_done) struct buf bytes = BUF_INIT(n);
+		struct error error = {0};
+
+		ck_assert_int_eq(buf_reserve_exact(&bytes, n), 0);
+		memset(bytes.p, 0x84, n);
+		bytes.n = n;
+		ck_assert_int_eq(explain_read_document(&bytes, &error),
+				 n == LIMIT_ATTESTATION ? 0 : -EINVAL);
+		ck_assert_int_eq(strcmp(error.text, "") == 0, n == LIMIT_ATTESTATION);
+	}
 }
 END_TEST
 
@@ -279,6 +491,10 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(tcase, verdict, 0, ELEMENTSOF(rows));
+	tcase_add_loop_test(tcase, from_flags, 0, ELEMENTSOF(flags));
+	tcase_add_loop_test(tcase, a_document, 0, ELEMENTSOF(documents));
+	tcase_add_test(tcase, the_file_of_a_document);
+	tcase_add_test(tcase, a_document_at_its_limit);
 	tcase_add_test(tcase, limit_of_the_body);
 	tcase_add_test(tcase, unknown_names);
 	suite_add_tcase(suite, tcase);

@@ -12,13 +12,14 @@
 #include <string.h>
 
 /* What is printed, or NULL when it is refused; *ret_list is what is found. */
-static char *import(const char *text, char **ret_list)
+static char *import_with(const char *text, const struct import_question *question,
+			 char **ret_list)
 {
 	_cleanup_(findings_done) struct findings findings = {0};
 	char *out = NULL;
 	size_t n;
 	FILE *f = open_memstream(&out, &n);
-	int r = import_vsock_proxy(slice_from(text), "vsock-proxy.yaml", f, &findings);
+	int r = import_vsock_proxy(slice_from(text), question, f, &findings);
 
 	ck_assert_int_eq(fclose(f), 0);
 	f = open_memstream(ret_list, &n);
@@ -30,6 +31,12 @@ static char *import(const char *text, char **ret_list)
 	ck_assert_str_eq(out, "");
 	free(out);
 	return NULL;
+}
+
+static char *import(const char *text, char **ret_list)
+{
+	return import_with(text, &(struct import_question){.path = "vsock-proxy.yaml"},
+			   ret_list);
 }
 
 /* Takes the "#" off the lines below `enclaves`, as the comment at the top says. */
@@ -106,7 +113,73 @@ static const struct {
 	 "f:4:3: warning: address: 2001:db8::1 is an IP address, and a ClientHello names no "
 	 "address; find out which server name the enclave asks for, and put that in with "
 	 "connect_to\n"},
+	/* names are compared in lower case and without their final dot */
+	{"allowlist: [{address: KMS.us-east-2.AMAZONAWS.com., port: 443},\n {address: "
+	 "kms.us-east-2.amazonaws.com, port: 443}, {address: 127.0.0.1., port: 1}]",
+	 "kms.us-east-2.amazonaws.com:443 ",
+	 "f:2:53: warning: address: 127.0.0.1 is an IP address, and a ClientHello names no "
+	 "address; find out which server name the enclave asks for, and put that in with "
+	 "connect_to\n"},
+	/* regions whose names end otherwise, in any order */
+	{"allowlist: [{address: kms.cn-north-1.amazonaws.com, port: 443}]",
+	 "kms.cn-north-1.amazonaws.com:443 kms.cn-north-1.amazonaws.com.cn:443 ", ""},
+	{"allowlist: [{address: s3.cn-northwest-1.amazonaws.com, port: 443}, {address: "
+	 "s3.cn-northwest-1.amazonaws.com.cn, port: 443}]",
+	 "s3.cn-northwest-1.amazonaws.com:443 s3.cn-northwest-1.amazonaws.com.cn:443 ", ""},
+	{"allowlist: [{address: kms.cn-north-1.amazonaws.com.cn, port: 443}, {address: "
+	 "kms.cn-north-1.amazonaws.com, port: 443}]",
+	 "kms.cn-north-1.amazonaws.com.cn:443 kms.cn-north-1.amazonaws.com:443 ", ""},
+	{"allowlist: [{address: kms.us-iso-east-1.amazonaws.com, port: 443}]",
+	 "kms.us-iso-east-1.amazonaws.com:443 kms.us-iso-east-1.c2s.ic.gov:443 ", ""},
+	/* interface endpoints of a VPC */
+	{"allowlist: [{address: "
+	 "vpce-0a1b-2c3d.kms.eu-central-1.vpce.amazonaws.com, port: 443}]",
+	 "kms.eu-central-1.amazonaws.com:443>"
+	 "vpce-0a1b-2c3d.kms.eu-central-1.vpce.amazonaws.com:443 ",
+	 ""},
+	{"allowlist: [{address: "
+	 "VPCE-0a1b-2c3d-eu-central-1a.secretsmanager.eu-central-1.vpce.amazonaws.com., port: "
+	 "8443}]",
+	 "secretsmanager.eu-central-1.amazonaws.com:8443>"
+	 "vpce-0a1b-2c3d-eu-central-1a.secretsmanager.eu-central-1.vpce.amazonaws.com:8443 ",
+	 ""},
+	{"allowlist: [{address: vpce-0a.kms.cn-north-1.vpce.amazonaws.com.cn, port: 443}]",
+	 "kms.cn-north-1.amazonaws.com.cn:443>"
+	 "vpce-0a.kms.cn-north-1.vpce.amazonaws.com.cn:443 ",
+	 ""},
+	{"allowlist: [{address: kms.eu-west-1.amazonaws.com, port: 443},\n {address: "
+	 "vpce-0a.kms.eu-west-1.vpce.amazonaws.com, port: 443}]",
+	 "kms.eu-west-1.amazonaws.com:443 ",
+	 "f:2:2: warning: address: enclaves ask for kms.eu-west-1.amazonaws.com, which leads "
+	 "to kms.eu-west-1.amazonaws.com already, so this one is left out\n"},
+	/* names that hardly anybody asks for */
+	{"allowlist: [{address: vpce-svc-0a.eu-west-1.vpce.amazonaws.com, port: 443}]",
+	 "vpce-svc-0a.eu-west-1.vpce.amazonaws.com:443 ",
+	 "f:1:13: warning: address: vpce-svc-0a.eu-west-1.vpce.amazonaws.com may not be the "
+	 "server name that the enclave asks for; find that out, and put it in with "
+	 "connect_to\n"},
+	{"allowlist: [{address: x-1.elb.eu-west-1.elb.amazonaws.com, port: 443}]",
+	 "x-1.elb.eu-west-1.elb.amazonaws.com:443 ",
+	 "f:1:13: warning: address: x-1.elb.eu-west-1.elb.amazonaws.com may not be the "
+	 "server name that the enclave asks for; find that out, and put it in with "
+	 "connect_to\n"},
+	/* ports that aren't TLS */
+	{"allowlist: [{address: db.example, port: 3306},\n {address: cache.example, port: "
+	 "6379}]",
+	 "db.example:3306 cache.example:6379 ",
+	 "f:1:13: warning: port: 3306 is that of MySQL, which doesn't begin with TLS; an "
+	 "enclave that speaks it must ask by CONNECT, and its host needs tls: false\n"
+	 "f:2:2: warning: port: 6379 is that of Redis, which doesn't begin with TLS; an "
+	 "enclave that speaks it must ask by CONNECT, and its host needs tls: false\n"},
 };
+
+static size_t print_host(const struct tunnel_host *host, char *out, size_t size)
+{
+	if (host->connect_to)
+		return (size_t)snprintf(out, size, "%s:%u>%s:%u ", host->host, host->port,
+					host->connect_to, host->connect_port);
+	return (size_t)snprintf(out, size, "%s:%u ", host->host, host->port);
+}
 
 START_TEST(a_good_list_becomes_the_hosts_of_a_tunnel)
 {
@@ -126,9 +199,8 @@ START_TEST(a_good_list_becomes_the_hosts_of_a_tunnel)
 	ck_assert_uint_eq(config->enclaves[0].cid, 16);
 	ck_assert_uint_eq(config->enclaves[0].policy.n_rules, 0);
 	for (size_t i = 0; i < config->enclaves[0].tunnel.n_hosts; i++)
-		n += (size_t)snprintf(hosts + n, sizeof(hosts) - n, "%s:%u ",
-				      config->enclaves[0].tunnel.hosts[i].host,
-				      config->enclaves[0].tunnel.hosts[i].port);
+		n += print_host(&config->enclaves[0].tunnel.hosts[i], hosts + n,
+				sizeof(hosts) - n);
 	ck_assert_str_eq(hosts, good[_i].hosts);
 }
 END_TEST
@@ -145,6 +217,59 @@ START_TEST(the_enclaves_are_left_to_be_filled_in)
 		-EINVAL);
 	ck_assert_uint_eq(findings.n, 1);
 	ck_assert_ptr_nonnull(strstr(findings.list[0].text, "enclaves: found nothing"));
+}
+END_TEST
+
+/* The line beside a port that isn't TLS is right as well. */
+START_TEST(a_port_that_is_not_tls_can_be_filled_in)
+{
+	_cleanup_(freep) char *list = NULL;
+	_cleanup_(freep) char *printed =
+		import("allowlist: [{address: db.example, port: 3306}]", &list);
+	_cleanup_(freep) char *filled = filled_in(printed);
+	_cleanup_(config_unrefp) struct config *config = NULL;
+	char *clear = strstr(filled, "# - {host: db.example, port: 3306, tls: false}");
+	char *line = strstr(filled, "- db.example:3306");
+
+	ck_assert(clear && line);
+	*clear = ' ';
+	*line = '#';
+	config = parse(filled);
+	ck_assert_uint_eq(config->enclaves[0].tunnel.n_hosts, 1);
+	ck_assert_str_eq(config->enclaves[0].tunnel.hosts[0].host, "db.example");
+	ck_assert(!config->enclaves[0].tunnel.hosts[0].tls);
+}
+END_TEST
+
+/* One `listen` for each port, and what the socket unit must be told. */
+static const struct {
+	struct import_question question;
+	const char *drop_in; /* "": the unit serves as it is */
+} ports[] = {
+	{{"f", {0}, 0}, ""},
+	{{"f", {8000}, 1}, ""},
+	{{"f", {8000, 8141, 9}, 3},
+	 "ListenStream=vsock::8141\n#      ListenStream=vsock::9\n\n"},
+	{{"f", {8141}, 1}, "ListenStream=\n#      ListenStream=vsock::8141\n\n"},
+	{{"f", {4294967294}, 1}, "ListenStream=\n#      ListenStream=vsock::4294967294\n\n"},
+};
+
+START_TEST(each_port_is_listened_on)
+{
+	const struct import_question *q = &ports[_i].question;
+	_cleanup_(freep) char *list = NULL, *printed = import_with(good[0].text, q, &list);
+	_cleanup_(freep) char *filled = filled_in(printed);
+	_cleanup_(config_unrefp) struct config *config = parse(filled);
+	const char *found = strstr(printed, "#      [Socket]\n#      ");
+
+	ck_assert_uint_eq(config->n_listeners, MAX(q->n_ports, (size_t)1));
+	for (size_t i = 0; i < config->n_listeners; i++)
+		ck_assert_uint_eq(config->listeners[i].port, q->n_ports ? q->ports[i] : 8000);
+	ck_assert_int_eq(found == NULL, *ports[_i].drop_in == '\0');
+	if (found)
+		ck_assert_int_eq(strncmp(found + strlen("#      [Socket]\n#      "),
+					 ports[_i].drop_in, strlen(ports[_i].drop_in)),
+				 0);
 }
 END_TEST
 
@@ -173,13 +298,14 @@ END_TEST
 
 START_TEST(the_path_can_not_end_its_comment)
 {
+	static const struct import_question question = {.path = "a\nworkers: 9"};
 	_cleanup_(findings_done) struct findings findings = {0};
 	_cleanup_(freep) char *out = NULL;
 	size_t n;
 	FILE *f = open_memstream(&out, &n);
 
-	ck_assert_int_eq(
-		import_vsock_proxy(slice_from(good[0].text), "a\nworkers: 9", f, &findings), 0);
+	ck_assert_int_eq(import_vsock_proxy(slice_from(good[0].text), &question, f, &findings),
+			 0);
 	ck_assert_int_eq(fclose(f), 0);
 	ck_assert_ptr_null(strstr(out, "\nworkers"));
 }
@@ -225,8 +351,10 @@ static const struct {
 	 "f:1:23: error: address: found \"a b\"" BAD_NAME},
 	{"allowlist: [{address: 'a:443', port: 443}]",
 	 "f:1:23: error: address: found \"a:443\"" BAD_NAME},
-	{"allowlist: [{address: a.example., port: 443}]",
-	 "f:1:23: error: address: found \"a.example.\"" BAD_NAME},
+	{"allowlist: [{address: a.example.., port: 443}]",
+	 "f:1:23: error: address: found \"a.example..\"" BAD_NAME},
+	{"allowlist: [{address: ., port: 443}]",
+	 "f:1:23: error: address: found \".\"" BAD_NAME},
 	{"allowlist: [{address: \"*.example\", port: 443}]",
 	 "f:1:23: error: address: found \"*.example\"" BAD_NAME},
 	{"allowlist: [{address: 1.2.3, port: 443}]",
@@ -279,6 +407,8 @@ int main(void)
 
 	tcase_add_loop_test(tcase, a_good_list_becomes_the_hosts_of_a_tunnel, 0,
 			    ELEMENTSOF(good));
+	tcase_add_test(tcase, a_port_that_is_not_tls_can_be_filled_in);
+	tcase_add_loop_test(tcase, each_port_is_listened_on, 0, ELEMENTSOF(ports));
 	tcase_add_test(tcase, the_enclaves_are_left_to_be_filled_in);
 	tcase_add_test(tcase, an_address_can_be_filled_in);
 	tcase_add_test(tcase, the_path_can_not_end_its_comment);

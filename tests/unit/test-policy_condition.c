@@ -50,8 +50,8 @@ static const struct row rows[] = {
 	 .stage = POLICY_CONTEXT,
 	 .context = 1,
 	 .pair = 1,
-	 .explanation = "rule \"a\" (line 10) requires one of its values for \"app\" in "
-			"EncryptionContext"},
+	 .explanation = "rule \"a\" (line 10): \"app\" in EncryptionContext has another "
+			"value than the rule lists"},
 	{.what = "other letters",
 	 .action = "Encrypt",
 	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"App\":\"pay\",\"app\":\"Pay\"}}",
@@ -59,8 +59,8 @@ static const struct row rows[] = {
 	 .stage = POLICY_CONTEXT,
 	 .context = 1,
 	 .pair = 1,
-	 .explanation = "rule \"a\" (line 10) requires one of its values for \"app\" in "
-			"EncryptionContext"},
+	 .explanation = "rule \"a\" (line 10): \"app\" in EncryptionContext has another "
+			"value than the rule lists"},
 	{.what = "name and value swapped",
 	 .action = "Encrypt",
 	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"pay\":\"app\"}}",
@@ -77,8 +77,8 @@ static const struct row rows[] = {
 	 .stage = POLICY_CONTEXT,
 	 .context = 1,
 	 .pair = 1,
-	 .explanation = "rule \"a\" (line 10) requires one of its values for \"app\" in "
-			"EncryptionContext"},
+	 .explanation = "rule \"a\" (line 10): \"app\" in EncryptionContext has another "
+			"value than the rule lists"},
 	{.what = "canonical text is compared",
 	 .action = "Encrypt",
 	 .body = "{" KEY("k") ",\"EncryptionContext\":{\"\\u0061pp\":\"p\\\"\\u000a\\/\"}}",

@@ -147,6 +147,41 @@ START_TEST(leaves_the_rest_for_another_turn)
 }
 END_TEST
 
+static const struct {
+	const char *bytes;
+	size_t n;
+	int alert; /* its number; -1: none */
+} alerts[] = {
+	{"\x15\x03\x03\x00\x02\x02\x2a", 7, 42},     /* bad_certificate */
+	{"\x15\x03\x01\x00\x02\x02\x30", 7, 48},     /* unknown_ca, the oldest version */
+	{"data\x15\x03\x03\x00\x02\x02\x00", 11, 0}, /* after others; close_notify, fatal */
+	{"\x15\x03\x03\x00\x02\x01\x00", 7, -1},     /* a warning */
+	{"\x15\x03\x03\x00\x02\x02\x2a.", 8, -1},    /* something came behind it */
+	{"\x15\x03\x03\x00\x1a\x02\x2a", 7, -1},     /* the beginning of an encrypted one */
+	{"\x15\x03\x03\x00\x02\x02", 6, -1},         /* not all of it */
+	{"\x16\x03\x03\x00\x02\x02\x2a", 7, -1},     {"hello", 5, -1},
+};
+
+START_TEST(tells_an_alert)
+{
+	unsigned end;
+
+	for (unsigned i = 0; i < 2; i++) {
+		int from = i == 0 ? enclave : host;
+
+		ck_assert_int_eq(send(from, alerts[_i].bytes, alerts[_i].n, 0),
+				 (ssize_t)alerts[_i].n);
+		ck_assert_int_eq(run(SIZE_MAX, &end), PUMP_WAIT);
+		ck_assert_int_eq(pump.ways[i].alert, alerts[_i].alert + 1);
+	}
+	/* what comes after it takes it back */
+	ck_assert_int_eq(send(enclave, "more", 4, 0), 4);
+	ck_assert_int_eq(run(SIZE_MAX, &end), PUMP_WAIT);
+	ck_assert_int_eq(pump.ways[0].alert, 0);
+	ck_assert_int_eq(pump.ways[1].alert, alerts[_i].alert + 1);
+}
+END_TEST
+
 START_TEST(blames_the_end_that_broke)
 {
 	unsigned end = 9;
@@ -172,6 +207,7 @@ int main(void)
 	tcase_add_test(tcase, passes_the_end_on_each_way_by_itself);
 	tcase_add_test(tcase, stops_reading_when_the_sink_takes_nothing);
 	tcase_add_test(tcase, leaves_the_rest_for_another_turn);
+	tcase_add_loop_test(tcase, tells_an_alert, 0, ELEMENTSOF(alerts));
 	tcase_add_test(tcase, blames_the_end_that_broke);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);

@@ -158,6 +158,10 @@ static const struct {
 	 REFUSAL_REPLY_LEAKS, NULL, "an error of the endpoint holds the proxy's session token"},
 	{"400 Bad Request", "x-amzn-RequestId: " TOKEN "\r\n", "{\"__type\":\"XException\"}",
 	 REFUSAL_REPLY_LEAKS, NULL, "an error of the endpoint holds the proxy's session token"},
+	{"400 Bad Request", "x-amzn-RequestId: " TOKEN "\r\n", BAD_SIGNATURE,
+	 REFUSAL_BAD_CREDENTIALS, "AWS KMS answered InvalidSignatureException", NULL},
+	{"503 Slow Down", "x-amzn-RequestId: " TOKEN "\r\n", "<html>", REFUSAL_NO_UPSTREAM,
+	 "the endpoint answered 503 without a KMS error", NULL},
 	{"200 OK", "x-amzn-ErrorType: ExpiredTokenException\r\n",
 	 "{\"CiphertextForRecipient\":\"A\"}", REFUSAL_UPSTREAM_MALFORMED,
 	 "the endpoint answered 200 with the error type ExpiredTokenException", NULL},
@@ -168,6 +172,15 @@ static const struct {
 	{"503 Slow Down", "", "<html>", REFUSAL_NO_UPSTREAM,
 	 "the endpoint answered 503 without a KMS error", NULL},
 };
+
+static void assert_record_without_token(void)
+{
+	const struct audit_record *r = world_record();
+
+	ck_assert_ptr_null(strstr(r->detail, TOKEN));
+	ck_assert_ptr_null(strstr(r->kms_error, TOKEN));
+	ck_assert_ptr_null(strstr(r->aws_request_id, TOKEN));
+}
 
 /* Of a secret the enclave is told nothing, and nor is the journal. */
 START_TEST(it_is_withheld)
@@ -186,6 +199,7 @@ START_TEST(it_is_withheld)
 	ck_assert_int_eq(world_record()->status, info->status);
 	ck_assert_ptr_null(strstr(c->answer, "s3cret"));
 	ck_assert_ptr_null(strstr(c->answer, TOKEN));
+	assert_record_without_token();
 }
 END_TEST
 
@@ -204,6 +218,7 @@ START_TEST(an_orphan_is_withheld)
 			    number_of(withheld[_i].status),
 			    withheld[_i].detail ?: withheld[_i].message ?: info->message);
 	ck_assert_int_eq(world_record()->status, 0);
+	assert_record_without_token();
 }
 END_TEST
 
@@ -427,6 +442,24 @@ START_TEST(others_are_here_already)
 }
 END_TEST
 
+/* That the first were rejected is known, and no news; that the second try failed is. */
+START_TEST(what_becomes_of_the_second_try_is_a_warning)
+{
+	struct world_client *c = world_encrypt();
+
+	world_send(c->request, SENT_ALL);
+	world.context.generation->health[0]->rejected = world.first->serial;
+	world_take_credentials(world.second);
+	answer_rejected(c);
+	ck_assert_int_eq(c->request->step, STEP_SEND);
+	world_fail(c->request, UPSTREAM_NO_CONNECTION, NULL);
+	world_written(c);
+	world_assert_record(EVENT_UNANSWERED, REASON_NO_UPSTREAM, 400,
+			    refusal_info(REFUSAL_NO_UPSTREAM)->message);
+	ck_assert_int_eq(world_record()->priority, -1);
+}
+END_TEST
+
 START_TEST(it_is_signed_again_once_only)
 {
 	struct world_client *c = rejected();
@@ -585,6 +618,7 @@ static void add_what_blames_us(TCase *tcase)
 	tcase_add_test(tcase, the_control_thread_is_told);
 	tcase_add_test(tcase, it_is_signed_again_with_the_others);
 	tcase_add_test(tcase, others_are_here_already);
+	tcase_add_test(tcase, what_becomes_of_the_second_try_is_a_warning);
 	tcase_add_test(tcase, it_is_signed_again_once_only);
 	tcase_add_test(tcase, those_that_come_later_wait_no_longer);
 	tcase_add_test(tcase, a_bad_signature_waits_for_nothing);

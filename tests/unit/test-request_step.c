@@ -357,7 +357,8 @@ static const struct {
 	{"app", WORLD_HOST, "Frobnicate", "{}", REFUSAL_UNKNOWN_ACTION, REASON_UNKNOWN_ACTION,
 	 "", "X-Amz-Target names no action of AWS KMS: Frobnicate"},
 	{"app", WORLD_FOREIGN_HOST, "Encrypt", WORLD_BODY, REFUSAL_HOST, REASON_HOST, "",
-	 "Host " WORLD_FOREIGN_HOST " is no endpoint of enclave app"},
+	 "Host " WORLD_FOREIGN_HOST " is no endpoint of enclave app; it has " WORLD_HOST
+	 ", " WORLD_OTHER_HOST},
 	{"bare", WORLD_HOST, "Encrypt", WORLD_BODY, REFUSAL_POLICY, REASON_NO_RULES, "",
 	 "no rule allows action Encrypt: the enclave has none"},
 	{"app", WORLD_OTHER_HOST, "Encrypt", WORLD_BODY, REFUSAL_POLICY, REASON_ENDPOINT,
@@ -365,7 +366,9 @@ static const struct {
 	{"app", WORLD_HOST, "ListKeys", "{}", REFUSAL_POLICY, REASON_ACTION, "unwrap",
 	 "no rule allows action ListKeys at this endpoint"},
 	{"app", WORLD_HOST, "Encrypt", "{\"KeyId\":\"alias/x\"}", REFUSAL_POLICY, REASON_KEY,
-	 "seal", "rule \"seal\" (world.yaml:19) does not allow key alias/x as KeyId"},
+	 "seal",
+	 "rule \"seal\" (world.yaml:19) does not allow key alias/x as KeyId: compared as "
+	 "written; an alias is not its key's ARN"},
 	{"app", WORLD_HOST, "Decrypt", "{\"KeyId\":\"" WORLD_KEY "\"}", REFUSAL_POLICY,
 	 REASON_ENCRYPTION_CONTEXT, "unwrap",
 	 "rule \"unwrap\" (world.yaml:14) requires one of its values for \"app\" in "

@@ -8,7 +8,6 @@ import os
 import pathlib
 import shutil
 import subprocess
-import tempfile
 
 import boto3
 import botocore
@@ -16,6 +15,7 @@ import botocore.config
 import botocore.exceptions
 import pytest
 
+import npm
 from daemon import DEADLINE, wait_for
 from daemon.help import add_enclave, allow, KEY, limits, record_of
 from kms.client import request
@@ -23,7 +23,6 @@ from standins import Bridge, Client, Enclave, LocalKms
 
 AWS = "/usr/bin/aws"        # Debian's, whatever else is on PATH
 REGION = "eu-central-1"
-SDK = "@aws-sdk/client-kms@3.899.0"
 CALLS = pathlib.Path(__file__).with_name("aws_sdk_calls.cjs")
 JAVA_CALLS = CALLS.with_name("JavaCalls.java")
 LWP_CALLS = CALLS.with_name("lwp_calls.pl")
@@ -240,24 +239,7 @@ def test_the_largest_attestation_document(daemon, kms, bridge, enclave):
 @pytest.fixture(scope="session")
 def node_modules():
     """The folder where the SDK is installed, once for all runs."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("node or npm is not installed")
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    folder = cache / "kms-vsock-proxy-tests" / SDK.rpartition("/")[2]
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
-            try:
-                found = run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts",
-                             "--no-package-lock", "--prefix", made, SDK], timeout=240)
-            except subprocess.TimeoutExpired:
-                pytest.skip(f"npm could not install {SDK} in time")
-            if found.returncode != 0:
-                pytest.skip(f"npm could not install {SDK}: {found.stderr[-300:]}")
-            os.mkdir(folder.with_suffix(".new"))
-            os.rename(pathlib.Path(made) / "node_modules", folder.with_suffix(".new") / "node_modules")
-            os.rename(folder.with_suffix(".new"), folder)
-    return folder / "node_modules"
+    return npm.installed(npm.SDK)
 
 
 def sdk(node_modules, bridge, *calls, **how):

@@ -135,6 +135,31 @@ def test_any_other_name_is_refused(proxy, kms, host):
     assert not kms.requests
 
 
+def test_the_refusal_of_a_name_says_which_there_are(proxy, kms):
+    answer, record = ask(proxy, "two", "Encrypt", {"KeyId": ARN, "Plaintext": b"x"}, host="kms.eu-west-1.amazonaws.com")
+    said = f"is no endpoint of enclave {record['ENCLAVE']}; it has {HOST_EU}, {HOST_US}"
+    assert said in record["MESSAGE"] and said in json.loads(answer.body)["message"]
+
+
+def test_the_refusal_of_a_name_says_as_many_as_fit(daemon, kms):
+    endpoint, rules = daemon.config["endpoints"].pop("kms"), daemon.config["enclaves"]["payments"]["allow"]
+    hosts = [f"{'x' * 50}-{n}.kms.example" for n in range(9)]
+    daemon.config["endpoints"] = {f"e{n}": {**endpoint, "host": host} for n, host in enumerate(hosts)}
+    daemon.config["enclaves"] = {
+        "payments": {"endpoints": [f"e{n}" for n in range(9)], "allow": rules},
+        "tunnel": {"tunnel": {"hosts": ["host.example:443"]}}}
+    daemon.config["listen"].append({"unix": str(daemon.folder / "tunnel.sock"), "enclave": "tunnel"})
+    with daemon:
+        for name, host, said in (
+                ("payments", "other.example", f"; it has {hosts[0]}, {hosts[1]} and 7 more"),
+                ("payments", "y" * 60 + ".example", f"; it has {hosts[0]} and 8 more"),
+                ("tunnel", "other.example", ", which has none")):
+            with daemon.client(name) as client:
+                answer = client.ask(request("Encrypt", {"KeyId": ARN, "Plaintext": b"x"}, host=host))
+            message = json.loads(answer.body)["message"]
+            assert message.endswith(f"Host {host} is no endpoint of enclave {name}{said}"), message
+
+
 def test_the_enclave_of_one_region_does_not_reach_the_other(proxy, kms):
     answer, record = ask(proxy, "clear", "GenerateRandom", {"NumberOfBytes": 1}, host=HOST_US)
     assert (answer.error, record["REASON"]) == ("AccessDeniedException", "host")

@@ -63,3 +63,31 @@ def test_what_is_printed_serves_once_the_enclaves_are_filled_in(daemon):
             hello = client_hello("kms.us-east-2.amazonaws.com")
             ask(daemon, hello)
             assert host.accept().receive(len(hello)) == hello
+
+
+def test_each_old_port_is_a_listener_and_a_line_for_the_socket_unit():
+    printed = run("--import-vsock-proxy", "-", "--port", "8141", "--port", "8000", "--port", "8141", text=ALLOWLIST)
+    assert printed.returncode == 0
+    lines = printed.stdout.splitlines()
+    assert [line for line in lines if "vsock: " in line] == ["  - vsock: 8141", "  - vsock: 8000"]
+    assert [line for line in lines if "ListenStream" in line] == ["#      ListenStream=vsock::8141"]
+    assert "ListenStream" not in run("--import-vsock-proxy", "-", "--port", "8000", text=ALLOWLIST).stdout
+
+
+def test_an_endpoint_of_a_vpc_is_reached_by_the_name_that_an_sdk_asks_for(daemon):
+    text = "allowlist:\n- {address: VPCE-0a-1b.kms.eu-central-1.vpce.amazonaws.com., port: 443}\n"
+    printed = run("--import-vsock-proxy", "-", text=text).stdout
+    head, _, enclaves = printed.partition("enclaves:\n")
+    filled = head + "enclaves:\n" + "".join(line.removeprefix("#") for line in enclaves.splitlines(True))
+    place = '"vpce-0a-1b.kms.eu-central-1.vpce.amazonaws.com:443"'
+    assert f"{{host: kms.eu-central-1.amazonaws.com, port: 443, connect_to: {place}}}" in filled
+    with Host() as host:
+        path = daemon.folder / "my-enclave.sock"
+        daemon.config = filled.replace(
+            "  - vsock: 8000", f"  - {{unix: {path}, enclave: my-enclave}}").replace(place, f'"{host.address}"')
+        daemon.socket_path = lambda _: str(path)
+        daemon.start(wait=True)
+        with running(daemon):
+            hello = client_hello("kms.eu-central-1.amazonaws.com")
+            ask(daemon, hello)
+            assert host.accept().receive(len(hello)) == hello

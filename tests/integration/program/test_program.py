@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon's command line."""
 
+import base64
 import json
 import platform
 import re
@@ -90,8 +91,10 @@ def test_each_file_was_compiled_with_what_protects_it():
 def test_version_and_help():
     status, out, err = run("--version")
     assert (status, err) == (0, "") and re.fullmatch(r"kms-vsock-proxyd \d+\.\d+(\.\d+)?\n", out)
+    assert run("-V") == (status, out, err)
     status, out, err = run("--help")
     assert (status, err) == (0, "")
+    assert run("-h") == (status, out, err)
     for option in ("--config", "--check-config", "--print-config", "--explain", "--host", "--version", "--help"):
         assert option in out
     manual = (ROOT / "man" / "kms-vsock-proxyd.8").read_text(encoding="utf-8")
@@ -106,13 +109,50 @@ def test_version_and_help():
     (["--version=3"], "doesn't allow an argument"),
     (["file.yaml"], "unexpected argument: file.yaml"),
     (["--check-config", "file.yaml"], "unexpected argument: file.yaml"),
-    (["--explain"], "--explain takes ENCLAVE, ACTION and the body's FILE"),
+    (["--explain"], "--explain takes ENCLAVE, ACTION and either the body's FILE or"),
     (["--explain", "a", "Decrypt"], "--explain takes"),
     (["--explain", "a", "Decrypt", "-", "more"], "--explain takes"),
+    (["--explain", "a", "Decrypt", "-", "--key", "k"], "--explain takes"),
+    (["--explain", "a", "--key", "k"], "--explain takes"),
+    (["--explain", "a", "Decrypt", "--key"], "requires an argument"),
+    (["--explain", "a", "Decrypt", *["--key", "k"] * 3], "--key is given more than 2 times"),
+    (["--explain", "a", "Decrypt", *["--context", "k=v"] * 17], "--context is given more than 16 times"),
+    (["--key", "k"], "--host, --key, --context and --recipient are of --explain"),
+    (["--check-config", "--recipient", "f"], "are of --explain"),
+    (["--host", "h"], "are of --explain"),
+    (["--port", "8000"], "--port is of --import-vsock-proxy"),
+    (["--import-vsock-proxy", "f", "--port", "0"], "--port 0: expected a vsock port"),
+    (["--import-vsock-proxy", "f", "--port", "4294967295"], "--port 4294967295: expected a vsock port"),
+    (["--import-vsock-proxy", "f", "--port", "x"], "--port x: expected a vsock port"),
+    (["--import-vsock-proxy", "f", *(x for n in range(17) for x in ("--port", str(n + 1)))], "at most 16 times"),
 ])
 def test_a_wrong_command_line(arguments, said):
     status, out, err = run(*arguments)
     assert (status, out) == (2, "") and said in err
+
+
+@pytest.mark.parametrize("arguments", [
+    ["8000", "kms.us-east-1.amazonaws.com", "443"],
+    ["8000", "127.0.0.1", "22"],
+    ["8000", "kms.us-east-1.amazonaws.com", "443", "--config", "/etc/nitro_enclaves/vsock-proxy.yaml"],
+    ["-4", "8000", "kms.us-east-1.amazonaws.com", "443"],
+    ["--ipv6", "8000", "host", "443"],
+    ["-w", "20", "8000", "host", "443"],
+    ["--num_workers", "20", "8000", "host", "443"],
+    ["--num_workers=20"],
+])
+def test_arguments_of_vsock_proxy_are_told_what_to_do(arguments):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert "arguments of AWS's vsock-proxy" in err
+    assert "kms-vsock-proxyd --import-vsock-proxy /etc/nitro_enclaves/vsock-proxy.yaml --port 8000" in err
+
+
+@pytest.mark.parametrize("arguments", [["8000", "host"], ["8000", "host", "https"], ["port", "host", "443"],
+                                       ["--check-config", "8000", "host", "443"], ["8000", "host", "443", "more"]])
+def test_other_arguments_are_just_not_expected(arguments):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "") and "unexpected argument: " in err
 
 
 # --check-config.
@@ -293,3 +333,76 @@ def test_explain_what_is_not_there(path, enclave, action, said):
 def test_explain_a_file_that_is_not_there(path):
     status, out, err = run("--config", path, "--explain", "payments", "Decrypt", "/nonexistent.json")
     assert (status, out) == (2, "") and "/nonexistent.json: No such file" in err
+
+
+# --explain, from flags.
+
+DOCUMENTS = ROOT / "tests" / "data" / "attestation"
+
+
+def explain_flags(path, *flags, action="Decrypt"):
+    return run("--config", path, "--explain", "payments", action, *flags)
+
+
+def test_explain_from_flags_is_explain_of_the_body(path):
+    document = base64.b64encode((DOCUMENTS / "prod-with-public-key.cbor").read_bytes()).decode()
+    body = {"KeyId": "alias/a", "EncryptionContext": {"app": "a"}, "Recipient": {
+        "KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256", "AttestationDocument": document}}
+    found = explain_flags(path, "--key", "alias/a", "--context", "app=a",
+                          "--recipient", DOCUMENTS / "prod-with-public-key.cbor")
+    assert found == explain(path, "payments", "Decrypt", body)
+    status, out, err = found
+    assert (status, err) == (0, "") and re.search(r"(?m)^rule: +second ", out)
+    for said in ("document:   of an enclave, signature not verified",
+                 "  module:   i-0a6d65e7122308898-enc017846bcd2f820da",
+                 "  key:      RSA, 2048 bits"):
+        assert said in out.splitlines()
+    assert re.search(r"(?m)^  age:      [0-9]+ days \(made Wed, 24 Mar 2021 16:10:41 GMT\)$", out)
+    assert len(re.findall(r"(?m)^  PCR[012]:     [0-9a-f]{96}$", out)) == 3
+
+
+@pytest.mark.parametrize("flags, status, said", [
+    (["--key", "alias/b", "--context", "app=a"], 1, "reason:     key: "),
+    (["--key", "alias/a"], 1, "reason:     encryption-context: "),
+    (["--key", "alias/a", "--context", "app=a"], 1, "reason:     recipient: "),
+    (["--context", "app=a"], 1, "Decrypt must name KeyId"),
+    (["--recipient", DOCUMENTS / "debug-with-public-key.cbor"], 1,
+     "  PCR0 is all zero: debug mode; a key policy with ImageSha384 refuses this\n"),
+    (["--recipient", DOCUMENTS / "prod.cbor"], 1,
+     "  key:      none: KMS has nothing to seal an answer with\n"),
+])
+def test_explain_from_flags(path, flags, status, said):
+    found, out, err = explain_flags(path, *flags)
+    assert (found, err) == (status, "") and said in out
+
+
+def test_explain_a_document_in_base64(path, tmp_path):
+    binary = DOCUMENTS / "prod.cbor"
+    wanted = explain_flags(path, "--recipient", binary)
+    for text in (base64.b64encode(binary.read_bytes()), base64.encodebytes(binary.read_bytes())):
+        file = tmp_path / "document"
+        file.write_bytes(text)
+        assert explain_flags(path, "--recipient", file) == wanted
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"{}", "expected an attestation document"), (b"", "there is nothing in it"),
+    (b"\x84" * (256 * 1024 + 1), "larger than an attestation document may be (256KiB)"),
+    (b"A" * (512 * 1024 + 1), "File too large"),
+], ids=["text", "empty", "above-the-limit", "a-large-file"])
+def test_explain_what_is_no_document(path, tmp_path, content, said):
+    file = tmp_path / "document"
+    file.write_bytes(content)
+    status, out, err = explain_flags(path, "--recipient", file)
+    assert (status, out) == (2, "") and err.startswith(f"{file}: ") and said in err
+    status, out, err = explain_flags(path, "--recipient", tmp_path / "none")
+    assert (status, out) == (2, "") and "No such file" in err
+
+
+def test_explain_takes_a_document_that_it_can_not_read(path, tmp_path):
+    """As the daemon does, which leaves it to KMS; but it says so."""
+    file = tmp_path / "document"
+    file.write_bytes(b"\x84" * 1000)
+    status, out, err = explain_flags(path, "--key", "alias/a", "--context", "app=a", "--recipient", file)
+    assert (status, err) == (0, "")
+    assert "document:   no attestation document that KMS would take: byte 1: not a byte string\n" in out

@@ -541,7 +541,7 @@ def test_the_service_manager_is_told(daemon, manager, imds):
     daemon.config["enclaves"]["payments"]["limits"] = {}
     with daemon.start():
         heard(manager, "READY=1", "WATCHDOG=1")
-        heard(manager, "Serving 1 enclaves")
+        heard(manager, "Serving 1 enclave,")
         daemon.reload()
         heard(manager, "RELOADING=1", "READY=1")
         daemon.config, good = {"wrong": 1}, daemon.config
@@ -557,7 +557,7 @@ def test_the_status_says_that_there_are_no_credentials(daemon, manager, imds):
     daemon.start(wait=True)
     with daemon:
         heard(manager, "READY=1")
-        said = heard(manager, "STATUS=Serving 1 enclaves")
+        said = heard(manager, "STATUS=Serving 1 enclave,")
         assert "no credentials" in said[-1] or "no credentials" in heard(manager, "no credentials")[-1]
         imds.role = "enclave-parent"
         daemon.wait_log("credentials valid", deadline=90)

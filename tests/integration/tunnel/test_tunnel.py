@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import ssl
 import subprocess
 import sys
 import threading
@@ -64,6 +65,30 @@ def test_openssl_sends_and_gets_100_mib(daemon, tmp_path):
             record = wait_ended(daemon)
             assert int(record["BYTES_IN"]) > len(data)
             assert int(record["BYTES_OUT"]) > len(data)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_an_enclave_that_does_not_take_the_certificate(daemon, version):
+    context = ssl.create_default_context()
+    context.minimum_version = context.maximum_version = version
+    with TlsEcho([NAME]) as echo:
+        allow_tunnel(daemon, (NAME, echo.address))
+        with running(daemon):
+            with enclave(daemon) as client, pytest.raises(ssl.SSLCertVerificationError):
+                context.wrap_socket(client, server_hostname=NAME)
+            assert 'the enclave sent the TLS alert "unknown CA" (48)' in wait_ended(daemon)["MESSAGE"]
+
+
+def test_a_host_that_refuses_the_handshake(daemon):
+    context = ssl.create_default_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE-RSA-AES128-SHA")
+    with TlsEcho([NAME]) as echo:
+        allow_tunnel(daemon, (NAME, echo.address))
+        with running(daemon):
+            with enclave(daemon) as client, pytest.raises(ssl.SSLError):
+                context.wrap_socket(client, server_hostname=NAME)
+            assert 'the host sent the TLS alert "handshake failure" (40)' in wait_ended(daemon)["MESSAGE"]
 
 
 def test_100_mib_each_way_at_the_same_time_arrive_unaltered(daemon, host):

@@ -147,7 +147,7 @@ class Daemon:
         if kind is None:
             assert status == 0, f"the daemon ended with {status}:\n{self.log()[-4000:]}"
 
-    def reload(self, expect=r"loaded, \d+ enclaves"):
+    def reload(self, expect=r"loaded, \d+ enclaves?"):
         """Writes the configuration and sends SIGHUP; waits until the log says `expect` once more."""
         before = len(re.findall(expect, self.log()))
         self.write_config()

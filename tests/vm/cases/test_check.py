@@ -160,7 +160,7 @@ def test_the_largest_file_is_checked_beside_a_full_daemon(unit, enclaves):
         place = journal.cursor()
         service.systemctl("reload", service.UNIT)
         service.wait(lambda: [r for r in journal.records(place, _SYSTEMD_UNIT=service.UNIT)
-                              if "loaded, 1 enclaves" in r["MESSAGE"]])
+                              if "loaded, 1 enclave" in r["MESSAGE"]])
     peak = int(cgroup("memory.peak"))
     events = dict(line.split() for line in cgroup("memory.events").splitlines())
     figure("largest file checked beside a full daemon: memory before and at most, MiB (of 256)",
