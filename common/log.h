@@ -27,6 +27,8 @@ enum event_kind {
 	EVENT_CONFIG_LOADED,    /* a reload took effect */
 	EVENT_CONFIG_REFUSED,   /* a reload failed; the old configuration stays */
 	EVENT_CONFIG_WARNING,   /* dangerous but allowed */
+	EVENT_REGION,           /* which one this instance is in */
+	EVENT_REGION_FAIL,      /* it isn't known, and the daemon waits for it */
 	EVENT_CREDENTIALS,      /* new credentials */
 	EVENT_CREDENTIALS_FAIL, /* refresh failed */
 	EVENT_CREDENTIALS_BAD,  /* KMS rejects them */

@@ -476,13 +476,13 @@ const char *verdict_explain(const struct verdict *v, const struct kms_request *r
 			    char *out, size_t size)
 {
 	const char *action = request->action->name;
-	char name[2 * LIMIT_NAME], rule[2 * LIMIT_NAME + 32] = "";
+	char name[2 * LIMIT_NAME], rule[2 * LIMIT_NAME + 256] = "";
 
 	assert(size >= 512);
 	if (v->rule)
-		snprintf(rule, sizeof(rule), "rule \"%s\" (line %u)",
+		snprintf(rule, sizeof(rule), "rule \"%s\" (%s%s%u)",
 			 slice_escape(slice_from(v->rule->name), name, sizeof(name)),
-			 v->rule->line);
+			 v->rule->file ?: "line", v->rule->file ? ":" : " ", v->rule->line);
 
 	switch (v->stage) {
 	case POLICY_NO_RULES:

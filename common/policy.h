@@ -25,8 +25,9 @@ struct rule_context {
 
 struct rule {
 	char *name;
-	unsigned line;      /* of the configuration file, for messages */
-	uint64_t actions;   /* bit i: row i of the KMS table */
+	const char *file; /* of the configuration, for messages; NULL: not from one. Borrowed */
+	unsigned line;    /* in it */
+	uint64_t actions; /* bit i: row i of the KMS table */
 	uint64_t endpoints; /* bit i: endpoint i of the configuration */
 	bool any_key;       /* `keys: any` */
 	char **keys;        /* canonical JSON text, as requests are; in any order */
@@ -123,7 +124,7 @@ struct verdict policy_decide(const struct policy *policy, struct policy_endpoint
 enum reason policy_stage_reason(enum policy_stage stage);
 
 /* Writes the sentence for the client and the journal, e.g.
- * `rule "unwrap-data-keys" (line 31) does not allow key alias/x`. Values from the request are
- * escaped and clipped. `out` is at least 512 bytes. Returns out. */
+ * `rule "unwrap-data-keys" (kms-vsock-proxy.yaml:31) does not allow key alias/x`. Values from
+ * the request are escaped and clipped. `out` is at least 512 bytes. Returns out. */
 const char *verdict_explain(const struct verdict *verdict, const struct kms_request *request,
 			    char *out, size_t size);

@@ -8,11 +8,11 @@
 #include <string.h>
 
 /* A listed key; a key ARN has a second entry, for requests that name its bare id, but not where
- * the rule has ARNs of more than one account. */
+ * the rule has ARNs of more than one account. An ARN counts at endpoints of its region only: no
+ * other has its key. */
 struct key_entry {
 	struct slice key;
-	struct slice
-		region; /* of an id: counts for endpoints of this region only; else .p NULL */
+	struct slice region; /* of an ARN and of its id; else .p NULL */
 	size_t rule;
 };
 
@@ -45,12 +45,31 @@ static int compare_entries(const void *left, const void *right)
 	return r ? r : (a->rule > b->rule) - (a->rule < b->rule);
 }
 
+/* Of an ARN, also of an alias whose name has colons; else .p NULL. */
+static struct slice region_of(struct slice key)
+{
+	struct slice fields[4] = {0}; /* arn, partition, service, region */
+	const char *end = key.p + key.n, *at = key.p;
+
+	for (size_t i = 0; i < ELEMENTSOF(fields) && at < end; i++) {
+		const char *colon = memchr(at, ':', (size_t)(end - at)) ?: end;
+
+		fields[i] = (struct slice){at, (size_t)(colon - at)};
+		at = MIN(colon + 1, end);
+	}
+	if (!slice_eq_str(fields[0], "arn") || fields[1].n == 0 ||
+	    !slice_eq_str(fields[2], "kms") || fields[3].n == 0)
+		return (struct slice){0};
+	return fields[3];
+}
+
 static void add_key(struct policy_index *index, const char *text, bool with_id, size_t rule)
 {
 	struct slice key = slice_from(text);
 	struct kms_arn arn;
 
-	index->entries[index->n_entries++] = (struct key_entry){.key = key, .rule = rule};
+	index->entries[index->n_entries++] =
+		(struct key_entry){.key = key, .region = region_of(key), .rule = rule};
 	if (with_id && kms_read_arn(key, &arn) && arn.id.p)
 		index->entries[index->n_entries++] =
 			(struct key_entry){.key = arn.id, .region = arn.region, .rule = rule};

@@ -24,6 +24,7 @@ static void endpoint_done(struct endpoint_config *e)
 {
 	free(e->name);
 	free(e->host);
+	free(e->written_region);
 	free(e->region);
 	free(e->host_header);
 	free(e->connect_to);
@@ -71,6 +72,9 @@ static void config_free(struct config *c)
 	free(c->listeners);
 	free(c->endpoints);
 	free(c->enclaves);
+	for (size_t i = 0; i < c->n_files; i++)
+		free(c->files[i]);
+	free(c->files);
 	free(c->slots);
 	free(c->path);
 	free(c);
@@ -89,6 +93,13 @@ struct config *config_unref(struct config *c)
 	return NULL;
 }
 
+const char *config_base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
 int config_find_enclave(const struct config *config, const char *name)
 {
 	for (size_t i = 0; i < config->n_enclaves; i++)
@@ -103,6 +114,14 @@ int config_find_cid(const struct config *config, unsigned cid)
 		if (config->slots[i].cid == cid)
 			return (int)i;
 	return -1;
+}
+
+bool config_needs_region(const struct config *config)
+{
+	for (size_t i = 0; i < config->n_endpoints; i++)
+		if (endpoint_is_instance(&config->endpoints[i]))
+			return true;
+	return false;
 }
 
 int config_find_slot(const struct config *config, const char *name)

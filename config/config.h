@@ -5,6 +5,7 @@
  * specification; config/options.c has one row an option. */
 
 #include "clock.h"
+#include "error.h"
 #include "macro.h"
 #include "policy.h"
 #include "rate_limit.h"
@@ -13,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/types.h>
 
 enum listener_kind { LISTENER_VSOCK, LISTENER_UNIX, LISTENER_SYSTEMD };
@@ -38,9 +40,10 @@ struct proxy_config {
 struct endpoint_config {
 	char *name;
 	unsigned line;
-	char *host; /* given, or made from region, fips and dualstack */
-	char *region;
-	unsigned port;     /* 443 */
+	char *host;           /* given, or made from region, fips and dualstack */
+	char *written_region; /* as the file has it: may be "instance" */
+	char *region;         /* the one that is meant; NULL: the instance's, not known */
+	unsigned port;        /* 443 */
 	char *host_header; /* what is sent and signed: host, or host:port unless that is 443 */
 	char *connect_to;  /* connect there instead: an address without brackets, or a name; or
 			      NULL */
@@ -51,6 +54,12 @@ struct endpoint_config {
 	unsigned connections; /* a worker */
 	usec_t connect_timeout, reply_timeout, queue_timeout;
 };
+
+/* Whether it is in the region of the instance, whichever that is. */
+static inline bool endpoint_is_instance(const struct endpoint_config *e)
+{
+	return e->written_region && strcmp(e->written_region, "instance") == 0;
+}
 
 struct tunnel_host {
 	char *host;
@@ -86,6 +95,7 @@ struct cid_range {
 /* What stands in the file under one name; its slots are in struct config. */
 struct enclave_config {
 	char *name;
+	const char *file; /* borrowed of `files` */
 	unsigned line;
 	unsigned cid;           /* 0: it has `cids`, or none */
 	struct cid_range *cids; /* in the order of the file */
@@ -118,11 +128,16 @@ struct credentials_config {
 	char *file;                 /* a path; a relative one is under $CREDENTIALS_DIRECTORY */
 };
 
+#define CONFIG_HASH_SIZE 65
+
 enum audit_mode { AUDIT_ALL, AUDIT_REFUSALS };
 
 struct config {
 	_Atomic unsigned refs;
 	char *path;
+	char **files; /* relative to the folder of `path`: the main file's, the drop-ins' */
+	size_t n_files;
+	char hash[CONFIG_HASH_SIZE]; /* of all files, in hexadecimal; "": not from files */
 	struct listener_config *listeners;
 	size_t n_listeners;
 	struct endpoint_config *endpoints;
@@ -141,28 +156,69 @@ struct config {
 /* One finding about a file: an error or a warning, with its place. */
 struct finding {
 	bool warning;
+	unsigned file;         /* 0: the main file; findings_file() has the name of others */
 	unsigned line, column; /* 1-based; 0 when the file as a whole is meant */
 	char text[400];        /* the value, what was expected, "did you mean" */
 };
 
 struct findings {
-	struct finding *list; /* in the order of the file */
+	struct finding *list; /* in the order of the files, and of each file */
 	size_t n, n_errors;
 	size_t n_left_out; /* more than a person would read */
+	char **files;      /* the drop-ins, relative to the folder of the main file */
+	size_t n_files;
+	unsigned file; /* the one that is being read */
 };
 
 void findings_done(struct findings *findings);
 
-/* Prints them as `FILE:LINE:COLUMN: error: TEXT`, one a line. */
+/* The drop-in that it is in, relative to the folder of the main file; NULL: the main file. */
+const char *findings_file(const struct findings *findings, const struct finding *finding);
+
+/* Prints them as `FILE:LINE:COLUMN: error: TEXT`, one a line; FILE can be opened from where
+ * `path` can. */
 void findings_print(const struct findings *findings, const char *path, FILE *f);
 
-/* Reads and validates the file at `path` ("-" is stdin). 0 with *ret_config; -EINVAL when there
- * are errors (all of them in `findings`); -errno when the file can't be read (also as a
- * finding). The findings hold warnings in either case; the caller frees them. */
-_must_check_ int config_load(const char *path, struct config **ret_config,
-			     struct findings *findings);
+/* What a configuration names and this machine should have. */
+enum config_thing {
+	CONFIG_CA_FILE, /* NULL: the system's bundle */
+	CONFIG_GROUP,
+	CONFIG_SOCKET, /* the path of a Unix listener */
+	CONFIG_CREDENTIALS,
+	CONFIG_TOKEN_FILE,
+	CONFIG_PROXY_CREDENTIALS,
+};
 
-/* The same from bytes; `path` is only used in messages. For tests and fuzzing. */
+/* 0: it is there. Negative errno: it isn't, and `error` says why in a phrase; 1: the same, but
+ * it can't be told from here. */
+typedef int config_look(enum config_thing thing, const char *value, struct error *error);
+
+/* What a file can't know. Without them nothing of the machine is looked at. */
+struct config_facts {
+	const char *instance_region; /* of `region: instance`; NULL: not known */
+	const char *no_region;   /* what to say then; NULL: nothing, it is asked for later */
+	bool no_region_is_error; /* else a warning */
+	config_look *look;       /* NULL: nothing is looked at */
+	bool look_is_error;      /* what it finds is one; else a warning, and only of what every
+				  * machine has that the file is for: CA files, groups */
+};
+
+/* Reads and validates the file at `path` ("-" is stdin) and the drop-ins beside it,
+ * `X.d/NAME.yaml` for X.yaml: texts.h says which, and which are refused. 0 with *ret_config;
+ * -EINVAL when there are errors (all of them in `findings`); -errno when the file can't be read
+ * (also as a finding). The findings hold warnings in either case; the caller frees them. */
+_must_check_ int config_load(const char *path, const struct config_facts *facts,
+			     struct config **ret_config, struct findings *findings);
+
+/* The same from bytes, without drop-ins; `path` is only used in messages. For tests and
+ * fuzzing.
+ */
+_must_check_ int config_parse_with(const char *text, size_t n, const char *path,
+				   const struct config_facts *facts, struct config **ret_config,
+				   struct findings *findings);
+
+/* The same without facts; `path` is only used in messages. For tests
+ * and fuzzing. */
 _must_check_ int config_parse(const char *text, size_t n, const char *path,
 			      struct config **ret_config, struct findings *findings);
 
@@ -170,12 +226,19 @@ struct config *config_ref(struct config *c);
 struct config *config_unref(struct config *c); /* returns NULL */
 DEFINE_CLEANUP(struct config *, config_unref)
 
+/* The last part of a path. */
+const char *config_base_name(const char *path);
+
 /* Prints the effective configuration, defaults filled in, as YAML that loads to the same again.
  */
 void config_print(const struct config *config, FILE *f);
 
 /* The enclave of that name: an index, or -1. */
 int config_find_enclave(const struct config *config, const char *name);
+
+/* Whether an endpoint has `region: instance`: then the region must be known before the
+ * configuration can be in force. */
+bool config_needs_region(const struct config *config);
 
 /* The slot with that CID, and the one without CID of the enclave of that name: an index, or -1.
  */

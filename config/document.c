@@ -30,7 +30,7 @@ static int parser_init(yaml_parser_t *parser, struct slice text)
 		return -ENOMEM;
 	yaml_parser_set_encoding(parser,
 				 YAML_UTF8_ENCODING); /* else a BOM could choose UTF-16 */
-	yaml_parser_set_input_string(parser, (const unsigned char *)text.p, text.n);
+	yaml_parser_set_input_string(parser, (const unsigned char *)(text.p ?: ""), text.n);
 	return 0;
 }
 
@@ -62,7 +62,7 @@ static int parser_failed(const yaml_parser_t *parser, struct slice text,
 struct scan {
 	struct findings *findings;
 	unsigned documents;
-	unsigned depth;
+	unsigned depth, nodes;
 	unsigned items[DOCUMENT_DEPTH + 1]; /* of the collections that are open */
 	bool is_map[DOCUMENT_DEPTH + 1];
 	bool unreadable; /* no tree can be made that means what the file says */
@@ -94,6 +94,8 @@ static void scan_node(struct scan *s, const yaml_event_t *event, const yaml_char
 			    "YAML anchors are not supported; write the value where it is used");
 	if (tag)
 		refuse(s, event, "YAML tags are not supported; write the bare value");
+	if (++s->nodes == DOCUMENT_NODES + 1)
+		stop(s, event, "more than 131072 names, values, lists and mappings");
 	if (++s->items[s->depth] == DOCUMENT_ITEMS * (s->is_map[s->depth] ? 2 : 1) + 1)
 		refuse_tree(s, event, "a list or mapping has more than 1024 entries");
 }
@@ -200,6 +202,14 @@ static void check_tree(const struct document *d, struct findings *findings)
 				check_key(d, node, pair, findings);
 }
 
+/* A mark has the offset of its byte, which nobody asks for: it becomes the number of the file,
+ * so that each node knows its own. */
+static void set_file(struct document *d, unsigned file)
+{
+	for (yaml_node_t *node = d->yaml.nodes.start; node < d->yaml.nodes.top; node++)
+		node->start_mark.index = file;
+}
+
 int document_init(struct document *d, struct slice text, struct findings *findings)
 {
 	_cleanup_(yaml_parser_delete) yaml_parser_t parser = {0};
@@ -222,6 +232,7 @@ int document_init(struct document *d, struct slice text, struct findings *findin
 		return r;
 	if (!yaml_parser_load(&parser, &d->yaml))
 		return parser_failed(&parser, text, findings);
+	set_file(d, findings->file);
 	check_tree(d, findings);
 	return 0;
 }
@@ -267,7 +278,10 @@ const yaml_node_t *document_item(const struct document *d, const yaml_node_t *li
 
 struct place node_place(const yaml_node_t *node)
 {
-	return mark_place(node->start_mark);
+	struct place at = mark_place(node->start_mark);
+
+	at.file = (unsigned)node->start_mark.index;
+	return at;
 }
 
 struct slice node_text(const yaml_node_t *node)

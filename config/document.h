@@ -13,16 +13,21 @@
 #include <stdbool.h>
 #include <yaml.h>
 
-#define DOCUMENT_BYTES (4 * MIB) /* 40,000 ARNs; libyaml takes some 10 to 20 times that */
+#define DOCUMENT_BYTES (4 * MIB) /* 40,000 ARNs */
 #define DOCUMENT_DEPTH 16        /* lists and mappings within each other: a valid file has 7 */
 #define DOCUMENT_ITEMS 1024      /* of one list or mapping */
+/* Names, values, lists and mappings. The tree takes some 250 bytes of memory for each, whatever
+ * it holds: a daemon that is full, the tree of its reload and that of a check beside it must
+ * fit into the unit's MemoryMax=. */
+#define DOCUMENT_NODES (128 * 1024)
 
 struct document {
 	yaml_document_t yaml;
 };
 
-/* Borrows `text` during the call only. 0, also with errors in `findings` that leave the tree
- * readable; -EINVAL when they don't; -ENOMEM. Ends in document_done() only after a 0. */
+/* Borrows `text` during the call only; it is the file that `findings` is at. 0, also with
+ * errors in `findings` that leave the tree readable; -EINVAL when they don't; -ENOMEM. Ends in
+ * document_done() only after a 0. */
 _must_check_ int document_init(struct document *d, struct slice text,
 			       struct findings *findings);
 void document_done(struct document *d);

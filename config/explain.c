@@ -19,11 +19,24 @@ struct explanation {
 	FILE *f;
 };
 
+/* So that it can be opened from where the main file can. */
+static void print_place(const struct explanation *x, const char *file, unsigned line)
+{
+	const char *path = x->config->path;
+
+	if (file == x->config->files[0])
+		fprintf(x->f, "%s:%u", path, line);
+	else
+		fprintf(x->f, "%.*s%s:%u", (int)(config_base_name(path) - path), path, file,
+			line);
+}
+
 static void print_verdict(const struct explanation *x, bool allowed)
 {
 	fprintf(x->f, "verdict:    %s\n", allowed ? "allowed" : "refused");
-	fprintf(x->f, "enclave:    %s (%s:%u)\n", x->enclave->name, x->config->path,
-		x->enclave->line);
+	fprintf(x->f, "enclave:    %s (", x->enclave->name);
+	print_place(x, x->enclave->file, x->enclave->line);
+	fputs(")\n", x->f);
 }
 
 static int refuse_early(const struct explanation *x, const char *what, const char *why)
@@ -106,7 +119,9 @@ static void print_rule(const struct explanation *x, const struct verdict *v,
 	const char *action = request->action->name;
 	char text[512];
 
-	fprintf(x->f, "  %s:%u: ", x->config->path, v->rule->line);
+	fputs("  ", x->f);
+	print_place(x, v->rule->file, v->rule->line);
+	fputs(": ", x->f);
 	if (v->stage == POLICY_ENDPOINT)
 		fprintf(x->f, "rule \"%s\" is not for endpoint %s\n", v->rule->name,
 			x->endpoint->name);
@@ -138,7 +153,9 @@ static void print_rule_found(const struct explanation *x, const struct verdict *
 {
 	const struct rule *rule = v->rule;
 
-	fprintf(x->f, "rule:       %s (%s:%u)\n", rule->name, x->config->path, rule->line);
+	fprintf(x->f, "rule:       %s (", rule->name);
+	print_place(x, rule->file, rule->line);
+	fputs(")\n", x->f);
 	fprintf(x->f, "plaintext:  %s\n",
 		rule->plaintext_allow
 			? "allow: a secret in clear passes"

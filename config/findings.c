@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "findings.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 static bool is_after(const struct finding *f, struct place at)
 {
+	if (f->file != at.file)
+		return f->file > at.file;
 	return f->line > at.line || (f->line == at.line && f->column > at.column);
 }
 
@@ -29,12 +32,28 @@ static struct finding *insert(struct findings *findings, struct place at)
 	return &list[i];
 }
 
+int findings_begin_file(struct findings *findings, const char *name)
+{
+	char **files = reallocarray(findings->files, findings->n_files + 1, sizeof(*files));
+	char *copy = files ? strdup(name) : NULL;
+
+	if (files)
+		findings->files = files;
+	if (!copy)
+		return -ENOMEM;
+	files[findings->n_files++] = copy;
+	findings->file = (unsigned)findings->n_files;
+	return 0;
+}
+
 void findings_add(struct findings *findings, bool warning, struct place at, const char *format,
 		  ...)
 {
-	struct finding *f = insert(findings, at);
+	struct finding *f;
 	va_list args;
 
+	at.file = at.file ?: findings->file;
+	f = insert(findings, at);
 	if (!warning)
 		findings->n_errors++;
 	if (!f) {
@@ -42,6 +61,7 @@ void findings_add(struct findings *findings, bool warning, struct place at, cons
 		return;
 	}
 	f->warning = warning;
+	f->file = at.file;
 	f->line = at.line;
 	f->column = at.column;
 	va_start(args, format);
@@ -51,8 +71,16 @@ void findings_add(struct findings *findings, bool warning, struct place at, cons
 
 void findings_done(struct findings *findings)
 {
+	for (size_t i = 0; i < findings->n_files; i++)
+		free(findings->files[i]);
+	free(findings->files);
 	free(findings->list);
 	*findings = (struct findings){0};
+}
+
+const char *findings_file(const struct findings *findings, const struct finding *finding)
+{
+	return finding->file ? findings->files[finding->file - 1] : NULL;
 }
 
 void findings_print(const struct findings *findings, const char *path, FILE *f)
@@ -60,12 +88,15 @@ void findings_print(const struct findings *findings, const char *path, FILE *f)
 	for (size_t i = 0; i < findings->n; i++) {
 		const struct finding *finding = &findings->list[i];
 		const char *kind = finding->warning ? "warning" : "error";
+		const char *file = findings_file(findings, finding);
 
-		if (finding->line == 0)
-			fprintf(f, "%s: %s: %s\n", path, kind, finding->text);
+		if (file)
+			fprintf(f, "%.*s%s", (int)(config_base_name(path) - path), path, file);
 		else
-			fprintf(f, "%s:%u:%u: %s: %s\n", path, finding->line, finding->column,
-				kind, finding->text);
+			fputs(path, f);
+		if (finding->line > 0)
+			fprintf(f, ":%u:%u", finding->line, finding->column);
+		fprintf(f, ": %s: %s\n", kind, finding->text);
 	}
 	if (findings->n_left_out > 0)
 		fprintf(f, "%s: error: %zu more are left out\n", path, findings->n_left_out);

@@ -307,7 +307,7 @@ static void hint_role(struct slice text, char *out)
 
 static void hint_text(const struct config_option *option, struct slice text, char *out)
 {
-	if (option->syntax == syntax_region)
+	if (option->syntax == syntax_region_or_instance)
 		hint_region(text, out);
 	else if (option->syntax == syntax_host)
 		hint_host(text, out);

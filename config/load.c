@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "buf.h"
 #include "hint.h"
 #include "layout.h"
+#include "merge.h"
 #include "reader.h"
 #include "similar.h"
 #include "syntax.h"
+#include "texts.h"
 #include "value.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 static void read_section(struct reader *r, enum section_id id, const yaml_node_t *at,
 			 const yaml_node_t *node, void *target);
@@ -176,8 +175,11 @@ static void *item_new(struct reader *r, const struct config_option *o, const yam
 	char *array = *(char **)field(target, o->offset);
 	size_t *n = field(target, o->second);
 	void *item = array + (*n)++ * s->size;
+	struct place place = node_place(at);
 
-	*(unsigned *)field(item, s->line) = node_place(at).line;
+	*(unsigned *)field(item, s->line) = place.line;
+	if (s->file)
+		*(const char **)field(item, s->file) = r->config->files[place.file];
 	set_defaults(r, o->section, item);
 	if (o->section == SECTION_LISTENER)
 		((struct listener_config *)item)->enclave_index = -1;
@@ -475,12 +477,41 @@ static int prepare(struct config *c)
 	return 0;
 }
 
-int config_parse(const char *text, size_t n, const char *path, struct config **ret_config,
-		 struct findings *findings)
+static int take_names(struct config *c, const struct config_texts *texts)
+{
+	c->files = calloc(texts->n, sizeof(*c->files));
+	c->n_files = c->files ? texts->n : 0;
+	for (size_t i = 0; i < c->n_files; i++)
+		if (asprintf(&c->files[i], "%s", texts->list[i].name) < 0) {
+			c->files[i] = NULL;
+			return -ENOMEM;
+		}
+	return c->files ? 0 : -ENOMEM;
+}
+
+static int parse_texts(struct config *c, const struct config_texts *texts,
+		       const struct config_facts *facts, struct findings *findings)
+{
+	struct reader r = {.config = c, .facts = facts, .findings = findings};
+	int k = take_names(c, texts), merged;
+
+	if (k < 0)
+		return k;
+	k = document_init(&r.document, buf_slice(&texts->list[0].bytes), findings);
+	if (k < 0)
+		return k;
+	merged = merge_dropins(&r.document, texts, findings);
+	k = merged < 0 ? merged : read_document(&r);
+	document_done(&r.document);
+	return k ?: prepare(c);
+}
+
+static int config_read(const struct config_texts *texts, const char *path,
+		       const struct config_facts *facts, struct config **ret_config,
+		       struct findings *findings)
 {
 	_cleanup_(config_unrefp) struct config *c = calloc(1, sizeof(*c));
-	struct reader r = {.config = c, .findings = findings};
-	int k;
+	int r;
 
 	if (!c)
 		return -ENOMEM;
@@ -488,52 +519,47 @@ int config_parse(const char *text, size_t n, const char *path, struct config **r
 	c->path = strdup(path);
 	if (!c->path)
 		return -ENOMEM;
-	k = document_init(&r.document, (struct slice){text, n}, findings);
-	if (k < 0)
-		return k;
-	k = read_document(&r);
-	document_done(&r.document);
-	k = k ?: prepare(c);
-	if (k < 0)
-		return k;
+	r = parse_texts(c, texts, facts, findings);
+	if (r < 0)
+		return r;
 	*ret_config = TAKE_PTR(c);
 	return 0;
 }
 
-/* One byte above the maximum is enough to see that it is too large. */
-static int read_file(int fd, struct buf *ret_text)
+int config_parse_with(const char *text, size_t n, const char *path,
+		      const struct config_facts *facts, struct config **ret_config,
+		      struct findings *findings)
 {
-	for (;;) {
-		ssize_t k;
-		int r = buf_reserve(ret_text, MIN((size_t)65536, ret_text->max - ret_text->n));
+	_cleanup_(texts_done) struct config_texts texts = {0};
+	const char *name = CLIPPED(slice_from(config_base_name(path)));
+	int r = texts_add(&texts, name, (struct slice){text, n});
 
-		if (r < 0)
-			return r;
-		k = read(fd, ret_text->p + ret_text->n,
-			 MIN((size_t)65536, ret_text->max - ret_text->n));
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k < 0)
-			return -errno;
-		ret_text->n += (size_t)k;
-		if (k == 0 || ret_text->n == ret_text->max)
-			return 0;
-	}
+	return r < 0 ? r : config_read(&texts, path, facts, ret_config, findings);
 }
 
-int config_load(const char *path, struct config **ret_config, struct findings *findings)
+int config_parse(const char *text, size_t n, const char *path, struct config **ret_config,
+		 struct findings *findings)
 {
-	_cleanup_(buf_done) struct buf text = BUF_INIT(DOCUMENT_BYTES + 1);
-	bool is_stdin = strcmp(path, "-") == 0;
-	int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	int r = fd < 0 ? -errno : read_file(fd, &text);
+	static const struct config_facts none = {0};
 
-	if (fd >= 0 && !is_stdin)
-		close(fd);
+	return config_parse_with(text, n, path, &none, ret_config, findings);
+}
+
+int config_load(const char *path, const struct config_facts *facts, struct config **ret_config,
+		struct findings *findings)
+{
+	_cleanup_(texts_done) struct config_texts texts = {0};
+	struct config *config;
+	int r = texts_read(path, &texts, findings);
+
+	r = r < 0 ? r : config_read(&texts, path, facts, &config, findings);
+	if (r < 0)
+		return r;
+	r = texts_hash(&texts, config->hash);
 	if (r < 0) {
-		findings_add(findings, false, (struct place){0}, "can't be read: %s",
-			     strerrordesc_np(-r));
+		config_unref(config);
 		return r;
 	}
-	return config_parse(text.p, text.n, path, ret_config, findings);
+	*ret_config = config;
+	return 0;
 }

@@ -53,7 +53,29 @@ void read_actions(struct reader *r, const struct config_option *o, const yaml_no
 	}
 }
 
-static bool is_key(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+/* The keys of one list so far. A file may have 100 lists of 1024: comparing each with each
+ * would hold up the control thread for most of a second. */
+struct key_set {
+	const char *slots[2 * DOCUMENT_ITEMS]; /* by hash, then the next that is free */
+};
+
+/* Puts `key` there (it must live on), or returns false: it is there. */
+static bool key_set_add(struct key_set *set, const char *key)
+{
+	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+	size_t i;
+
+	for (const char *p = key; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
+	for (i = hash % ELEMENTSOF(set->slots); set->slots[i];
+	     i = (i + 1) % ELEMENTSOF(set->slots))
+		if (strcmp(set->slots[i], key) == 0)
+			return false;
+	set->slots[i] = key;
+	return true;
+}
+
+static bool is_key(struct reader *r, const yaml_node_t *node)
 {
 	struct slice key = node_text(node), partition, region;
 	const char *hint;
@@ -74,18 +96,29 @@ static bool is_key(struct reader *r, const yaml_node_t *node, const struct rule 
 			     hint);
 		return false;
 	}
-	for (size_t i = 0; i < rule->n_keys; i++)
-		if (slice_eq_str(key, rule->keys[i])) {
-			reader_error(r, node, "keys: \"%s\" is listed twice", CLIPPED(key));
-			return false;
-		}
 	return true;
+}
+
+static void add_key(struct reader *r, const yaml_node_t *node, struct key_set *set,
+		    struct rule *rule)
+{
+	/* The syntax has no character that JSON escapes: the text is its canonical form. */
+	char *text = reader_text(r, node_text(node));
+
+	if (text && key_set_add(set, text)) {
+		rule->keys[rule->n_keys++] = text;
+		return;
+	}
+	if (text)
+		reader_error(r, node, "keys: \"%s\" is listed twice", CLIPPED(node_text(node)));
+	free(text);
 }
 
 void read_keys(struct reader *r, const struct config_option *o, const yaml_node_t *node,
 	       void *target)
 {
 	struct rule *rule = target;
+	struct key_set set = {0};
 
 	if (slice_eq_str(node_text(node), "any")) {
 		rule->any_key = true;
@@ -104,15 +137,9 @@ void read_keys(struct reader *r, const struct config_option *o, const yaml_node_
 		return;
 	FOREACH_ITEM (item, node) {
 		const yaml_node_t *key = document_node(&r->document, *item);
-		char *text;
 
-		/* The syntax has no character that JSON escapes: the text is its canonical
-		 * form. */
-		if (!reader_is_text(r, o->name, key) || !is_key(r, key, rule))
-			continue;
-		text = reader_text(r, node_text(key));
-		if (text)
-			rule->keys[rule->n_keys++] = text;
+		if (reader_is_text(r, o->name, key) && is_key(r, key))
+			add_key(r, key, &set, rule);
 	}
 }
 

@@ -68,8 +68,9 @@ static const struct config_option listener[] = {
 };
 
 static const struct config_option endpoint[] = {
-	{"region", OPTION_TEXT, .required = true, AT(endpoint_config, region),
-	 .syntax = syntax_region, .expected = "a region such as eu-central-1",
+	{"region", OPTION_TEXT, .required = true, AT(endpoint_config, written_region),
+	 .syntax = syntax_region_or_instance,
+	 .expected = "a region such as eu-central-1, or instance",
 	 .help = "the region that signatures are made for"},
 	{"fips", OPTION_BOOL, AT(endpoint_config, fips), .fallback = "false",
 	 .help = "use the FIPS host of the region"},
@@ -218,6 +219,7 @@ static const struct config_option tunnel_host[] = {
 	.name = (title), .options = (rows), .n_options = ELEMENTSOF(rows),                     \
 	.size = sizeof(struct type)
 #define LINE(type) .line = offsetof(struct type, line)
+#define PLACE(type) LINE(type), .file = offsetof(struct type, file)
 #define NAME(type) .item = offsetof(struct type, name)
 
 static const struct section sections[_SECTION_MAX] = {
@@ -231,8 +233,8 @@ static const struct section sections[_SECTION_MAX] = {
 	[SECTION_CONTAINER] = {SECTION("container", container, credentials_config)},
 	[SECTION_LIMITS] = {SECTION("limits", limits, limits_config)},
 	[SECTION_ENCLAVE] = {SECTION("an enclave", enclave, enclave_config),
-			     LINE(enclave_config), NAME(enclave_config)},
-	[SECTION_RULE] = {SECTION("a rule", rule, rule), LINE(rule)},
+			     PLACE(enclave_config), NAME(enclave_config)},
+	[SECTION_RULE] = {SECTION("a rule", rule, rule), PLACE(rule)},
 	[SECTION_TUNNEL] = {SECTION("tunnel", tunnel, tunnel_config)},
 	[SECTION_TUNNEL_HOST] = {SECTION("a host of a tunnel", tunnel_host, tunnel_host),
 				 LINE(tunnel_host)},

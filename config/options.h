@@ -83,6 +83,7 @@ struct section {
 	size_t n_options;
 	size_t size; /* of its struct */
 	size_t line; /* of an item of a list or map: the field for its line */
+	size_t file; /* and for its file; 0: always the main file */
 	size_t item; /* of an item of a map: the field for its name */
 };
 

@@ -308,5 +308,7 @@ void config_print(const struct config *config, FILE *f)
 {
 	struct printer p = {.config = config, .f = f};
 
+	if (config->hash[0])
+		fprintf(f, "# SHA-256 of the files: %s\n", config->hash);
 	print_section(&p, SECTION_ROOT, config);
 }

@@ -16,6 +16,7 @@
 struct reader {
 	struct document document;
 	struct config *config;
+	const struct config_facts *facts;
 	struct findings *findings;
 	struct enclave_config *enclave; /* the one whose options are being read */
 	bool slots_full;                /* it was said that there are too many */
@@ -74,6 +75,9 @@ void reader_check_descriptors(struct reader *r, const yaml_node_t *root);
 /* validate.c: all that concerns more than one option. Fills in what follows from others: the
  * kind of a listener and its enclave, the host of an endpoint. */
 void reader_validate(struct reader *r);
+
+/* validate_here.c: what the file names and this machine must have. */
+void reader_validate_here(struct reader *r, const yaml_node_t *root);
 
 /* validate_enclave.c: that of the enclaves; `map` is theirs. */
 void reader_validate_enclaves(struct reader *r, const yaml_node_t *map);

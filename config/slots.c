@@ -111,8 +111,9 @@ static void add_range(struct reader *r, const yaml_node_t *at, const char *optio
 	const struct slot_config *other = find_overlap(c, range);
 
 	if (other) {
-		reader_error(r, at, "%s: %u is the CID of enclave \"%s\" on line %u already",
-			     option, other->cid, c->enclaves[other->enclave].name, other->line);
+		reader_error(r, at, "%s: %u is the CID of enclave \"%s\" at %s:%u already",
+			     option, other->cid, c->enclaves[other->enclave].name,
+			     c->enclaves[other->enclave].file, other->line);
 		return;
 	}
 	if (!r->slots_full && add_slots(r, at, enclave, range) && range->first < range->last)

@@ -86,6 +86,11 @@ bool syntax_region(struct slice s)
 	       strchr(DIGITS, s.p[s.n - 1]);
 }
 
+bool syntax_region_or_instance(struct slice s)
+{
+	return slice_eq_str(s, "instance") || syntax_region(s);
+}
+
 bool syntax_path(struct slice s)
 {
 	return s.n > 1 && s.n < PATH_MAX && s.p[0] == '/' && !has_controls(s);

@@ -153,6 +153,25 @@ static void make_host(struct reader *r, const yaml_node_t *node,
 			       partition->name);
 }
 
+/* The region that is meant. */
+static void take_region(struct reader *r, const yaml_node_t *node,
+			struct endpoint_config *endpoint)
+{
+	const struct config_facts *facts = r->facts;
+	const yaml_node_t *at = reader_member(r, node, "region");
+
+	if (!endpoint->written_region)
+		return;
+	if (!endpoint_is_instance(endpoint))
+		endpoint->region = reader_text(r, slice_from(endpoint->written_region));
+	else if (facts->instance_region)
+		endpoint->region = reader_text(r, slice_from(facts->instance_region));
+	else if (facts->no_region && facts->no_region_is_error)
+		reader_error(r, at, "region: %s", facts->no_region);
+	else if (facts->no_region)
+		reader_warning(r, at, "region: %s", facts->no_region);
+}
+
 static void make_host_header(struct reader *r, struct endpoint_config *endpoint)
 {
 	char text[300];
@@ -202,6 +221,7 @@ static void check_endpoints(struct reader *r, const yaml_node_t *map)
 		struct endpoint_config *endpoint = &r->config->endpoints[i];
 		const yaml_node_t *node = reader_pair_value(r, map, i);
 
+		take_region(r, node, endpoint);
 		if (endpoint->region)
 			make_host(r, node, endpoint);
 		if (endpoint->host)
@@ -266,4 +286,5 @@ void reader_validate(struct reader *r)
 	check_memory(r, root);
 	reader_check_descriptors(r, root);
 	check_endpoint_uses(r, reader_member(r, root, "endpoints"));
+	reader_validate_here(r, root);
 }

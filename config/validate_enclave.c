@@ -192,6 +192,36 @@ static bool is_region_of(const struct reader *r, const struct rule *rule, struct
 	return false;
 }
 
+/* Where one of the rule's endpoints is in the instance's region, whichever that is, the file
+ * may list keys of all regions of a fleet. */
+static bool is_for_instance(const struct reader *r, const struct rule *rule)
+{
+	for (size_t i = 0; i < r->config->n_endpoints; i++)
+		if ((rule->endpoints >> i & 1) &&
+		    endpoint_is_instance(&r->config->endpoints[i]))
+			return true;
+	return false;
+}
+
+/* Of these keys some should be here all the same. */
+static void check_keys_here(struct reader *r, const yaml_node_t *keys, const struct rule *rule)
+{
+	const char *here = r->facts->instance_region;
+	struct kms_arn arn;
+
+	if (!here || rule->n_keys == 0 || !is_for_instance(r, rule))
+		return;
+	for (size_t i = 0; i < rule->n_keys; i++)
+		if (!kms_read_arn(slice_from(rule->keys[i]), &arn) ||
+		    is_region_of(r, rule, arn.region))
+			return;
+	reader_warning(
+		r, keys,
+		"keys: none is in %s, the region of this instance, so rule \"%s\" allows "
+		"nothing here",
+		here, rule->name ?: "");
+}
+
 /* Not when an endpoint was refused: the key may be of that one, and the person knows already.
  */
 static bool knows_regions(const struct reader *r, const struct rule *rule)
@@ -219,7 +249,8 @@ static void check_key(struct reader *r, const yaml_node_t *node, const struct ru
 				     CLIPPED(node_text(node)));
 		return;
 	}
-	if (!is_region_of(r, rule, region) && !r->endpoints_unsure && knows_regions(r, rule))
+	if (!is_region_of(r, rule, region) && !is_for_instance(r, rule) &&
+	    !r->endpoints_unsure && knows_regions(r, rule))
 		reader_error(
 			r, node,
 			"keys: \"%s\" is in region %s, and none of the rule's endpoints is",
@@ -346,6 +377,7 @@ static void check_rule(struct reader *r, const yaml_node_t *node, const struct r
 	}
 	for (size_t i = 0; (item = document_item(&r->document, keys, i)); i++)
 		check_key(r, item, rule);
+	check_keys_here(r, keys, rule);
 	check_accounts(r, node, rule);
 	check_missing_key(r, node, rule);
 	check_extras(r, node, rule);

@@ -8,6 +8,7 @@
 #include "document.h"
 #include "explain.h"
 #include "explain_document.h"
+#include "here.h"
 #include "import_vsock_proxy.h"
 #include "limit.h"
 #include "log.h"
@@ -39,6 +40,7 @@ enum mode {
 
 struct arguments {
 	enum mode mode;
+	bool here; /* of --check-config */
 	const char *config;
 	struct explain_question question; /* of --explain, as far as options say it */
 	const char *recipient;            /* of --explain: the file of its document */
@@ -54,13 +56,17 @@ static void print_help(FILE *f)
 	      "Lets Nitro Enclaves use AWS KMS over vsock, each within its policy.\n"
 	      "\n"
 	      "  --config FILE      read FILE instead of " DEFAULT_CONFIG "\n"
-	      "  --check-config     check the configuration, print all its errors, and exit\n"
+	      "  --check-config [--here]\n"
+	      "                     check the configuration, print all its errors, and exit; "
+	      "with\n"
+	      "                     --here also open what it names, as the daemon will on this "
+	      "host\n"
 	      "  --print-config     print the configuration in force, defaults included\n"
-	      "  --explain ENCLAVE ACTION [--host HOST] FILE\n"
+	      "  --explain ENCLAVE ACTION [--host HOST] [--here] FILE\n"
 	      "                     tell what the policy says of the request body in FILE (- "
 	      "is\n"
 	      "                     standard input), and which rule decides\n"
-	      "  --explain ENCLAVE ACTION [--host HOST] [--key KEY]...\n"
+	      "  --explain ENCLAVE ACTION [--host HOST] [--here] [--key KEY]...\n"
 	      "            [--context NAME=VALUE]... [--recipient FILE]\n"
 	      "                     the same of a request with this key, encryption context "
 	      "and\n"
@@ -114,6 +120,10 @@ static int check_arguments(const struct arguments *a)
 
 	if (is_of_vsock_proxy(a))
 		return refuse_of_vsock_proxy();
+	if (a->here && a->mode != MODE_CHECK && a->mode != MODE_EXPLAIN) {
+		fputs("--here goes with --check-config and --explain\n", stderr);
+		return 1 + EXIT_USAGE;
+	}
 	if (a->mode != MODE_EXPLAIN && (has_flags(a) || a->question.host)) {
 		fputs("--host, --key, --context and --recipient are of --explain\n", stderr);
 		return 1 + EXIT_USAGE;
@@ -163,6 +173,7 @@ static int add_port(struct import_question *import)
 
 enum option_id {
 	OPT_CONFIG = _MODE_MAX,
+	OPT_HERE,
 	OPT_HOST,
 	OPT_KEY,
 	OPT_CONTEXT,
@@ -176,6 +187,9 @@ static int take_option(int c, struct arguments *a)
 	switch (c) {
 	case OPT_CONFIG:
 		a->config = optarg;
+		return 0;
+	case OPT_HERE:
+		a->here = true;
 		return 0;
 	case OPT_HOST:
 		a->question.host = optarg;
@@ -223,6 +237,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *a)
 	static const struct option options[] = {
 		{"config", required_argument, NULL, OPT_CONFIG},
 		{"check-config", no_argument, NULL, MODE_CHECK},
+		{"here", no_argument, NULL, OPT_HERE},
 		{"print-config", no_argument, NULL, MODE_PRINT},
 		{"explain", no_argument, NULL, MODE_EXPLAIN},
 		{"import-vsock-proxy", required_argument, NULL, MODE_IMPORT},
@@ -381,6 +396,24 @@ static int run_daemon(const char *path, struct config *config, const struct find
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* Only a check looks at the machine: the daemon does it when it takes over what it was given.
+ */
+static int load(const struct arguments *a, struct config **ret_config,
+		struct findings *findings)
+{
+	struct config_facts facts = {.no_region_is_error = a->mode == MODE_EXPLAIN,
+				     .look_is_error = a->here};
+
+	if (a->mode == MODE_CHECK)
+		facts.look = here_look;
+	if (a->mode == MODE_CHECK || a->mode == MODE_EXPLAIN)
+		facts.no_region = "instance isn't known here, and nothing that follows from it "
+				  "is checked, such as the regions of keys; --here asks IMDS";
+	if (a->here)
+		return here_load(a->config, &facts, ret_config, findings);
+	return config_load(a->config, &facts, ret_config, findings);
+}
+
 /* One of these that is closed would be the next file's: what we say would go to an enclave. */
 static void open_standard_files(void)
 {
@@ -407,7 +440,7 @@ int main(int argc, char **argv)
 	if (a.mode == MODE_IMPORT)
 		return run_import(&a.import);
 
-	r = config_load(a.config, &config, &findings);
+	r = load(&a, &config, &findings);
 	if (r < 0 || a.mode == MODE_CHECK)
 		findings_print(&findings, a.config, stderr);
 	if (r < 0)

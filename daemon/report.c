@@ -10,18 +10,63 @@ void report_findings(const struct findings *findings, const char *path, enum eve
 
 	for (size_t i = 0; i < n; i++) {
 		const struct finding *f = &findings->list[i];
+		const char *file = findings_file(findings, f);
 
 		if (f->line)
 			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL,
-				  "%s:%u:%u: %s", path, f->line, f->column, f->text);
+				  "%s:%u:%u: %s", file ?: config_base_name(path), f->line,
+				  f->column, f->text);
 		else
 			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL, "%s: %s",
-				  path, f->text);
+				  file ?: path, f->text);
 	}
 	if (n < findings->n)
 		log_event(event, NULL,
 			  "%s: %zu finding%s more; --check-config prints all of them", path,
 			  findings->n - n, plural(findings->n - n));
+}
+
+void report_first_error(const struct findings *findings, const char *path,
+			struct error *ret_error)
+{
+	for (size_t i = 0; i < findings->n; i++) {
+		const struct finding *f = &findings->list[i];
+		const char *file = findings_file(findings, f) ?: config_base_name(path);
+
+		if (f->warning)
+			continue;
+		if (f->line)
+			error_set(ret_error, "%s:%u: %s", file, f->line, f->text);
+		else
+			error_set(ret_error, "%s: %s", file, f->text);
+		return;
+	}
+}
+
+#define HASH_NAME "CONFIG_HASH="
+#define HASH_FIELD_SIZE (sizeof(HASH_NAME) + CONFIG_HASH_SIZE)
+
+void report_started(const struct config *config)
+{
+	char hash[HASH_FIELD_SIZE], count[CONFIG_COUNT_SIZE];
+	const char *const fields[] = {hash, NULL};
+
+	snprintf(hash, sizeof(hash), HASH_NAME "%s", config->hash);
+	log_event(EVENT_START, fields,
+		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %s, "
+		  "%zu endpoints, %u workers",
+		  config->n_listeners, config_count(config, count), config->n_endpoints,
+		  config->workers);
+}
+
+void report_loaded(const char *path, const struct config *config)
+{
+	char hash[HASH_FIELD_SIZE], count[CONFIG_COUNT_SIZE];
+	const char *const fields[] = {hash, NULL};
+
+	snprintf(hash, sizeof(hash), HASH_NAME "%s", config->hash);
+	log_event(EVENT_CONFIG_LOADED, fields, "%s: loaded, %s, %zu endpoints", path,
+		  config_count(config, count), config->n_endpoints);
 }
 
 #define FIELD_SIZE (LIMIT_NAME + sizeof("ENCLAVE="))

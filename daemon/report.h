@@ -6,6 +6,7 @@
 
 #include "config.h"
 #include "enclave.h"
+#include "error.h"
 #include "flood.h"
 #include "generation.h"
 #include "log.h"
@@ -14,6 +15,15 @@
  * go out as `event`, warnings as EVENT_CONFIG_WARNING. */
 #define REPORT_FINDINGS 20
 void report_findings(const struct findings *findings, const char *path, enum event_kind event);
+
+/* EVENT_START and EVENT_CONFIG_LOADED, each with the hash of the configuration that is in
+ * force. */
+void report_started(const struct config *config);
+void report_loaded(const char *path, const struct config *config);
+
+/* The first error among the findings, as `FILE:LINE: TEXT`. */
+void report_first_error(const struct findings *findings, const char *path,
+			struct error *ret_error);
 
 /* EVENT_COUNTERS of every slot of an enclave, with all its counters as fields; of one that the
  * generation in force has no more only if some have gone up since. */

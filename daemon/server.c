@@ -9,6 +9,7 @@
 #include "generation.h"
 #include "log.h"
 #include "notify.h"
+#include "region.h"
 #include "report.h"
 #include "resolver.h"
 #include "sandbox.h"
@@ -19,6 +20,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TICK_SEC 1                 /* upkeep: watchdog, status line */
@@ -52,6 +54,7 @@ struct server {
 	struct enclave_table *enclaves;
 	struct credentials_health_table *health;
 	struct generation *generation;
+	struct region region;
 	struct config *started_with; /* its `listen` and `workers` are in force until the end */
 	struct credentials *credentials;
 	struct credentials_cache *cache;
@@ -66,7 +69,9 @@ struct server {
 	unsigned n_workers, n_drained;
 	bool draining;
 	usec_t drain_deadline, next_suppressed, next_counters;
-	char status[256];
+	char refused[sizeof(((struct error *)NULL)->text) +
+		     64]; /* when and why the file was, since the last good one; or "" */
+	char status[1024];
 };
 
 /* ---- what the workers are told ---- */
@@ -122,7 +127,10 @@ static const struct credentials_health *find_bad(const struct server *s)
 	return NULL;
 }
 
-static void update_status(struct server *s)
+/* What is wrong now stands before what is only for comparison. Whether it is another than it
+ * was.
+ */
+static bool compose_status(struct server *s)
 {
 	const struct credentials_health *bad = find_bad(s);
 	char text[sizeof(s->status)], count[CONFIG_COUNT_SIZE];
@@ -133,15 +141,23 @@ static void update_status(struct server *s)
 	if (s->draining)
 		snprintf(text, sizeof(text), "Stopping: %u connection%s left", n, plural(n));
 	else
-		snprintf(text, sizeof(text), "Serving %s, %u connection%s; %s%s%s%s",
+		snprintf(text, sizeof(text),
+			 "Serving %s, %u connection%s; %s%s%s%s%s; configuration %s",
 			 config_count(s->generation->config, count), n, plural(n),
 			 bad ? "endpoint " : "", bad ? bad->named.name : "",
 			 bad ? " rejects the credentials; " : "",
-			 credentials_cache_status(s->cache));
+			 credentials_cache_status(s->cache), s->refused,
+			 s->generation->config->hash);
 	if (strcmp(text, s->status) == 0)
-		return;
+		return false;
 	memcpy(s->status, text, sizeof(text));
-	notify_status(text);
+	return true;
+}
+
+static void update_status(struct server *s)
+{
+	if (compose_status(s))
+		notify_status(s->status);
 }
 
 /* Only while every worker's sweep moves: a worker that hangs must be seen. */
@@ -211,29 +227,44 @@ static void publish_generation(struct server *s, struct generation *generation)
 }
 
 /* All of it is read and checked before any of it is taken over. */
-static int reload(struct server *s)
+static int reload(struct server *s, struct error *ret_error)
 {
 	_cleanup_(generation_unrefp) struct generation *generation = NULL;
 	_cleanup_(config_unrefp) struct config *config = NULL;
 	_cleanup_(findings_done) struct findings findings = {0};
-	struct error error = {0};
+	const struct config_facts facts = region_facts(&s->region);
 	int r;
 
-	r = config_load(s->path, &config, &findings);
+	r = config_load(s->path, &facts, &config, &findings);
 	report_findings(&findings, s->path, EVENT_CONFIG_REFUSED);
-	if (r < 0)
+	if (r < 0) {
+		report_first_error(&findings, s->path, ret_error);
 		return r;
-	r = generation_new(config, s->enclaves, s->health, &generation, &error);
+	}
+	r = generation_new(config, s->enclaves, s->health, &generation, ret_error);
 	if (r == 0)
 		r = credentials_cache_configure(s->cache, &config->credentials);
 	if (r < 0) {
-		log_event(EVENT_CONFIG_REFUSED, NULL, "%s: %s", s->path,
-			  error.text[0] ? error.text : strerrordesc_np(-r));
+		if (!ret_error->text[0])
+			error_set_errno(ret_error, r, "can't be loaded");
+		log_event(EVENT_CONFIG_REFUSED, NULL, "%s: %s", s->path, ret_error->text);
 		return r;
 	}
 	warn_of_restart(s, config);
 	publish_generation(s, TAKE_PTR(generation));
+	s->refused[0] = '\0';
 	return 0;
+}
+
+/* The status line keeps it until a good file was read: whoever looks later sees it too. */
+static void note_refusal(struct server *s, const char *why)
+{
+	time_t now = time(NULL);
+	struct tm tm = {0};
+
+	localtime_r(&now, &tm);
+	snprintf(s->refused, sizeof(s->refused), "; the file was refused at %02d:%02d: %s",
+		 tm.tm_hour, tm.tm_min, why);
 }
 
 static bool is_loading(const struct server *s)
@@ -246,11 +277,16 @@ static bool is_loading(const struct server *s)
 
 static void on_reload(struct server *s)
 {
+	struct error why = {0};
+
 	notify_reloading();
-	if (reload(s) == 0)
+	feed_watchdog(s, clock_monotonic()); /* the largest file takes a while */
+	if (reload(s, &why) == 0)
 		return; /* on_loaded() ends it */
 	log_event(EVENT_CONFIG_REFUSED, NULL,
 		  "%s: not loaded; the configuration in force stays as it was", s->path);
+	note_refusal(s, why.text[0] ? why.text : "out of memory");
+	compose_status(s);
 	if (!is_loading(s))
 		notify_ready(s->status);
 }
@@ -258,16 +294,13 @@ static void on_reload(struct server *s)
 /* What is said to be loaded is in force for every connection. */
 static void on_loaded(struct server *s, unsigned worker, const struct generation *generation)
 {
-	char count[CONFIG_COUNT_SIZE];
-
 	if (generation != s->generation || !s->pulses[worker].loading)
 		return;
 	s->pulses[worker].loading = false;
 	if (is_loading(s))
 		return;
-	log_event(EVENT_CONFIG_LOADED, NULL, "%s: loaded, %s, %zu endpoint%s", s->path,
-		  config_count(generation->config, count), generation->config->n_endpoints,
-		  plural(generation->config->n_endpoints));
+	report_loaded(s->path, generation->config);
+	compose_status(s);
 	notify_ready(s->status);
 }
 
@@ -308,6 +341,8 @@ static void on_signal(evutil_socket_t number, short what, void *userdata)
 	struct server *s = userdata;
 
 	(void)what;
+	if (region_take_signal(&s->region, (int)number))
+		return;
 	switch (number) {
 	case SIGHUP:
 		if (!s->draining)
@@ -418,12 +453,6 @@ static int server_start(struct server *s, struct config *config, struct error *e
 	int r;
 
 	r = handed_sockets_take(&handed, error);
-	if (r < 0)
-		return r;
-	s->base = event_base_new();
-	if (!s->base)
-		return -ENOMEM;
-	r = watch_signals(s);
 	r = r < 0 ? r : mailbox_new(s->base, on_message, drop_message, s, &s->mailbox);
 	r = r < 0 ? r : enclave_table_new(&s->enclaves);
 	r = r < 0 ? r : credentials_health_table_new(&s->health);
@@ -475,6 +504,18 @@ static void server_done(struct server *s)
 	free(s->pulses);
 }
 
+/* Signals count from here on. 1: one came while the region was asked for. */
+static int settle(struct server *s, struct config **config)
+{
+	int r;
+
+	s->base = event_base_new();
+	if (!s->base)
+		return -ENOMEM;
+	r = watch_signals(s);
+	return r < 0 ? r : region_settle(&s->region, s->base, s->path, config);
+}
+
 /* What only the start needed is given up, in all threads. */
 static int give_up_calls(void)
 {
@@ -517,18 +558,22 @@ static void warn_of_loopback(void)
 			"listeners; they are refused (CID 1), but nothing here needs it");
 }
 
-int server_run(const char *path, struct config *config, const struct findings *findings)
+int server_run(const char *path, struct config *given, const struct findings *findings)
 {
+	_cleanup_(config_unrefp) struct config *config = config_ref(given);
 	_cleanup_(server_done) struct server s = {.path = path};
-	char count[CONFIG_COUNT_SIZE];
 	struct error error = {0};
 	int r;
 
-	s.started_with = config_ref(config);
-	report_findings(findings, path, EVENT_CONFIG_REFUSED);
+	if (!config_needs_region(config)) /* else it is read again */
+		report_findings(findings, path, EVENT_CONFIG_REFUSED);
 	warn_of_loopback();
 	warn_of_namespace();
-	r = server_start(&s, config, &error);
+	r = settle(&s, &config);
+	if (r == 1)
+		return 0;
+	s.started_with = config_ref(config);
+	r = r < 0 ? r : server_start(&s, config, &error);
 	r = r < 0 ? r : give_up_calls();
 	r = r < 0 ? r : start_accepting(&s); /* no byte of an enclave is read before */
 	if (r < 0) {
@@ -537,12 +582,7 @@ int server_run(const char *path, struct config *config, const struct findings *f
 		return r;
 	}
 	update_status(&s);
-	log_event(EVENT_START, NULL,
-		  "kms-vsock-proxyd " PROJECT_VERSION
-		  " started: %zu listener%s, %s, %zu endpoint%s, %u worker%s",
-		  config->n_listeners, plural(config->n_listeners), config_count(config, count),
-		  config->n_endpoints, plural(config->n_endpoints), s.n_workers,
-		  plural(s.n_workers));
+	report_started(config);
 	notify_ready(s.status);
 	event_base_dispatch(s.base);
 	log_event(EVENT_STOP, NULL, "stopped");

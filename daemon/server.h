@@ -8,5 +8,5 @@
 
 /* Runs until SIGTERM or SIGINT has drained the workers. Takes the findings of the configuration
  * it was given for its warnings. 0, or negative errno (already logged). */
-_must_check_ int server_run(const char *path, struct config *config,
+_must_check_ int server_run(const char *path, struct config *given,
 			    const struct findings *findings);

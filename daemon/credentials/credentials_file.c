@@ -181,6 +181,20 @@ static int read_file(const char *path, struct credentials **ret_credentials,
 	return 0;
 }
 
+int credentials_file_check(const char *name, struct error *error)
+{
+	_cleanup_(credentials_unrefp) struct credentials *credentials = NULL;
+	_cleanup_(freep) char *path = NULL;
+	struct stamp stamp;
+	struct error fault;
+	int r = small_file_find(name, &path, &fault);
+
+	if (r == 0)
+		return read_file(path, &credentials, &stamp, error);
+	error_set(error, "credentials file %s", fault.text);
+	return r == -EINVAL ? 1 : r;
+}
+
 /* Reads the file if it has changed, or could not be read the last time. */
 static int look(struct credentials_file *file, struct error *error)
 {

@@ -13,6 +13,11 @@
 _must_check_ int credentials_file_new(const struct credentials_config *config,
 				      struct source **ret_source);
 
+/* Whether the source can read credentials from the file `path`. 0, 1 where
+ * $CREDENTIALS_DIRECTORY would be needed and there is none, or negative errno; each but 0 with
+ * an error. */
+_must_check_ int credentials_file_check(const char *path, struct error *error);
+
 /* Reads what such a file holds; `text` is rewritten, the caller wipes it. Either the JSON that
  * `credential_process` prints (AccessKeyId, SecretAccessKey, SessionToken or Token,
  * Expiration), or the shared credentials file of the AWS tools: `name = value` lines in a

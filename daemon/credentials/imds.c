@@ -2,8 +2,10 @@
 #include "imds.h"
 
 #include "credentials_reply.h"
+#include "endpoint.h"
 #include "fetch.h"
 #include "secret.h"
+#include "syntax.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@
 #define ROLE_MAX ((size_t)64)
 #define TOKEN_HEADER "X-aws-ec2-metadata-token: "
 #define TTL_HEADER "X-aws-ec2-metadata-token-ttl-seconds"
+#define REGION_PATH "/latest/meta-data/placement/region"
 #define BY_IPV4 "http://169.254.169.254"
 #define BY_IPV6 "http://[fd00:ec2::254]" /* asked where the other has no route */
 #define ROLES_PATH "/latest/meta-data/iam/security-credentials/"
@@ -24,6 +27,7 @@ enum imds_state {
 	IMDS_TOKEN,
 	IMDS_ROLE,
 	IMDS_CREDENTIALS,
+	IMDS_REGION,
 };
 
 struct imds {
@@ -39,6 +43,7 @@ struct imds {
 	bool token_renewed; /* in this run, since IMDS refused the one we had */
 	char role[ROLE_MAX + 1];
 	source_cb done;
+	imds_region_cb region_done; /* in place of `done`: the region is asked for */
 	void *userdata;
 };
 
@@ -73,6 +78,7 @@ static const char *state_name(enum imds_state state)
 		[IMDS_TOKEN] = "a token",
 		[IMDS_ROLE] = "the instance's role",
 		[IMDS_CREDENTIALS] = "the role's credentials",
+		[IMDS_REGION] = "the instance's region",
 	};
 
 	return names[state];
@@ -118,7 +124,10 @@ static void finish(struct imds *imds, struct credentials *credentials,
 		   const struct error *error)
 {
 	imds->state = IMDS_IDLE;
-	imds->done(credentials, error, imds->userdata);
+	if (imds->region_done)
+		imds->region_done(NULL, error, imds->userdata);
+	else
+		imds->done(credentials, error, imds->userdata);
 }
 
 static void fail_asking(struct imds *imds, const char *why)
@@ -210,11 +219,12 @@ static void ask_token(struct imds *imds)
 	ask(imds, IMDS_TOKEN, "/latest/api/token", "", &request);
 }
 
-static void ask_with_token(struct imds *imds, enum imds_state state, const char *name)
+static void ask_with_token(struct imds *imds, enum imds_state state, const char *path,
+			   const char *name)
 {
 	struct fetch_request request = {.headers = {imds->token_header}};
 
-	ask(imds, state, ROLES_PATH, name, &request);
+	ask(imds, state, path, name, &request);
 }
 
 static void ask_credentials(struct imds *imds, struct slice role_list)
@@ -227,7 +237,7 @@ static void ask_credentials(struct imds *imds, struct slice role_list)
 	}
 	memcpy(imds->role, role.p, role.n);
 	imds->role[role.n] = '\0';
-	ask_with_token(imds, IMDS_CREDENTIALS, imds->role);
+	ask_with_token(imds, IMDS_CREDENTIALS, ROLES_PATH, imds->role);
 }
 
 /* The role's name is never kept: another role can be attached while we run. */
@@ -236,7 +246,32 @@ static void ask_role(struct imds *imds)
 	if (imds->pinned_role)
 		ask_credentials(imds, slice_from(imds->pinned_role));
 	else
-		ask_with_token(imds, IMDS_ROLE, "");
+		ask_with_token(imds, IMDS_ROLE, ROLES_PATH, "");
+}
+
+static void take_region(struct imds *imds, struct slice region)
+{
+	struct error why;
+	char text[64];
+
+	if (!syntax_region(region) || !endpoint_partition(region)) {
+		error_set(&why, "the answer \"%s\" is no region of a partition that is known",
+			  slice_escape(region, text, sizeof(text)));
+		fail_asking(imds, why.text);
+		return;
+	}
+	snprintf(text, sizeof(text), "%.*s", (int)region.n, region.p);
+	imds->state = IMDS_IDLE;
+	imds->region_done(text, NULL, imds->userdata);
+}
+
+/* What the token is for. */
+static void ask_on(struct imds *imds)
+{
+	if (imds->region_done)
+		ask_with_token(imds, IMDS_REGION, REGION_PATH, "");
+	else
+		ask_role(imds);
 }
 
 /* Its lifetime is what IMDS granted; if it names none, the token serves this run only. */
@@ -268,7 +303,7 @@ static void take_token(struct imds *imds, struct fetch_reply *reply)
 	memcpy(imds->token_header, TOKEN_HEADER, sizeof(TOKEN_HEADER) - 1);
 	memcpy(imds->token_header + sizeof(TOKEN_HEADER) - 1, token.p, token.n);
 	imds->token_until = clock_monotonic() + token_lifetime(reply->header);
-	ask_role(imds);
+	ask_on(imds);
 }
 
 static void take_credentials(struct imds *imds, struct fetch_reply *reply)
@@ -317,6 +352,9 @@ static void on_reply(struct fetch_reply *reply, void *userdata)
 	case IMDS_CREDENTIALS:
 		take_credentials(imds, reply);
 		return;
+	case IMDS_REGION:
+		take_region(imds, buf_slice(&reply->body));
+		return;
 	case IMDS_IDLE:
 		return;
 	}
@@ -327,18 +365,33 @@ static struct imds *from_source(struct source *source)
 	return (struct imds *)source; /* its first member */
 }
 
+static void begin(struct imds *imds)
+{
+	imds->token_renewed = false;
+	imds->tried_both = false;
+	if (imds->token_header && clock_monotonic() < imds->token_until)
+		ask_on(imds);
+	else
+		ask_token(imds);
+}
+
 static void imds_start(struct source *source, source_cb done, void *userdata)
 {
 	struct imds *imds = from_source(source);
 
 	imds->done = done;
+	imds->region_done = NULL;
 	imds->userdata = userdata;
-	imds->token_renewed = false;
-	imds->tried_both = false;
-	if (imds->token_header && clock_monotonic() < imds->token_until)
-		ask_role(imds);
-	else
-		ask_token(imds);
+	begin(imds);
+}
+
+void imds_ask_region(struct source *source, imds_region_cb done, void *userdata)
+{
+	struct imds *imds = from_source(source);
+
+	imds->region_done = done;
+	imds->userdata = userdata;
+	begin(imds);
 }
 
 static void imds_cancel(struct source *source)

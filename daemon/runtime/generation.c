@@ -108,6 +108,20 @@ static int load_trust(const char *path, struct trust *ret_trust, struct error *e
 	return 0;
 }
 
+int generation_check_ca(const char *path, struct error *error)
+{
+	struct trust trust;
+	int r;
+
+	path = path ?: system_bundle();
+	if (access(path, R_OK) < 0)
+		return error_set_errno(error, -errno, "%s", path);
+	r = load_trust(path, &trust, error);
+	if (r == 0)
+		X509_STORE_free(trust.store);
+	return r == -ENOMEM ? error_set_errno(error, r, "%s", path) : r;
+}
+
 /* Endpoints with the same CA file share one store. */
 static int load_trusts(struct generation *g, struct error *error)
 {

@@ -45,6 +45,10 @@ struct generation {
 	struct credentials_health **health; /* by endpoint; owned by their table */
 };
 
+/* Whether CA certificates can be read from a file; NULL is the system's bundle. 0, or negative
+ * errno with an error. */
+_must_check_ int generation_check_ca(const char *path, struct error *error);
+
 /* Reads the CA files, and those with what proxies are shown, anew. Takes its own reference of
  * `config`. `error` names the file. */
 _must_check_ int generation_new(struct config *config, struct enclave_table *table,

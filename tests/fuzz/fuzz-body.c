@@ -193,8 +193,8 @@ static void check_policy(const struct policy *policy, const struct kms_request *
 	}
 }
 
-/* A rule that lists exactly what the request names allows it, unless a key is left out, or it
- * may name one unseen. */
+/* A rule that lists exactly what the request names allows it, unless a key is left out or of
+ * another region, or it may name one unseen. */
 static void check_own_keys(const struct kms_request *request)
 {
 	const struct kms_action *action = request->action;
@@ -203,18 +203,22 @@ static void check_own_keys(const struct kms_request *request)
 	struct policy policy = make_policy(&spec, 1);
 	struct rule *rule = &policy.rules[0];
 	unsigned named = 0, wanted = 0;
+	bool elsewhere = false;
 
 	for (; action->keys[wanted]; wanted++)
 		if (request->keys[wanted].p) {
 			rule->keys[rule->n_keys] =
 				strndup(request->keys[wanted].p, request->keys[wanted].n);
-			must(rule->keys[rule->n_keys++] != NULL, "no memory");
+			must(rule->keys[rule->n_keys] != NULL, "no memory");
+			elsewhere |= model_is_elsewhere(rule->keys[rule->n_keys++],
+							endpoints[0].region);
 			named++;
 		}
 	must(policy_prepare(&policy) == 0, "no memory");
 	must(policy_decide(&policy, endpoints[0], request).stage ==
-		     (named == wanted && wanted > 0 && !request->has_token ? POLICY_ALLOWED
-									   : POLICY_KEY),
+		     (named == wanted && wanted > 0 && !elsewhere && !request->has_token
+			      ? POLICY_ALLOWED
+			      : POLICY_KEY),
 	     "its own keys don't decide");
 	policy_done(&policy);
 }

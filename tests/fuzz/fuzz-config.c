@@ -14,6 +14,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* A region for `region: instance`. */
+static const struct config_facts facts = {.instance_region = "eu-central-1"};
+
 /* assert() would go with -DNDEBUG. */
 static void must(bool condition, const char *what)
 {
@@ -175,7 +178,7 @@ static void check_print(const struct config *c, const struct findings *findings)
 	size_t n1, n2;
 
 	first = print(c, &n1);
-	must(config_parse(first, n1, "printed", &again, &found) == 0,
+	must(config_parse_with(first, n1, "printed", &facts, &again, &found) == 0,
 	     "what is printed is refused");
 	must(found.n + found.n_left_out <= findings->n + findings->n_left_out,
 	     "what is printed has more warnings");
@@ -196,7 +199,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	must(text != NULL, "no memory");
 	memcpy(text, data, size); /* an exact allocation, whose ends the sanitizer guards */
-	r = config_parse(text, size, "fuzz.yaml", &config, &findings);
+	r = config_parse_with(text, size, "fuzz.yaml", &facts, &config, &findings);
 	check_findings(&findings);
 	if (r == 0) {
 		must(config && findings.n_errors == 0, "errors, and yet a configuration");

@@ -19,7 +19,7 @@ FOR_TESTS = {
     "common/proxy_authorization.c": ("proxy_authorization_parse",),
     "common/sigv4.c": ("sigv4_canonical_request", "sigv4_string_to_sign"),
     "common/skew.c": ("skew_seen",),
-    "config/load.c": ("config_parse",),
+    "config/load.c": ("config_parse", "config_parse_with"),
     "config/value.c": ("value_is_scalar",),
     "daemon/credentials/container.c": ("container_check_url",),
     "daemon/credentials/credentials_file.c": ("credentials_file_parse",),

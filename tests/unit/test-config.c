@@ -259,7 +259,7 @@ static struct config *load_full(void)
 	_cleanup_(findings_done) struct findings findings = {0};
 	struct config *config = NULL;
 
-	ck_assert_int_eq(config_load(path, &config, &findings), 0);
+	ck_assert_int_eq(config_load(path, &(struct config_facts){0}, &config, &findings), 0);
 	ck_assert_str_eq(config->path, path);
 	return config;
 }
@@ -409,7 +409,7 @@ START_TEST(slots_of_cids_and_listeners)
 	_cleanup_(config_unrefp) struct config *c = NULL;
 	_cleanup_(findings_done) struct findings findings = {0};
 
-	ck_assert_int_eq(config_load(path, &c, &findings), 0);
+	ck_assert_int_eq(config_load(path, &(struct config_facts){0}, &c, &findings), 0);
 	ck_assert_uint_eq(c->n_slots, ELEMENTSOF(slots));
 	for (int i = 0; i < (int)ELEMENTSOF(slots); i++) {
 		ck_assert_uint_eq(c->slots[i].enclave, slots[i].enclave);
@@ -657,7 +657,9 @@ START_TEST(unreadable_files)
 		_cleanup_(findings_done) struct findings findings = {0};
 		struct config *config = NULL;
 
-		ck_assert_int_eq(config_load(path, &config, &findings), rows[i].r);
+		ck_assert_int_eq(
+			config_load(path, &(struct config_facts){0}, &config, &findings),
+			rows[i].r);
 		ck_assert_uint_eq(findings.n_errors, 1);
 		list = printed_findings(&findings, path);
 		ck_assert_str_eq(list + strlen(path), rows[i].text);
@@ -677,8 +679,9 @@ START_TEST(large_files)
 
 		ck_assert_int_eq(write(fd, text, n), n);
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		ck_assert_int_eq(config_load(path, &config, &findings),
-				 n > DOCUMENT_BYTES ? -EINVAL : 0);
+		ck_assert_int_eq(
+			config_load(path, &(struct config_facts){0}, &config, &findings),
+			n > DOCUMENT_BYTES ? -EINVAL : 0);
 		ck_assert_uint_eq(findings.n_errors, n > DOCUMENT_BYTES);
 		ck_assert(n > DOCUMENT_BYTES || config->workers == 3);
 		close(fd);
@@ -693,9 +696,76 @@ START_TEST(standard_input)
 	_cleanup_(config_unrefp) struct config *config = NULL;
 
 	ck_assert_ptr_nonnull(freopen(path, "rbe", stdin));
-	ck_assert_int_eq(config_load("-", &config, &findings), 0);
+	ck_assert_int_eq(config_load("-", &(struct config_facts){0}, &config, &findings), 0);
 	ck_assert_str_eq(config->path, "-");
 	ck_assert_uint_eq(config->n_enclaves, 2);
+}
+END_TEST
+
+/* `region: instance`. */
+
+#define FLEET(options, keys)                                                                   \
+	"listen: [{vsock: 1}]\n"                                                               \
+	"endpoints: {k: {region: instance" options "}, other: {region: us-east-1}}\n"          \
+	"enclaves: {a: {cid: 4, endpoints: [k, other], allow: [{name: r, actions: [Decrypt], " \
+	"endpoints: [k], keys: [" keys "]}]}}\n"
+#define ARN(region) "arn:aws:kms:" region ":111122223333:alias/x"
+
+static const struct {
+	const char *text, *region, *no_region;
+	bool is_error;
+	const char *host, *expected; /* host NULL: refused, "": none */
+} fleets[] = {
+	{FLEET("", ARN("eu-central-1")), "eu-central-1", NULL, false,
+	 "kms.eu-central-1.amazonaws.com", ""},
+	{FLEET(", fips: true", "arn:aws-us-gov:kms:us-gov-west-1:111122223333:alias/x"),
+	 "us-gov-west-1", NULL, false, "kms-fips.us-gov-west-1.amazonaws.com", ""},
+	{FLEET(", dualstack: true", ARN("eu-west-1")), "eu-west-1", NULL, false,
+	 "kms.eu-west-1.api.aws", ""},
+	{FLEET(", host: vpce.example.com", ARN("eu-west-1")), "eu-west-1", NULL, false,
+	 "vpce.example.com", ""},
+	{FLEET("", ARN("eu-west-1") ", " ARN("us-east-1")), "us-east-1", NULL, false,
+	 "kms.us-east-1.amazonaws.com",
+	 "f:3:35: error: endpoints: \"k\" and \"other\" have one host, so a request's Host "
+	 "can't "
+	 "tell them apart\n"},
+	{FLEET("", ARN("eu-west-1") ", " ARN("eu-west-2")), "eu-north-1", NULL, false,
+	 "kms.eu-north-1.amazonaws.com",
+	 "f:3:107: warning: keys: none is in eu-north-1, the region of this instance, so rule "
+	 "\"r\" allows nothing here\n"},
+	{FLEET("", ARN("eu-west-1") ", alias/x"), "eu-north-1", NULL, false,
+	 "kms.eu-north-1.amazonaws.com", ""},
+	{FLEET("", ARN("eu-west-1")), NULL, NULL, false, "", ""},
+	{FLEET("", ARN("eu-west-1")), NULL, "instance, they say", false, "",
+	 "f:2:25: warning: region: instance, they say\n"},
+	{FLEET("", ARN("eu-west-1")), NULL, "instance, they say", true, NULL,
+	 "f:2:25: error: region: instance, they say\n"},
+	{FLEET(", fips: true", "\"arn:aws-cn:kms:cn-north-1:111122223333:alias/x\""),
+	 "cn-north-1", NULL, false, "kms-fips.cn-north-1.amazonaws.com.cn",
+	 "f:2:41: warning: fips: AWS lists no FIPS endpoint of KMS in partition aws-cn\n"},
+};
+
+START_TEST(region_of_the_instance)
+{
+	const struct config_facts facts = {.instance_region = fleets[_i].region,
+					   .no_region = fleets[_i].no_region,
+					   .no_region_is_error = fleets[_i].is_error};
+	_cleanup_(findings_done) struct findings findings = {0};
+	_cleanup_(config_unrefp) struct config *c = NULL;
+	_cleanup_(freep) char *list = NULL, *text = NULL;
+	int r = config_parse_with(fleets[_i].text, strlen(fleets[_i].text), "f", &facts, &c,
+				  &findings);
+
+	list = printed_findings(&findings, "f");
+	ck_assert_str_eq(list, fleets[_i].expected);
+	ck_assert_int_eq(r, findings.n_errors > 0 ? -EINVAL : 0);
+	if (!c)
+		return;
+	ck_assert(config_needs_region(c));
+	ck_assert_str_eq(c->endpoints[0].host ?: "", fleets[_i].host);
+	ck_assert_str_eq(c->endpoints[0].region ?: "", fleets[_i].region ?: "");
+	text = printed(c);
+	ck_assert_ptr_nonnull(strstr(text, "    region: instance\n"));
 }
 END_TEST
 
@@ -750,6 +820,7 @@ int main(void)
 	tcase_add_test(values, slots_of_cids_and_listeners);
 	tcase_add_test(values, slots_share_what_was_read);
 	tcase_add_test(values, reference);
+	tcase_add_loop_test(values, region_of_the_instance, 0, ELEMENTSOF(fleets));
 	tcase_add_loop_test(values, pick_endpoint, 0, ELEMENTSOF(hosts));
 	tcase_add_test(values, pick_endpoint_of_none);
 	tcase_add_test(limits, largest_file);

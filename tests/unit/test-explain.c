@@ -80,14 +80,14 @@ static const struct {
 	  "context:    EncryptionContext \"app\"=\"payments\"\nrecipient:  present\n"
 	  "document:   no attestation document that KMS would take: byte 0: not an array\n"
 	  "rules, in the order they are tried:\n"
-	  "  test.yaml:11: rule \"unwrap\" (line 11) allows Decrypt\n"}},
+	  "  test.yaml:11: rule \"unwrap\" (test.yaml:11) allows Decrypt\n"}},
 	{"payments",
 	 "Decrypt",
 	 NULL,
 	 "{\"KeyId\":\"" ID "\"," CONTEXT "}",
 	 1,
 	 {"verdict:    refused\n",
-	  "reason:     recipient: rule \"unwrap\" (line 11) has plaintext: "
+	  "reason:     recipient: rule \"unwrap\" (test.yaml:11) has plaintext: "
 	  "refuse; Decrypt must have a Recipient\n",
 	  "recipient:  none\n", "  test.yaml:15: rule \"debug\" is not for endpoint eu\n"}},
 	{"payments",
@@ -96,7 +96,7 @@ static const struct {
 	 "{" RECIPIENT "," CONTEXT "}",
 	 1,
 	 {"verdict:    refused\n",
-	  "reason:     key: rule \"unwrap\" (line 11): Decrypt must name "
+	  "reason:     key: rule \"unwrap\" (test.yaml:11): Decrypt must name "
 	  "KeyId\n",
 	  "key:        KeyId is not given\n"}},
 	{"payments",
@@ -114,9 +114,9 @@ static const struct {
 	 {"verdict:    allowed\n", "rule:       debug (test.yaml:15)\n",
 	  "plaintext:  allow: a secret in clear passes\n",
 	  "endpoint:   us (kms.us-east-1.amazonaws.com, region us-east-1)\n",
-	  "  test.yaml:11: rule \"unwrap\" (line 11) does not allow key alias/x as KeyId: "
+	  "  test.yaml:11: rule \"unwrap\" (test.yaml:11) does not allow key alias/x as KeyId: "
 	  "compared as written; an alias is not its key's ARN\n",
-	  "  test.yaml:15: rule \"debug\" (line 15) allows Decrypt\n"}},
+	  "  test.yaml:15: rule \"debug\" (test.yaml:15) allows Decrypt\n"}},
 	{"payments", "Decrypt", "127.0.0.1", "{}", 1, {"endpoint:   eu ("}},
 	{"payments", "Decrypt", "127.0.0.1:8000", "{}", 1, {"endpoint:   eu ("}},
 	{"payments", "Decrypt", "[::1]:8000", "{}", 1, {"endpoint:   eu ("}},

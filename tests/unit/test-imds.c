@@ -309,6 +309,92 @@ START_TEST(test_silence)
 }
 END_TEST
 
+#define REGION(text) ANSWER("200 OK", "Connection: close\r\n", text)
+
+static void on_region_done(const char *region, const struct error *error, void *userdata)
+{
+	struct outcome *outcome = userdata;
+
+	outcome->calls++;
+	ck_assert(!region == !!error);
+	if (region)
+		snprintf(outcome->key, sizeof(outcome->key), "%s", region);
+	else
+		outcome->error = *error;
+	event_base_loopbreak(base);
+}
+
+static struct outcome ask_region(struct source *source)
+{
+	struct outcome outcome = {0};
+
+	imds_ask_region(source, on_region_done, &outcome);
+	if (!outcome.calls)
+		event_base_dispatch(base);
+	ck_assert_uint_eq(outcome.calls, 1);
+	return outcome;
+}
+
+/* With the token, which the credentials then are asked for with. */
+START_TEST(test_region)
+{
+	const char *const answers[] = {TOKEN("21600"),   REGION("eu-central-1"),  ROLE("one"),
+				       CREDENTIALS(KEY), REGION("us-gov-west-1"), NULL};
+	_cleanup_(http_script_freep) struct http_script *s = http_script_new(base, answers);
+	_cleanup_(source_freep) struct source *source = make(http_script_url(s), NULL);
+
+	ck_assert_str_eq(ask_region(source).key, "eu-central-1");
+	http_script_assert_line(s, 0, "PUT /latest/api/token HTTP/1.1");
+	http_script_assert_line(s, 1, "GET /latest/meta-data/placement/region HTTP/1.1");
+	http_script_assert_line(s, 1, "X-aws-ec2-metadata-token: T0KEN==");
+	ck_assert_str_eq(ask(source).key, KEY);
+	ck_assert_str_eq(ask_region(source).key, "us-gov-west-1");
+}
+END_TEST
+
+/* Hosts are made of it: nothing but a region of a known partition gets through. */
+static const struct {
+	const char *answer, *says;
+} no_regions[] = {
+	{REGION(""), "asked for the instance's region: the answer \"\" is no region"},
+	{REGION("eu-central-1\n"), "the answer \"eu-central-1\\x0a\" is no region"},
+	{REGION("eu-central-1a"), "the answer \"eu-central-1a\" is no region of a partition"},
+	{REGION("mars-north-1"), "the answer \"mars-north-1\" is no region of a partition"},
+	{REGION("EU-CENTRAL-1"), "is no region"},
+	{REGION("eu-central-1.evil.example/"), "is no region"},
+	{REGION("<html>"), "the answer \"<html>\" is no region"},
+	{REGION(BIG_8K), "is no region"},
+	{STATUS("404 Not Found"), "asked for the instance's region: status 404"},
+	{STATUS("503 Service Unavailable"), "it is busy"},
+	{"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\neu-central-1",
+	 "asked for the instance's region"},
+};
+
+START_TEST(test_no_region)
+{
+	const char *const answers[] = {TOKEN("60"), no_regions[_i].answer, NULL};
+	_cleanup_(http_script_freep) struct http_script *s = http_script_new(base, answers);
+	_cleanup_(source_freep) struct source *source = make(http_script_url(s), NULL);
+	struct outcome outcome = ask_region(source);
+
+	ck_assert_str_eq(outcome.key, "");
+	ck_assert_msg(strstr(outcome.error.text, no_regions[_i].says), "%d: %s", _i,
+		      outcome.error.text);
+}
+END_TEST
+
+/* An old token is renewed once. */
+START_TEST(test_region_401)
+{
+	const char *const answers[] = {TOKEN("21600"), STATUS("401 Unauthorized"),
+				       TOKEN("21600"), REGION("eu-west-1"), NULL};
+	_cleanup_(http_script_freep) struct http_script *s = http_script_new(base, answers);
+	_cleanup_(source_freep) struct source *source = make(http_script_url(s), NULL);
+
+	ck_assert_str_eq(ask_region(source).key, "eu-west-1");
+}
+END_TEST
+
 static void stop(evutil_socket_t fd, short what, void *userdata)
 {
 	(void)fd;
@@ -438,6 +524,9 @@ int main(int argc, char **argv)
 	tcase_add_test(tcase, test_no_server);
 	tcase_add_test(tcase, test_wrong_scheme);
 	tcase_add_loop_test(tcase, test_silence, 0, 2);
+	tcase_add_test(tcase, test_region);
+	tcase_add_loop_test(tcase, test_no_region, 0, ELEMENTSOF(no_regions));
+	tcase_add_test(tcase, test_region_401);
 	tcase_add_test(tcase, test_cancel);
 	tcase_add_test(tcase, test_leaves_nothing);
 	tcase_add_loop_test(tcase, test_role, 0, ELEMENTSOF(roles));

@@ -375,16 +375,17 @@ static const struct {
 	 "no rule allows action ListKeys at this endpoint"},
 	{"app", WORLD_HOST, "Encrypt", "{\"KeyId\":\"alias/x\"}", REFUSAL_POLICY, REASON_KEY,
 	 "seal",
-	 "rule \"seal\" (line 19) does not allow key alias/x as KeyId: compared as "
+	 "rule \"seal\" (world.yaml:19) does not allow key alias/x as KeyId: compared as "
 	 "written; an alias is not its key's ARN"},
 	{"app", WORLD_HOST, "Decrypt", "{\"KeyId\":\"" WORLD_KEY "\"}", REFUSAL_POLICY,
 	 REASON_ENCRYPTION_CONTEXT, "unwrap",
-	 "rule \"unwrap\" (line 14) requires one of its values for \"app\" in "
+	 "rule \"unwrap\" (world.yaml:14) requires one of its values for \"app\" in "
 	 "EncryptionContext"},
 	{"app", WORLD_HOST, "Decrypt",
 	 "{\"KeyId\":\"" WORLD_KEY "\",\"EncryptionContext\":{\"app\":\"payments\"}}",
 	 REFUSAL_POLICY, REASON_RECIPIENT, "unwrap",
-	 "rule \"unwrap\" (line 14) has plaintext: refuse; Decrypt must have a Recipient"},
+	 "rule \"unwrap\" (world.yaml:14) has plaintext: refuse; Decrypt must have a "
+	 "Recipient"},
 };
 
 START_TEST(refusals)

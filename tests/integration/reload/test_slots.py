@@ -117,7 +117,7 @@ def test_a_listener_that_is_gone_from_the_file_takes_its_slot_with_it(daemon):
 
 
 BROKEN = {
-    "a CID twice": ({"cids": [16, "16-17"]}, "cids: 16 is the CID of enclave \"payments\" on line"),
+    "a CID twice": ({"cids": [16, "16-17"]}, "cids: 16 is the CID of enclave \"payments\" at kms-vsock-proxy.yaml:"),
     "too many": ({"cids": ["16-80"]}, "there are 65 slots"),
     "too little memory": ({"cids": ["16-78"]}, "memory: 96MiB is too little for 64 slots of enclaves; expected"),
     "both": ({"cid": 17, "cids": [18]}, "it can't have both"),

@@ -37,11 +37,22 @@ static bool model_many_accounts(const struct rule *rule)
 	return false;
 }
 
+/* Is it an ARN of another region? It is no key of the endpoint's then. */
+static bool model_is_elsewhere(const char *listed, const char *region)
+{
+	char where[80];
+
+	return sscanf(listed, "arn:%*[^:]:kms:%79[^:]:", where) == 1 &&
+	       strcmp(where, region) != 0;
+}
+
 static bool model_key(const struct rule *rule, const char *region, struct slice key)
 {
 	for (size_t i = 0; i < rule->n_keys; i++) {
 		const char *listed = rule->keys[i];
 
+		if (model_is_elsewhere(listed, region))
+			continue;
 		if (strlen(listed) == key.n && memcmp(listed, key.p, key.n) == 0)
 			return true;
 		if (!model_many_accounts(rule) && model_is_arn_of(listed, region, key))

@@ -263,7 +263,7 @@ def accounts(keys):
 
 
 def _key_allowed(value, keys, region):
-    if value in keys:
+    if value in keys and (not value.startswith("arn:") or value.split(":")[3] == region):
         return True
     if len(accounts(keys)) > 1:
         return False
