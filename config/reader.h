@@ -85,7 +85,8 @@ void reader_validate_enclaves(struct reader *r, const yaml_node_t *map);
 /* validate_tunnel.c: the proxy of an endpoint, or of a tunnel's host, whose mapping is `node`.
  */
 void reader_validate_proxy(struct reader *r, const yaml_node_t *node,
-			   const struct proxy_config *proxy, const char *connect_to);
+			   const struct proxy_config *proxy, const char *host,
+			   const char *connect_to);
 
 /* That of one enclave's tunnel, whose mapping is `node` (NULL: none). */
 void reader_validate_tunnel(struct reader *r, const yaml_node_t *node,

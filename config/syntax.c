@@ -65,6 +65,14 @@ static bool is_label(struct slice s)
 	return s.n <= 63 && only(s, LOWER DIGITS "-") && s.p[0] != '-' && s.p[s.n - 1] != '-';
 }
 
+/* No top-level domain is a number; to inet_aton(3), which a lookup asks first, that is an IPv4
+ * address, also in hexadecimal. */
+static bool is_number(struct slice label)
+{
+	return only(label, DIGITS) ||
+	       (skip(&label, "0x") && (label.n == 0 || only(label, HEX)));
+}
+
 bool syntax_host(struct slice s)
 {
 	struct slice label = {0};
@@ -76,8 +84,7 @@ bool syntax_host(struct slice s)
 		if (!is_label(label))
 			return false;
 	}
-	return !only(label,
-		     DIGITS); /* no top-level domain is a number: that is an IPv4 address */
+	return !is_number(label);
 }
 
 bool syntax_region(struct slice s)

@@ -226,7 +226,8 @@ static void check_endpoints(struct reader *r, const yaml_node_t *map)
 			make_host(r, node, endpoint);
 		if (endpoint->host)
 			make_host_header(r, endpoint);
-		reader_validate_proxy(r, node, &endpoint->proxy, endpoint->connect_to);
+		reader_validate_proxy(r, node, &endpoint->proxy, endpoint->host,
+				      endpoint->connect_to);
 	}
 }
 

@@ -82,17 +82,21 @@ static void check_plain(struct reader *r, const yaml_node_t *node,
 }
 
 /* The proxy's network has such places too, and may not know that they are none to lead to. */
-static void check_asked_for(struct reader *r, const yaml_node_t *node, const char *connect_to)
+static void check_asked_for(struct reader *r, const yaml_node_t *node, const char *host,
+			    const char *connect_to)
 {
-	if (connect_to && address_classify_host(connect_to) != ADDRESS_OTHER)
-		reader_error(r, node,
-			     "connect_to: %s is a loopback, link-local or metadata address, "
-			     "which no proxy is asked for",
-			     connect_to);
+	const char *option = connect_to ? "connect_to" : "host", *place = connect_to ?: host;
+
+	if (place && address_classify_host(place) != ADDRESS_OTHER)
+		reader_error(r, reader_member(r, node, option) ?: node,
+			     "%s: %s is a loopback, link-local or metadata address, which no "
+			     "proxy is asked for",
+			     option, place);
 }
 
 void reader_validate_proxy(struct reader *r, const yaml_node_t *node,
-			   const struct proxy_config *proxy, const char *connect_to)
+			   const struct proxy_config *proxy, const char *host,
+			   const char *connect_to)
 {
 	if (proxy->credentials_file && !reader_member(r, node, "proxy"))
 		reader_warning(r, reader_member(r, node, "proxy_credentials_file"),
@@ -102,7 +106,7 @@ void reader_validate_proxy(struct reader *r, const yaml_node_t *node,
 	if (address_classify_host(proxy->host) == ADDRESS_SPECIAL)
 		reader_error(r, reader_member(r, node, "proxy"),
 			     "proxy: %s is a link-local or metadata address", proxy->host);
-	check_asked_for(r, reader_member(r, node, "connect_to"), connect_to);
+	check_asked_for(r, node, host, connect_to);
 }
 
 void reader_validate_tunnel(struct reader *r, const yaml_node_t *node,
@@ -114,7 +118,7 @@ void reader_validate_tunnel(struct reader *r, const yaml_node_t *node,
 		const yaml_node_t *item = document_item(&r->document, hosts, i);
 
 		check_twice(r, item, tunnel, i);
-		reader_validate_proxy(r, item, &tunnel->hosts[i].proxy,
+		reader_validate_proxy(r, item, &tunnel->hosts[i].proxy, tunnel->hosts[i].host,
 				      tunnel->hosts[i].connect_to);
 		if (!tunnel->hosts[i].tls)
 			check_plain(r, item, &tunnel->hosts[i]);

@@ -52,6 +52,13 @@ static const struct {
 	{syntax_host, SLICE("127.0.0.1"), false},
 	{syntax_host, SLICE("1"), false},
 	{syntax_host, SLICE("host.1"), false},
+	{syntax_host, SLICE("0xa9fea9fe"), false}, /* to inet_aton(3) all four are addresses */
+	{syntax_host, SLICE("0x7f.1"), false},
+	{syntax_host, SLICE("169.254.0xa9fe"), false},
+	{syntax_host, SLICE("127.0.0.0x"), false},
+	{syntax_host, SLICE("0xa9.example"), true},
+	{syntax_host, SLICE("host.0xg"), true},
+	{syntax_host, SLICE("host.x7f"), true},
 	{syntax_host, SLICE("::1"), false},
 	{syntax_host, SLICE("[::1]"), false},
 	{syntax_host, SLICE("a:443"), false},
