@@ -32,6 +32,11 @@ static void refuse_scalar(struct reader *r, const struct config_option *o,
 			     expected);
 		return;
 	}
+	if (o->veiled && memchr(node_text(node).p, ':', node_text(node).n)) {
+		reader_error(r, node, "%s: found a user and password, not shown; expected %s",
+			     o->name, expected);
+		return;
+	}
 	hint_scalar(o, node_text(node), hint);
 	similar_init(&similar, node_text(node));
 	for (const char *const *word = o->words; word && *word; word++)
@@ -96,6 +101,11 @@ static void read_proxy(struct reader *r, const struct config_option *o, const ya
 			     "%s: found a user or password, which must not stand in this file; "
 			     "name a file that holds them in proxy_credentials_file, and write "
 			     "http://HOST:PORT here",
+			     o->name);
+	else if (syntax_may_hold_password(value))
+		reader_error(r, node,
+			     "%s: found what may hold a password, not shown; expected "
+			     "http://HOST:PORT or http://[IPV6]:PORT, without a path",
 			     o->name);
 	else
 		reader_error(r, node,

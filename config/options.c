@@ -14,7 +14,8 @@
 #define PROXY(type)                                                                            \
 	{"proxy", OPTION_PROXY, AT(type, proxy.host), PORT(type, proxy.port),                  \
 	 .help = "the HTTP proxy that is asked for the way there"},                            \
-	{"proxy_credentials_file", OPTION_TEXT, AT(type, proxy.credentials_file),              \
+	{"proxy_credentials_file", OPTION_TEXT, .veiled = true,                                \
+	 AT(type, proxy.credentials_file),                                                     \
 	 .syntax = syntax_credentials_file,                                                    \
 	 .expected = "an absolute path, or the name of a credential of the unit",              \
 	 .help = "the file with the user and password for the proxy"}

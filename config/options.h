@@ -65,6 +65,7 @@ struct config_option {
 	bool required;
 	const char *instead; /* not required where this one is there */
 	bool restart;        /* a reload reports a change of it and does not apply it */
+	bool veiled;         /* a value with a colon may be a password: no message shows it */
 	size_t offset;       /* in the section's struct */
 	size_t second;       /* of a value that takes two fields */
 	uint64_t min,

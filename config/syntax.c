@@ -178,6 +178,21 @@ bool syntax_proxy(struct slice s, struct slice *ret_host, unsigned *ret_port)
 	return skip(&s, "http://") && syntax_host_port(s, ret_host, ret_port);
 }
 
+bool syntax_may_hold_password(struct slice s)
+{
+	const char *scheme = s.n ? memmem(s.p, s.n, "://", 3) : NULL;
+	struct slice rest = s;
+
+	if (s.n && (memchr(s.p, '@', s.n) || memchr(s.p, '%', s.n)))
+		return true;
+	if (scheme)
+		rest = (struct slice){scheme + 3, s.n - (size_t)(scheme + 3 - s.p)};
+	if (slice_starts(rest, SLICE("[")))
+		(void)cut(&rest, ']');
+	(void)cut(&rest, ':');
+	return rest.n > 0 && !only(rest, DIGITS "/");
+}
+
 bool syntax_imds_endpoint(struct slice s)
 {
 	struct authority a;

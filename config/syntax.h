@@ -28,6 +28,12 @@ bool syntax_container_uri(struct slice s); /* as the AWS SDKs allow it */
  * both untouched, when it is none of them. */
 _must_check_ bool syntax_host_port(struct slice s, struct slice *ret_host, unsigned *ret_port);
 
+/* Whether a misspelt syntax_proxy() may have a password in it: with a user's end, if only as
+ * %40, or where something else than a port stands in its place, as in lists of
+ * HOST:PORT:USER:PASSWORD.
+ */
+bool syntax_may_hold_password(struct slice s);
+
 /* An address as inet_pton(3) takes it, without brackets. */
 bool syntax_is_ip(struct slice s);
 
