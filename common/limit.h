@@ -39,7 +39,8 @@
 #define LIMIT_HELLO (16 * KIB)                  /* 2 KiB with a post-quantum key */
 #define LIMIT_TUNNEL_CONNECT (10 * USEC_PER_SEC)/* to look its host up and connect, together */
 #define LIMIT_TUNNEL_LOOKUP (1 * USEC_PER_SEC)  /* a lookup; then the last good addresses serve */
-#define LIMIT_TUNNEL_ADDRESSES 16               /* of its host, a socket each while it connects */
+#define LIMIT_TUNNEL_ADDRESSES 16               /* of its host */
+#define LIMIT_DIAL_SOCKETS 4                    /* of a host that is connected to; then the oldest goes */
 #define LIMIT_TUNNEL_STALL (30 * USEC_PER_SEC)  /* bytes that one end doesn't take, not one of them */
 
 /* The reply of an upstream. */

@@ -24,14 +24,15 @@ struct attempt {
 		struct sockaddr_in6 in6;
 	} address;
 	bool tried;
-	int fd; /* connecting; -1: not yet, or not any more */
+	unsigned turn; /* it was tried as this one */
+	int fd;        /* connecting; -1: not yet, or not any more */
 	struct event event;
 };
 
 struct dial {
 	struct event_base *base;
 	struct attempt attempts[LIMIT_TUNNEL_ADDRESSES];
-	unsigned n;
+	unsigned n, n_tried;
 	enum address_class reach;
 	sa_family_t last; /* the family that was tried last */
 	struct attempt *connected;
@@ -158,6 +159,28 @@ static int attempt_connect(struct attempt *a)
 	return event_add(&a->event, NULL) < 0 ? -ENOMEM : 0;
 }
 
+/* An enclave can have many hosts dialled, and a name server name as many addresses that say
+ * nothing: what has had its time gives its socket to the next. */
+static void make_room(struct dial *d)
+{
+	struct attempt *oldest = NULL;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < d->n; i++) {
+		struct attempt *a = &d->attempts[i];
+
+		if (a->fd < 0)
+			continue;
+		n++;
+		if (!oldest || a->turn < oldest->turn)
+			oldest = a;
+	}
+	if (n >= LIMIT_DIAL_SOCKETS) {
+		note_failure(oldest, ETIMEDOUT);
+		attempt_end(oldest);
+	}
+}
+
 /* False: it has failed at once. */
 static bool attempt_start(struct attempt *a)
 {
@@ -165,6 +188,7 @@ static bool attempt_start(struct attempt *a)
 	int r;
 
 	a->tried = true;
+	a->turn = d->n_tried++;
 	d->last = a->address.sa.sa_family;
 	/* The last word on where a connection goes, whatever a name resolved to. */
 	if (address_classify(&a->address.sa, address_size(a)) > d->reach) {
@@ -172,6 +196,7 @@ static bool attempt_start(struct attempt *a)
 			 "it leads to a loopback, link-local or metadata address");
 		return false;
 	}
+	make_room(d);
 	r = attempt_connect(a);
 	if (r < 0) {
 		note_failure(a, -r);

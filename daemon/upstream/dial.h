@@ -3,8 +3,8 @@
 
 /* One outgoing TCP connection that is being made, to whichever of a host's addresses answers
  * first (RFC 8305): the next is tried when one failed or took DIAL_STAGGER, IPv4 and IPv6 in
- * turn. Or to those of an HTTP proxy, which is then asked for the way to the host. The
- * connected socket is its caller's. */
+ * turn, LIMIT_DIAL_SOCKETS of them at a time. Or to those of an HTTP proxy, which is then asked
+ * for the way to the host. The connected socket is its caller's. */
 
 #include "address.h"
 #include "clock.h"

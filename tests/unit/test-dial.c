@@ -162,6 +162,55 @@ START_TEST(does_not_wait_for_one_that_is_silent)
 }
 END_TEST
 
+static unsigned descriptors(void)
+{
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static unsigned held;
+
+static void on_done_counted(int fd, const char *why, void *userdata)
+{
+	held = descriptors();
+	on_done(fd, why, userdata);
+}
+
+/* A name server may give as many silent ones as there is room for. */
+START_TEST(holds_few_sockets_at_once)
+{
+	enum { SILENT = LIMIT_DIAL_SOCKETS + 2, FILLERS = 4 };
+	static const char list[] =
+		"127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4,127.0.0.5,127.0.0.6,127.0.0.200";
+	struct sockaddr_in in = {.sin_family = AF_INET};
+	struct dial_options options = {.addresses = list, .reach = ADDRESS_LOOPBACK};
+	int fds[SILENT * (FILLERS + 1) + 1], n = 0;
+	unsigned before;
+
+	fds[n++] = listen_on(200, 5);
+	in.sin_port = htons((uint16_t)port);
+	for (unsigned i = 1; i <= SILENT; i++) {
+		in.sin_addr.s_addr = htonl(0x7f000000 + i);
+		fds[n++] = listen_on(i, 0);
+		for (unsigned k = 0; k < FILLERS; k++) {
+			fds[n] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+			(void)!connect(fds[n++], (struct sockaddr *)&in, sizeof(in));
+		}
+	}
+	options.port = port;
+	before = descriptors();
+	ck_assert_int_eq(dial_new(base, &options, on_done_counted, NULL, &dial), 0);
+	ck_assert_int_eq(event_base_dispatch(base), 0);
+	ck_assert_uint_eq(peer(), 200);
+	ck_assert_uint_eq(held - before, LIMIT_DIAL_SOCKETS);
+	while (n > 0)
+		close(fds[--n]);
+}
+END_TEST
+
 START_TEST(tries_no_more_than_its_number)
 {
 	int fd = listen_on(200, 5);
@@ -382,6 +431,7 @@ int main(void)
 	tcase_add_test(test, keeps_alive);
 	tcase_add_test(test, takes_the_first_that_answers);
 	tcase_add_test(test, does_not_wait_for_one_that_is_silent);
+	tcase_add_test(test, holds_few_sockets_at_once);
 	tcase_add_test(test, tries_no_more_than_its_number);
 	tcase_add_loop_test(test, fails, 0, ELEMENTSOF(failures));
 	tcase_add_test(test, is_given_up);
