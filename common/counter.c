@@ -17,6 +17,7 @@ const char *counter_name(enum counter counter)
 		[COUNTER_BYTES_IN] = "BYTES_IN",
 		[COUNTER_BYTES_OUT] = "BYTES_OUT",
 		[COUNTER_TUNNELS] = "TUNNELS",
+		[COUNTER_WAITED] = "WAITED",
 	};
 
 	return names[counter];

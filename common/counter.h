@@ -20,6 +20,7 @@ enum counter {
 	COUNTER_BYTES_IN,
 	COUNTER_BYTES_OUT,
 	COUNTER_TUNNELS,
+	COUNTER_WAITED, /* requests that had to wait for a place in flight */
 	_COUNTER_MAX,
 };
 

@@ -114,6 +114,11 @@ static enum head_result read_content_type(struct reading *r, struct slice value)
 	return HEAD_DONE;
 }
 
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
 static bool is_letter(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -121,7 +126,7 @@ static bool is_letter(char c)
 
 static bool is_service_byte(char c)
 {
-	return is_letter(c) || (c >= '0' && c <= '9') || c == '_';
+	return is_letter(c) || is_digit(c) || c == '_';
 }
 
 /* SERVICE.Action, where AWS KMS is TrentService; case counts. */
@@ -135,7 +140,8 @@ static enum head_result read_target(struct reading *r, struct slice value)
 	if (dot == 0 || dot > LIMIT_NAME || dot == value.n || value.p[dot] != '.')
 		return bad(r, fault);
 	end = dot + 1;
-	while (end < value.n && is_letter(value.p[end]))
+	while (end < value.n &&
+	       (is_letter(value.p[end]) || (end > dot + 1 && is_digit(value.p[end]))))
 		end++;
 	if (end < value.n || end == dot + 1 || end - dot - 1 > LIMIT_NAME)
 		return bad(r, fault);

@@ -38,8 +38,9 @@ struct http_head {
 	struct slice host;    /* of the target, else of Host; no port, no brackets */
 	bool host_is_address; /* an IPv4 or IPv6 address, not a name */
 	unsigned port;        /* of a CONNECT authority */
-	/* X-Amz-Target after "TrentService.": [A-Za-z]{1,64}. Of another service the whole
-	 * value, which is no action since it holds a dot: UnknownOperationException answers it.
+	/* X-Amz-Target after "TrentService.": [A-Za-z][A-Za-z0-9]{0,63}. Of another service the
+	 * whole value, which is no action since it holds a dot: UnknownOperationException
+	 * answers it.
 	 */
 	struct slice action;
 	uint64_t content_length; /* of a CONNECT: 0 */

@@ -41,7 +41,6 @@ bool kms_read_arn(struct slice text, struct kms_arn *ret_arn)
 	return true;
 }
 
-/* An unknown member would pass the policy unseen, so it is refused, not ignored. */
 static bool is_listed(struct slice name, const char *const *list)
 {
 	for (; *list; list++)
@@ -50,14 +49,38 @@ static bool is_listed(struct slice name, const char *const *list)
 	return false;
 }
 
+bool kms_has_member(const struct kms_action *action, struct slice name)
+{
+	return is_listed(name, action->members);
+}
+
+bool kms_names_key(struct slice name)
+{
+	for (unsigned i = 0; i < KMS_ACTIONS; i++) {
+		const struct kms_action *action = kms_action(i);
+
+		if (is_listed(name, action->keys) ||
+		    (action->token && slice_eq_str(name, action->token)))
+			return true;
+	}
+	return false;
+}
+
+/* An unknown member would pass the policy unseen, so it is refused, not ignored. One in `extra`
+ * is allowed; *ret_extra tells that there is one. */
 static bool all_listed(const struct json_doc *doc, unsigned parent, const char *const *list,
-		       const char *where, struct error *error)
+		       const char *const *extra, const char *where, bool *ret_extra,
+		       struct error *error)
 {
 	for (unsigned i = parent + 1; i < doc->nodes[parent].end; i = doc->nodes[i].end) {
 		char name[80];
 
 		if (is_listed(doc->nodes[i].name, list))
 			continue;
+		if (extra && is_listed(doc->nodes[i].name, extra)) {
+			*ret_extra = true;
+			continue;
+		}
 		error_set(error, "%s has no member \"%s\"", where,
 			  slice_escape(doc->nodes[i].name, name, sizeof(name)));
 		return false;
@@ -178,7 +201,7 @@ static bool read_recipient(const struct json_doc *doc, enum kms_recipient *ret_r
 		error_set(error, "Recipient must be an object");
 		return false;
 	}
-	if (!all_listed(doc, (unsigned)i, members, "Recipient", error) ||
+	if (!all_listed(doc, (unsigned)i, members, NULL, "Recipient", NULL, error) ||
 	    !read_string(doc, (unsigned)i, members[0], &document, error) ||
 	    !read_string(doc, (unsigned)i, members[1], &algorithm, error))
 		return false;
@@ -190,17 +213,17 @@ static bool read_recipient(const struct json_doc *doc, enum kms_recipient *ret_r
 	return true;
 }
 
-enum kms_result kms_read(unsigned action, const struct json_doc *doc,
-			 struct kms_request *ret_request, struct error *error)
+enum kms_result kms_read(const struct kms_action *row, const char *const *extra,
+			 const struct json_doc *doc, struct kms_request *ret_request,
+			 struct error *error)
 {
-	const struct kms_action *row = kms_action(action);
-	struct kms_request request = {.action = action, .contexts = {-1, -1}, .doc = doc};
+	struct kms_request request = {.action = row, .contexts = {-1, -1}, .doc = doc};
 
 	if (doc->nodes[0].type != JSON_OBJECT) {
 		error_set(error, "the body of %s must be a JSON object", row->name);
 		return KMS_BAD;
 	}
-	if (!all_listed(doc, 0, row->members, row->name, error))
+	if (!all_listed(doc, 0, row->members, extra, row->name, &request.has_extra, error))
 		return KMS_BAD;
 	for (unsigned i = 0; row->keys[i]; i++)
 		if (!read_name(doc, row->keys[i], &request.keys[i], error))
@@ -216,6 +239,27 @@ enum kms_result kms_read(unsigned action, const struct json_doc *doc,
 	request.has_token = row->token && json_member(doc, 0, slice_from(row->token)) >= 0;
 	*ret_request = request;
 	return KMS_OK;
+}
+
+size_t kms_added_size(const struct kms_action *action, struct slice key)
+{
+	return strlen(",\"\":\"\"") + strlen(action->keys[0]) + key.n;
+}
+
+size_t kms_add_key(const struct kms_action *action, struct slice key, char *body, size_t n)
+{
+	const struct slice parts[] = {SLICE(",\""), slice_from(action->keys[0]), SLICE("\":\""),
+				      key, SLICE("\"}")};
+	bool is_empty = n == strlen("{}");
+
+	n--; /* over the brace, and where there is no other member without the comma */
+	for (size_t i = 0; i < ELEMENTSOF(parts); i++) {
+		size_t skip = i == 0 && is_empty;
+
+		memcpy(body + n, parts[i].p + skip, parts[i].n - skip);
+		n += parts[i].n - skip;
+	}
+	return n;
 }
 
 /* Anything but null and the empty string counts as a secret, of whatever type it is. */
@@ -238,19 +282,25 @@ static bool holds_secret(const struct json_doc *doc)
 	return false;
 }
 
-enum kms_reply kms_check_reply(unsigned action, char *body, size_t n, struct json_doc *doc,
-			       size_t *ret_n)
+enum kms_reply kms_check_reply(const struct kms_action *action, char *body, size_t n,
+			       struct json_doc *doc, size_t *ret_n)
 {
+	bool has_secret = action->flags & KMS_SECRET_REPLY;
 	size_t length;
 	int i;
 
-	if (!(kms_action(action)->flags & KMS_SECRET_REPLY) ||
-	    json_read(body, n, doc, &length, NULL) == JSON_BAD ||
+	if (n == 0 && !has_secret) {
+		*ret_n = 0;
+		return KMS_REPLY_SAFE;
+	}
+	if (json_read(body, n, doc, &length, NULL) == JSON_BAD ||
 	    doc->nodes[0].type != JSON_OBJECT)
 		return KMS_REPLY_UNREADABLE;
 	*ret_n = length;
 	if (holds_secret(doc))
 		return KMS_REPLY_LEAKS;
+	if (!has_secret)
+		return KMS_REPLY_SAFE;
 	i = json_member(doc, 0, SLICE("CiphertextForRecipient"));
 	if (i < 0 || doc->nodes[i].type != JSON_STRING || doc->nodes[i].value.n == 0)
 		return KMS_REPLY_NO_CIPHERTEXT;

@@ -47,7 +47,8 @@ static const struct kms_action actions[] = {
 	{"Decrypt",
 	 LIST("CiphertextBlob", "EncryptionContext", "GrantTokens", "KeyId",
 	      "EncryptionAlgorithm", "Recipient", "DryRun", "DryRunModifiers"),
-	 KEY_ID, CONTEXT, LIST("Plaintext"), KMS_RECIPIENT | KMS_SECRET_REPLY | KMS_REPEATABLE},
+	 KEY_ID, CONTEXT, LIST("Plaintext"),
+	 KMS_RECIPIENT | KMS_SECRET_REPLY | KMS_REPEATABLE | KMS_KEY_IMPLIED},
 	{"DeleteAlias", LIST("AliasName"), LIST("AliasName"), NONE, NONE,
 	 KMS_DESTRUCTIVE | KMS_LABEL},
 	{"DeleteCustomKeyStore", LIST("CustomKeyStoreId"), NONE, NONE, NONE, KMS_DESTRUCTIVE},
@@ -127,7 +128,7 @@ static const struct kms_action actions[] = {
 	      "DestinationEncryptionAlgorithm", "GrantTokens", "DryRun", "DryRunModifiers"),
 	 LIST("SourceKeyId", "DestinationKeyId"),
 	 LIST("SourceEncryptionContext", "DestinationEncryptionContext"), NONE,
-	 KMS_REPEATABLE | KMS_REWRAP},
+	 KMS_REPEATABLE | KMS_REWRAP | KMS_KEY_IMPLIED},
 	{"ReplicateKey",
 	 LIST("KeyId", "ReplicaRegion", "Policy", "BypassPolicyLockoutSafetyCheck",
 	      "Description", "Tags"),
@@ -199,4 +200,24 @@ int kms_action_index(struct slice name)
 			low = middle + 1;
 	}
 	return -1;
+}
+
+const struct kms_action *kms_action_named(struct slice name)
+{
+	int i = kms_action_index(name);
+
+	return i < 0 ? NULL : &actions[i];
+}
+
+uint64_t kms_action_bit(const struct kms_action *action)
+{
+	return action->flags & KMS_EXTRA ? 0 : UINT64_C(1) << (action - actions);
+}
+
+struct kms_action kms_extra_action(const char *name)
+{
+	static const char *const key_id[] = {"KeyId", NULL}, *const none[] = {NULL};
+
+	return (struct kms_action){name, key_id, key_id,
+				   none, none,   KMS_EXTRA | KMS_SECRET_REPLY | KMS_DELEGATION};
 }

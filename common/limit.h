@@ -26,8 +26,14 @@
 #define LIMIT_BODY_TIME (10 * USEC_PER_SEC)     /* from the end of the head to the end of the body */
 #define LIMIT_WRITE_TIME (10 * USEC_PER_SEC)    /* an answer: a peer that grants no credit blocks */
 #define LIMIT_IDLE_TIME (60 * USEC_PER_SEC)     /* between two requests */
+#define LIMIT_SURPLUS_TIME (1 * USEC_PER_SEC)   /* to the first byte, of a connection over limits.connections */
+#define LIMIT_PLACE_TIME (2 * USEC_PER_SEC)     /* in line for a place in flight: under what SDKs wait */
 #define LIMIT_LINGER_TIME (1 * USEC_PER_SEC)    /* reading and dropping after a closing answer */
-#define LIMIT_LINGER_BYTES (64 * KIB)
+#define LIMIT_LINGER_BYTES (LIMIT_BODY_MAX + 64 * KIB) /* the whole of what one may send */
+
+/* Connections over limits.connections that are told so: a descriptor each, beyond them none. */
+#define LIMIT_SURPLUS 256                       /* the whole process */
+#define LIMIT_SURPLUS_EACH 64                   /* an enclave: four bad ones have not all of them yet */
 
 /* A tunnel; HELLO is the ClientHello with its record headers. */
 #define LIMIT_HELLO (16 * KIB)                  /* 2 KiB with a post-quantum key */
@@ -67,6 +73,6 @@
 #define LIMIT_SLOTS 64
 
 /* LimitNOFILE= of the unit: what all may take together, else --check-config warns. */
-#define LIMIT_DESCRIPTORS 65536
+#define LIMIT_DESCRIPTORS 131072
 
 /* clang-format on */

@@ -5,6 +5,7 @@
 #include "policy_index.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -24,11 +25,15 @@ static void rule_done(struct rule *rule)
 		free_strings(rule->contexts[i].values, rule->contexts[i].n_values);
 	}
 	free(rule->contexts);
+	free_strings(rule->extra_actions, rule->n_extra_actions);
+	free_strings(rule->extra_members, rule->n_extra_members);
 }
 
 void policy_done(struct policy *policy)
 {
 	policy_index_free(policy->index);
+	free(policy->extra_actions);
+	free(policy->extra_members);
 	for (size_t i = 0; i < policy->n_rules; i++)
 		rule_done(&policy->rules[i]);
 	free(policy->rules);
@@ -50,11 +55,79 @@ int rule_foreign_key(const struct rule *rule)
 	return -1;
 }
 
+struct slice rule_key_region(const struct rule *rule)
+{
+	struct kms_arn arn;
+
+	if (rule->any_key || rule->n_keys != 1 ||
+	    !kms_read_arn(slice_from(rule->keys[0]), &arn) || !arn.id.p)
+		return (struct slice){0};
+	return arn.region;
+}
+
+static size_t rule_add_room(const struct rule *rule)
+{
+	size_t room = 0;
+
+	for (unsigned i = 0; i < KMS_ACTIONS && rule->add_region.p; i++)
+		if ((rule->actions >> i & 1) && (kms_action(i)->flags & KMS_KEY_IMPLIED))
+			room = MAX(room,
+				   kms_added_size(kms_action(i), slice_from(rule->keys[0])));
+	return room;
+}
+
+static int prepare_extras(struct policy *policy)
+{
+	size_t n_actions = 0, n_members = 0;
+
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		n_actions += policy->rules[i].n_extra_actions;
+		n_members += policy->rules[i].n_extra_members;
+	}
+	free(policy->extra_actions);
+	free(policy->extra_members);
+	policy->n_extra_actions = 0;
+	policy->extra_actions = n_actions ? calloc(n_actions, sizeof(struct kms_action)) : NULL;
+	policy->extra_members = n_members ? calloc(n_members + 1, sizeof(char *)) : NULL;
+	if ((n_actions && !policy->extra_actions) || (n_members && !policy->extra_members))
+		return -ENOMEM;
+	n_members = 0;
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		const struct rule *rule = &policy->rules[i];
+
+		for (size_t k = 0; k < rule->n_extra_actions; k++)
+			policy->extra_actions[policy->n_extra_actions++] =
+				kms_extra_action(rule->extra_actions[k]);
+		for (size_t k = 0; k < rule->n_extra_members; k++)
+			policy->extra_members[n_members++] = rule->extra_members[k];
+	}
+	return 0;
+}
+
+const struct kms_action *policy_action(const struct policy *policy, struct slice name)
+{
+	const struct kms_action *action = kms_action_named(name);
+
+	for (size_t i = 0; !action && i < policy->n_extra_actions; i++)
+		if (slice_eq_str(name, policy->extra_actions[i].name))
+			action = &policy->extra_actions[i];
+	return action;
+}
+
 int policy_prepare(struct policy *policy)
 {
-	for (size_t i = 0; i < policy->n_rules; i++)
-		policy->rules[i].many_accounts = rule_foreign_key(&policy->rules[i]) >= 0;
+	policy->add_room = 0;
+	for (size_t i = 0; i < policy->n_rules; i++) {
+		struct rule *rule = &policy->rules[i];
+
+		rule->many_accounts = rule_foreign_key(rule) >= 0;
+		rule->add_region =
+			rule->missing_key_add ? rule_key_region(rule) : (struct slice){0};
+		policy->add_room = MAX(policy->add_room, rule_add_room(rule));
+	}
 	policy->index = policy_index_free(policy->index);
+	if (prepare_extras(policy) < 0)
+		return -ENOMEM;
 	return policy_index_new(policy->rules, policy->n_rules, &policy->index);
 }
 
@@ -64,8 +137,46 @@ struct question {
 	struct policy_endpoint endpoint;
 	const struct kms_request *request;
 	const struct kms_action *action;
+	uint64_t action_bit;      /* 0: it is an extra one */
 	struct key_range keys[2]; /* where request->keys[] are listed */
+	bool lacks_key;           /* the first of them, which a rule may add */
 };
+
+static bool adds_key(const struct question *q, const struct rule *rule)
+{
+	return q->lacks_key && rule->add_region.p &&
+	       slice_eq_str(rule->add_region, q->endpoint.region);
+}
+
+static bool has_string(char *const *list, size_t n, struct slice s)
+{
+	for (size_t i = 0; i < n; i++)
+		if (slice_eq_str(s, list[i]))
+			return true;
+	return false;
+}
+
+static bool lists_action(const struct question *q, const struct rule *rule)
+{
+	if (q->action_bit)
+		return rule->actions & q->action_bit;
+	return has_string(rule->extra_actions, rule->n_extra_actions,
+			  slice_from(q->action->name));
+}
+
+/* Those that the action has are every rule's. */
+static bool allows_members(const struct question *q, const struct rule *rule, int *ret_failed)
+{
+	const struct json_node *nodes = q->request->doc->nodes;
+
+	for (unsigned i = 1; q->request->has_extra && i < nodes[0].end; i = nodes[i].end)
+		if (!kms_has_member(q->action, nodes[i].name) &&
+		    !has_string(rule->extra_members, rule->n_extra_members, nodes[i].name)) {
+			*ret_failed = (int)i;
+			return false;
+		}
+	return true;
+}
 
 /* A rule with `keys` never allows an action that names none, nor what names a grant but not the
  * key it is of: it would not limit them. */
@@ -78,8 +189,9 @@ static bool allows_keys(const struct question *q, size_t rule, int *ret_failed)
 	if (q->request->has_token)
 		return false;
 	for (i = 0; q->action->keys[i]; i++)
-		if (!q->request->keys[i].p ||
-		    !key_range_holds(q->keys[i], q->endpoint.region, rule)) {
+		if (!(i == 0 && adds_key(q, &q->policy->rules[rule])) &&
+		    (!q->request->keys[i].p ||
+		     !key_range_holds(q->keys[i], q->endpoint.region, rule))) {
 			*ret_failed = i;
 			return false;
 		}
@@ -126,13 +238,16 @@ static bool allows_recipient(const struct question *q, const struct rule *rule)
 static struct verdict judge(const struct question *q, size_t index)
 {
 	const struct rule *rule = &q->policy->rules[index];
-	struct verdict v = {.rule = rule, .key = -1, .context = -1, .pair = -1};
+	struct verdict v = {.rule = rule, .member = -1, .key = -1, .context = -1, .pair = -1};
 
 	v.stage = POLICY_ENDPOINT;
 	if (!(rule->endpoints & (UINT64_C(1) << q->endpoint.index)))
 		return v;
 	v.stage = POLICY_ACTION;
-	if (!(rule->actions & (UINT64_C(1) << q->request->action)))
+	if (!lists_action(q, rule))
+		return v;
+	v.stage = POLICY_MEMBER;
+	if (!allows_members(q, rule, &v.member))
 		return v;
 	v.stage = POLICY_KEY;
 	if (!allows_keys(q, index, &v.key))
@@ -144,19 +259,21 @@ static struct verdict judge(const struct question *q, size_t index)
 	if (!allows_recipient(q, rule))
 		return v;
 	v.stage = POLICY_ALLOWED;
+	if (adds_key(q, rule))
+		v.added = rule->keys[0];
 	return v;
 }
 
 /* Judges in file order the rules that the index finds for the first key: no other can pass the
- * check of keys. An action that names no key finds the rules with `keys: any`. */
+ * check of keys. An action that names no key finds the rules with `keys: any`; a request that
+ * lacks one that may be added, also those that may add one. */
 static struct verdict judge_candidates(const struct question *q, struct verdict best)
 {
-	const struct policy_index *index = q->policy->index;
 	const char *region = q->endpoint.region;
 	struct key_range range = q->keys[0];
-	size_t i = policy_index_next(index, &range, region, 0);
+	size_t i = policy_index_next(&range, region, 0);
 
-	for (; i < q->policy->n_rules; i = policy_index_next(index, &range, region, i + 1)) {
+	for (; i < q->policy->n_rules; i = policy_index_next(&range, region, i + 1)) {
 		struct verdict v = judge(q, i);
 
 		if (v.stage > best.stage)
@@ -183,11 +300,13 @@ static struct verdict judge_all(const struct question *q, struct verdict best)
 struct verdict policy_decide(const struct policy *policy, struct policy_endpoint endpoint,
 			     const struct kms_request *request)
 {
-	struct verdict none = {.stage = POLICY_NO_RULES, .key = -1, .context = -1, .pair = -1};
+	struct verdict none = {
+		.stage = POLICY_NO_RULES, .member = -1, .key = -1, .context = -1, .pair = -1};
 	struct question q = {.policy = policy,
 			     .endpoint = endpoint,
 			     .request = request,
-			     .action = kms_action(request->action)};
+			     .action = request->action,
+			     .action_bit = kms_action_bit(request->action)};
 	struct verdict best;
 
 	assert(endpoint.index < POLICY_ENDPOINTS);
@@ -195,6 +314,9 @@ struct verdict policy_decide(const struct policy *policy, struct policy_endpoint
 		return none;
 	for (unsigned i = 0; i < ELEMENTSOF(q.keys); i++)
 		q.keys[i] = policy_index_find(policy->index, request->keys[i]);
+	q.lacks_key = (q.action->flags & KMS_KEY_IMPLIED) && !request->keys[0].p;
+	if (q.lacks_key)
+		q.keys[0] = policy_index_find_adders(policy->index);
 
 	best = judge_candidates(&q, none);
 	return best.stage > POLICY_KEY ? best : judge_all(&q, none);
@@ -206,6 +328,7 @@ enum reason policy_stage_reason(enum policy_stage stage)
 		[POLICY_NO_RULES] = REASON_NO_RULES,
 		[POLICY_ENDPOINT] = REASON_ENDPOINT,
 		[POLICY_ACTION] = REASON_ACTION,
+		[POLICY_MEMBER] = REASON_MEMBER,
 		[POLICY_KEY] = REASON_KEY,
 		[POLICY_CONTEXT] = REASON_ENCRYPTION_CONTEXT,
 		[POLICY_RECIPIENT] = REASON_RECIPIENT,
@@ -213,6 +336,16 @@ enum reason policy_stage_reason(enum policy_stage stage)
 	};
 
 	return reasons[stage];
+}
+
+static void explain_member(const struct verdict *v, const struct kms_request *request,
+			   const char *rule, char *out, size_t size)
+{
+	char name[LIMIT_LOG_VALUE];
+
+	snprintf(out, size, "%s does not allow the member \"%s\" of %s", rule,
+		 slice_escape(request->doc->nodes[v->member].name, name, sizeof(name)),
+		 request->action->name);
 }
 
 static bool is_bare_id(struct slice key)
@@ -266,7 +399,7 @@ static const char *explain_mismatch(const struct rule *rule, struct slice key,
 static void explain_key(const struct verdict *v, const struct kms_request *request,
 			const char *rule, char *out, size_t size)
 {
-	const struct kms_action *action = kms_action(request->action);
+	const struct kms_action *action = request->action;
 	char key[LIMIT_LOG_VALUE];
 
 	assert(v->rule);
@@ -279,8 +412,13 @@ static void explain_key(const struct verdict *v, const struct kms_request *reque
 		snprintf(out, size, "%s is limited to keys and %s names none", rule,
 			 action->name);
 	else if (!request->keys[v->key].p)
-		snprintf(out, size, "%s: %s must name %s", rule, action->name,
-			 action->keys[v->key]);
+		snprintf(out, size, "%s: %s must name %s%s", rule, action->name,
+			 action->keys[v->key],
+			 v->key == 0 && v->rule->add_region.p &&
+					 (action->flags & KMS_KEY_IMPLIED)
+				 ? "; the rule adds its key only where that is in the "
+				   "endpoint's region"
+				 : "");
 	else
 		snprintf(
 			out, size, "%s does not allow key %s as %s%s", rule,
@@ -292,7 +430,7 @@ static void explain_key(const struct verdict *v, const struct kms_request *reque
 static void explain_context(const struct verdict *v, const struct kms_request *request,
 			    const char *rule, char *out, size_t size)
 {
-	const struct kms_action *action = kms_action(request->action);
+	const struct kms_action *action = request->action;
 	char name[LIMIT_LOG_VALUE];
 	struct slice wanted;
 	int given;
@@ -317,7 +455,7 @@ static void explain_context(const struct verdict *v, const struct kms_request *r
 static void explain_recipient(const struct kms_request *request, const char *rule, char *out,
 			      size_t size)
 {
-	const struct kms_action *action = kms_action(request->action);
+	const struct kms_action *action = request->action;
 
 	if (!(action->flags & KMS_RECIPIENT))
 		snprintf(out, size,
@@ -337,7 +475,7 @@ static void explain_recipient(const struct kms_request *request, const char *rul
 const char *verdict_explain(const struct verdict *v, const struct kms_request *request,
 			    char *out, size_t size)
 {
-	const char *action = kms_action(request->action)->name;
+	const char *action = request->action->name;
 	char name[2 * LIMIT_NAME], rule[2 * LIMIT_NAME + 256] = "";
 
 	assert(size >= 512);
@@ -356,6 +494,9 @@ const char *verdict_explain(const struct verdict *v, const struct kms_request *r
 	case POLICY_ACTION:
 		snprintf(out, size, "no rule allows action %s at this endpoint", action);
 		break;
+	case POLICY_MEMBER:
+		explain_member(v, request, rule, out, size);
+		break;
 	case POLICY_KEY:
 		explain_key(v, request, rule, out, size);
 		break;
@@ -366,7 +507,11 @@ const char *verdict_explain(const struct verdict *v, const struct kms_request *r
 		explain_recipient(request, rule, out, size);
 		break;
 	case POLICY_ALLOWED:
-		snprintf(out, size, "%s allows %s", rule, action);
+		if (v->added)
+			snprintf(out, size, "%s allows %s and adds its key as %s", rule, action,
+				 request->action->keys[0]);
+		else
+			snprintf(out, size, "%s allows %s", rule, action);
 		break;
 	}
 	return out;

@@ -32,24 +32,47 @@ struct rule {
 	bool any_key;       /* `keys: any` */
 	char **keys;        /* canonical JSON text, as requests are; in any order */
 	size_t n_keys;
-	bool many_accounts; /* policy_prepare() sets it: rule_foreign_key() finds one */
+	bool missing_key_add; /* `missing_key: add` */
+	/* policy_prepare() sets these. */
+	bool many_accounts;      /* rule_foreign_key() finds one */
+	struct slice add_region; /* where keys[0] is given to a request that lacks its key; .p
+				  * NULL: nowhere */
 	struct rule_context *contexts;
 	size_t n_contexts;
 	bool plaintext_allow;  /* `plaintext: allow` */
 	bool delegation_allow; /* `delegation: allow`: there if an action has KMS_DELEGATION,
 				* and only then */
+	/* What the table of KMS lacks. Names; of members that is their canonical JSON text. */
+	char **extra_actions;
+	size_t n_extra_actions;
+	char **extra_members; /* of each action of the rule */
+	size_t n_extra_members;
+	bool extra_members_hold_no_key; /* the operator says so */
 };
 
 struct policy {
 	struct rule *rules;
 	size_t n_rules;
-	struct policy_index *index; /* policy_prepare() makes it */
+	/* policy_prepare() makes these. */
+	struct policy_index *index;
+	size_t add_room; /* of the longest member that a rule may add to a body */
+	struct kms_action *extra_actions; /* those of all rules; one may be there twice */
+	size_t n_extra_actions;
+	const char **extra_members; /* the same; ends in NULL; NULL: there is none */
 };
 
 /* Which of the rule's keys is the first ARN of another account than the first ARN has, or -1. A
  * bare id means a key of one account, and of which one the request doesn't say: where there are
  * several, it equals no listed ARN's id. */
 int rule_foreign_key(const struct rule *rule);
+
+/* Whether the rule's keys are what `missing_key: add` needs, a single ARN of a key: then its
+ * region, else .p is NULL. */
+struct slice rule_key_region(const struct rule *rule);
+
+/* The action of this name, of the table or an extra one of a rule; else NULL. Lives as long as
+ * the policy. */
+const struct kms_action *policy_action(const struct policy *policy, struct slice name);
 
 /* Makes the index of keys, once the rules are filled in; nothing of them may change afterwards.
  * A policy that was not prepared refuses everything. 0 or -ENOMEM. */
@@ -63,6 +86,7 @@ enum policy_stage {
 	POLICY_NO_RULES, /* the enclave has none */
 	POLICY_ENDPOINT, /* refused there */
 	POLICY_ACTION,
+	POLICY_MEMBER,
 	POLICY_KEY,
 	POLICY_CONTEXT,
 	POLICY_RECIPIENT,
@@ -81,10 +105,13 @@ struct verdict {
 		stage; /* POLICY_ALLOWED: allowed by `rule`; else refused at this stage */
 	const struct rule *rule; /* the rule that matched, or the one that got furthest (ties:
 				  * the first); NULL when there are no rules */
-	int key;     /* index of kms_request.keys[] that failed at POLICY_KEY, else -1;
-		      * an absent key is failed too */
-	int context; /* index of kms_request.contexts[] that failed at POLICY_CONTEXT */
-	int pair;    /* and of the rule's pair that it lacks; else -1 */
+	int member;        /* the node of request->doc that failed at POLICY_MEMBER, else -1 */
+	int key;           /* index of kms_request.keys[] that failed at POLICY_KEY, else -1;
+			    * an absent key is failed too */
+	int context;       /* index of kms_request.contexts[] that failed at POLICY_CONTEXT */
+	int pair;          /* and of the rule's pair that it lacks; else -1 */
+	const char *added; /* the rule's key, where it matched as if the request named it as the
+			    * first of the action's keys: it must be added; else NULL */
 };
 
 /* Pure: decides by the rules alone. Never fails. */

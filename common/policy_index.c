@@ -20,9 +20,15 @@ struct policy_index {
 	struct key_entry *entries; /* by key, then by rule */
 	size_t n_entries;
 	size_t n_rules;
-	size_t any[]; /* any[i]: the first rule at or after i that has `keys: any`, or n_rules
-		       */
+	/* any[i]: the first rule at or after i that has `keys: any`, or n_rules. Behind it, in
+	 * the same way, those that have it or may add their key. */
+	size_t any[];
 };
+
+static const size_t *adders(const struct policy_index *index)
+{
+	return index->any + index->n_rules + 1;
+}
 
 static int compare_keys(struct slice a, struct slice b)
 {
@@ -69,6 +75,17 @@ static void add_key(struct policy_index *index, const char *text, bool with_id, 
 			(struct key_entry){.key = arn.id, .region = arn.region, .rule = rule};
 }
 
+static void fill_others(struct policy_index *index, const struct rule *rules)
+{
+	size_t *any = index->any, *more = any + index->n_rules + 1;
+
+	any[index->n_rules] = more[index->n_rules] = index->n_rules;
+	for (size_t i = index->n_rules; i-- > 0;) {
+		any[i] = rules[i].any_key ? i : any[i + 1];
+		more[i] = rules[i].any_key || rules[i].add_region.p ? i : more[i + 1];
+	}
+}
+
 int policy_index_new(const struct rule *rules, size_t n_rules, struct policy_index **ret_index)
 {
 	struct policy_index *index;
@@ -76,7 +93,7 @@ int policy_index_new(const struct rule *rules, size_t n_rules, struct policy_ind
 
 	for (size_t i = 0; i < n_rules; i++)
 		n_keys += rules[i].n_keys;
-	index = calloc(1, sizeof(*index) + (n_rules + 1) * sizeof(index->any[0]));
+	index = calloc(1, sizeof(*index) + 2 * (n_rules + 1) * sizeof(index->any[0]));
 	if (!index)
 		return -ENOMEM;
 	index->entries = calloc(2 * n_keys + 1, sizeof(*index->entries));
@@ -86,9 +103,7 @@ int policy_index_new(const struct rule *rules, size_t n_rules, struct policy_ind
 	}
 
 	index->n_rules = n_rules;
-	index->any[n_rules] = n_rules;
-	for (size_t i = n_rules; i-- > 0;)
-		index->any[i] = rules[i].any_key ? i : index->any[i + 1];
+	fill_others(index, rules);
 	for (size_t i = 0; i < n_rules; i++)
 		for (size_t k = 0; k < rules[i].n_keys; k++)
 			add_key(index, rules[i].keys[k], !rules[i].many_accounts, i);
@@ -128,8 +143,14 @@ static const struct key_entry *bound(const struct policy_index *index, struct sl
 struct key_range policy_index_find(const struct policy_index *index, struct slice key)
 {
 	if (!key.p)
-		return (struct key_range){index->entries, index->entries};
-	return (struct key_range){bound(index, key, false), bound(index, key, true)};
+		return (struct key_range){index->entries, index->entries, index->any};
+	return (struct key_range){bound(index, key, false), bound(index, key, true),
+				  index->any};
+}
+
+struct key_range policy_index_find_adders(const struct policy_index *index)
+{
+	return (struct key_range){index->entries, index->entries, adders(index)};
 }
 
 static bool is_here(const struct key_entry *entry, const char *region)
@@ -156,13 +177,12 @@ bool key_range_holds(struct key_range range, const char *region, size_t rule)
 	return false;
 }
 
-size_t policy_index_next(const struct policy_index *index, struct key_range *range,
-			 const char *region, size_t from)
+size_t policy_index_next(struct key_range *range, const char *region, size_t from)
 {
 	while (range->begin < range->end &&
 	       (range->begin->rule < from || !is_here(range->begin, region)))
 		range->begin++;
 	if (range->begin == range->end)
-		return index->any[from];
-	return MIN(range->begin->rule, index->any[from]);
+		return range->others[from];
+	return MIN(range->begin->rule, range->others[from]);
 }

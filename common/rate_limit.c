@@ -70,21 +70,21 @@ usec_t rate_limit_wait(const struct rate_limit *limit, struct rate rate, usec_t 
 	return full_at > empty ? full_at - empty : 0;
 }
 
+/* In the one order of all threads, since place.c looks at other words after these. */
 bool gauge_take(struct gauge *gauge, uint64_t n, uint64_t max)
 {
-	uint64_t held = atomic_load_explicit(&gauge->held, memory_order_relaxed);
+	uint64_t held = atomic_load(&gauge->held);
 
 	do {
 		if (n > max || held > max - n)
 			return false;
-	} while (!atomic_compare_exchange_weak_explicit(
-		&gauge->held, &held, held + n, memory_order_relaxed, memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak(&gauge->held, &held, held + n));
 	return true;
 }
 
 void gauge_return(struct gauge *gauge, uint64_t n)
 {
-	uint64_t held = atomic_fetch_sub_explicit(&gauge->held, n, memory_order_relaxed);
+	uint64_t held = atomic_fetch_sub(&gauge->held, n);
 
 	assert(held >= n); /* else something was returned twice */
 	(void)held;
@@ -92,5 +92,5 @@ void gauge_return(struct gauge *gauge, uint64_t n)
 
 uint64_t gauge_read(const struct gauge *gauge)
 {
-	return atomic_load_explicit(&gauge->held, memory_order_relaxed);
+	return atomic_load(&gauge->held);
 }

@@ -66,6 +66,8 @@ static const struct reason_info table[_REASON_MAX] = {
 	/* of a request that no rule allows, the words of policy.h */
 	[REASON_NO_RULES] = {"no-rules", COUNTER_REFUSED, "the enclave has none"},
 	[REASON_ENDPOINT] = {"endpoint", COUNTER_REFUSED, "the rule is for others"},
+	[REASON_MEMBER] = {"member", COUNTER_REFUSED,
+			   "it does not allow a member that only another rule allows"},
 	[REASON_ACTION] = {"action", COUNTER_REFUSED, "it does not allow the action"},
 	[REASON_KEY] = {"key", COUNTER_REFUSED,
 			"it does not allow a key, or the request names none"},
@@ -76,7 +78,7 @@ static const struct reason_info table[_REASON_MAX] = {
 	/* of a connection */
 	[REASON_UNKNOWN_PEER] = {"unknown-peer", COUNTER_REFUSED,
 				 "no enclave has this CID, or a reload has just removed it"},
-	[REASON_CONNECTIONS] = {"connections", COUNTER_REFUSED,
+	[REASON_CONNECTIONS] = {"connections", COUNTER_THROTTLED,
 				"the enclave has as many as it may have"},
 	[REASON_NO_REQUEST] = {"no-request", COUNTER_REFUSED, "it ended without a request"},
 	[REASON_CUT_OFF] = {"cut-off", COUNTER_REFUSED, "it ended in the middle of one"},

@@ -30,6 +30,8 @@ static const struct refusal_info table[_REFUSAL_MAX] = {
 	[REFUSAL_MEMORY] = {400, "ThrottlingException", REASON_MEMORY,
 			    "The memory for this enclave's requests is in use.", false, false,
 			    100},
+	[REFUSAL_CONNECTIONS] = {400, "ThrottlingException", REASON_CONNECTIONS,
+				 "This enclave has too many connections.", true, false, 100},
 	[REFUSAL_JSON] = {400, "SerializationException", REASON_JSON,
 			  "The request's body is not the JSON that this action takes.", false,
 			  false},

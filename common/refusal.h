@@ -21,9 +21,10 @@ enum refusal {
 	REFUSAL_EXPECTATION,    /* 417, close */
 	REFUSAL_TOO_SLOW,       /* 408, close */
 	/* of the limits */
-	REFUSAL_RATE,      /* 400 ThrottlingException */
-	REFUSAL_IN_FLIGHT, /* 400 ThrottlingException */
-	REFUSAL_MEMORY,    /* 400 ThrottlingException */
+	REFUSAL_RATE,        /* 400 ThrottlingException */
+	REFUSAL_IN_FLIGHT,   /* 400 ThrottlingException */
+	REFUSAL_MEMORY,      /* 400 ThrottlingException */
+	REFUSAL_CONNECTIONS, /* 400 ThrottlingException, close */
 	/* of the body */
 	REFUSAL_JSON,           /* 400 SerializationException */
 	REFUSAL_UNKNOWN_ACTION, /* 400 UnknownOperationException */

@@ -71,8 +71,13 @@ static bool rule_equal(const struct config *ca, const struct rule *a, const stru
 {
 	return text_equal(a->name, b->name) && a->actions == b->actions &&
 	       endpoint_set_equal(ca, a->endpoints, cb, b->endpoints) &&
-	       a->any_key == b->any_key && a->plaintext_allow == b->plaintext_allow &&
+	       a->any_key == b->any_key && a->missing_key_add == b->missing_key_add &&
+	       a->plaintext_allow == b->plaintext_allow &&
 	       a->delegation_allow == b->delegation_allow &&
+	       texts_equal(a->extra_actions, a->n_extra_actions, b->extra_actions,
+			   b->n_extra_actions) &&
+	       texts_equal(a->extra_members, a->n_extra_members, b->extra_members,
+			   b->n_extra_members) &&
 	       texts_equal(a->keys, a->n_keys, b->keys, b->n_keys) && contexts_equal(a, b);
 }
 

@@ -26,7 +26,17 @@ static bool covers_keys(const struct rule *wide, const struct rule *narrow)
 		return true;
 	if (narrow->any_key || (rule_foreign_key(wide) >= 0 && rule_foreign_key(narrow) < 0))
 		return false;
+	if (narrow->missing_key_add && !wide->missing_key_add)
+		return false;
 	return all_in(narrow->keys, narrow->n_keys, wide->keys, wide->n_keys);
+}
+
+static bool covers_extras(const struct rule *wide, const struct rule *narrow)
+{
+	return all_in(narrow->extra_actions, narrow->n_extra_actions, wide->extra_actions,
+		      wide->n_extra_actions) &&
+	       all_in(narrow->extra_members, narrow->n_extra_members, wide->extra_members,
+		      wide->n_extra_members);
 }
 
 /* Whoever has what `narrow` asks for has this pair. */
@@ -52,10 +62,11 @@ static bool covers_contexts(const struct rule *wide, const struct rule *narrow)
 
 bool rule_covers(const struct rule *wide, const struct rule *narrow)
 {
-	return narrow->actions && narrow->endpoints &&
+	return (narrow->actions || narrow->n_extra_actions > 0) && narrow->endpoints &&
 	       (narrow->any_key || narrow->n_keys > 0) && !(narrow->actions & ~wide->actions) &&
 	       !(narrow->endpoints & ~wide->endpoints) &&
 	       (wide->plaintext_allow || !narrow->plaintext_allow) &&
 	       (wide->delegation_allow || !narrow->delegation_allow) &&
-	       covers_keys(wide, narrow) && covers_contexts(wide, narrow);
+	       covers_keys(wide, narrow) && covers_contexts(wide, narrow) &&
+	       covers_extras(wide, narrow);
 }

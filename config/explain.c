@@ -61,7 +61,20 @@ static void print_context(FILE *f, const char *name, const struct json_doc *doc,
 	fputc('\n', f);
 }
 
-static void print_request(const struct explanation *x, const struct kms_request *request)
+static void print_key(const struct explanation *x, const char *member, struct slice value,
+		      const char *added)
+{
+	char key[256];
+
+	if (added)
+		fprintf(x->f, "key:        %s is not given; the rule adds %s\n", member, added);
+	else
+		fprintf(x->f, "key:        %s %s\n", member,
+			value.p ? slice_escape(value, key, sizeof(key)) : "is not given");
+}
+
+static void print_request(const struct explanation *x, const struct kms_request *request,
+			  const struct verdict *v)
 {
 	static const char *const recipients[] = {
 		[KMS_RECIPIENT_NONE] = "none",
@@ -69,16 +82,13 @@ static void print_request(const struct explanation *x, const struct kms_request 
 				       "RSAES_OAEP_SHA_256"),
 		[KMS_RECIPIENT_PRESENT] = "present",
 	};
-	const struct kms_action *action = kms_action(request->action);
-	char key[256];
+	const struct kms_action *action = request->action;
 
 	fprintf(x->f, "endpoint:   %s (%s, region %s)\n", x->endpoint->name, x->endpoint->host,
 		x->endpoint->region);
 	fprintf(x->f, "action:     %s\n", action->name);
 	for (unsigned i = 0; action->keys[i]; i++)
-		fprintf(x->f, "key:        %s %s\n", action->keys[i],
-			request->keys[i].p ? slice_escape(request->keys[i], key, sizeof(key))
-					   : "is not given");
+		print_key(x, action->keys[i], request->keys[i], i == 0 ? v->added : NULL);
 	for (unsigned i = 0; action->contexts[i]; i++)
 		print_context(x->f, action->contexts[i], request->doc, request->contexts[i]);
 	if (action->flags & KMS_RECIPIENT)
@@ -106,7 +116,7 @@ static int judge_rule(const struct explanation *x, struct rule *rule,
 static void print_rule(const struct explanation *x, const struct verdict *v,
 		       const struct kms_request *request)
 {
-	const char *action = kms_action(request->action)->name;
+	const char *action = request->action->name;
 	char text[512];
 
 	fputs("  ", x->f);
@@ -169,13 +179,14 @@ static int explain_request(const struct explanation *x, const struct kms_request
 	else
 		fprintf(x->f, "reason:     %s: %s\n", reason_word(policy_stage_reason(v.stage)),
 			verdict_explain(&v, request, text, sizeof(text)));
-	print_request(x, request);
+	print_request(x, request, &v);
 	r = explain_print_document(request, x->now, x->f);
 	r = r ?: print_rules(x, request);
 	return r < 0 ? r : v.stage != POLICY_ALLOWED;
 }
 
-static int explain_body(const struct explanation *x, unsigned action, char *body, size_t n)
+static int explain_body(const struct explanation *x, const struct kms_action *action,
+			char *body, size_t n)
 {
 	struct kms_request request;
 	struct error why = {0};
@@ -187,7 +198,7 @@ static int explain_body(const struct explanation *x, unsigned action, char *body
 				    "");
 	if (json_read(body, n, &doc, &canonical, &why) == JSON_BAD)
 		return refuse_early(x, "body:       not strict JSON: ", why.text);
-	if (kms_read(action, &doc, &request, &why) == KMS_BAD)
+	if (kms_read(action, x->enclave->policy.extra_members, &doc, &request, &why) == KMS_BAD)
 		return refuse_early(x, "body:       ", why.text);
 	return explain_request(x, &request);
 }
@@ -241,28 +252,29 @@ int config_explain(const struct config *config, const struct explain_question *q
 		   FILE *f, struct error *error)
 {
 	int e = config_find_enclave(config, question->enclave);
-	int a = kms_action_index(slice_from(question->action));
 	struct explanation x = {.config = config, .now = question->now, .f = f};
+	const struct kms_action *action;
 	_cleanup_(buf_done) struct buf made = {0};
 	const char *fault;
 	int r = 0;
 
 	if (e < 0)
 		return unknown_enclave(config, question->enclave, error);
-	if (a < 0)
+	x.enclave = &config->enclaves[e];
+	action = policy_action(&x.enclave->policy, slice_from(question->action));
+	if (!action)
 		return unknown_action(question->action, error);
 	if (!question->body)
-		r = explain_make_body((unsigned)a, question, &made, error);
+		r = explain_make_body(action, question, &made, error);
 	if (r < 0)
 		return error->text[0] ? r : error_set_errno(error, r, "can't make the body");
-	x.enclave = &config->enclaves[e];
 	fault = pick_endpoint(&x, question->host ?: "localhost");
 	if (fault) {
 		r = refuse_early(&x, "host:       ", fault);
 		print_hosts(&x);
 		return r;
 	}
-	r = explain_body(&x, (unsigned)a, question->body ?: made.p,
+	r = explain_body(&x, action, question->body ?: made.p,
 			 question->body ? question->n : made.n);
 	return r < 0 ? error_set_errno(error, r, "can't judge the rules") : r;
 }

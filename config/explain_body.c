@@ -134,16 +134,15 @@ static int add_recipient(struct buf *b, struct slice document)
 	return buf_append(b, SLICE("\"}"));
 }
 
-int explain_make_body(unsigned action, const struct explain_question *question,
+int explain_make_body(const struct kms_action *action, const struct explain_question *question,
 		      struct buf *ret_body, struct error *error)
 {
 	/* Whatever fits a command line, and a document. */
 	_cleanup_(buf_done) struct buf b = BUF_INIT(64 * LIMIT_BODY_MAX);
-	const struct kms_action *row = kms_action(action);
 	int r = buf_append(&b, SLICE("{"));
 
-	r = r ?: add_keys(&b, row, question, error);
-	r = r ?: add_contexts(&b, row, question, error);
+	r = r ?: add_keys(&b, action, question, error);
+	r = r ?: add_contexts(&b, action, question, error);
 	r = r ?: add_recipient(&b, question->document);
 	r = r ?: buf_append(&b, SLICE("}"));
 	if (r < 0)

@@ -323,6 +323,7 @@ static option_reader *const readers[_OPTION_TYPE_MAX] = {
 	[OPTION_HOSTS] = read_tunnel_hosts, [OPTION_SECTION] = read_subsection,
 	[OPTION_LIST] = read_list,          [OPTION_MAP] = read_map,
 	[OPTION_PROXY] = read_proxy,        [OPTION_CIDS] = read_cids,
+	[OPTION_NAMES] = read_names,
 };
 
 static size_t option_index(const struct section *s, const struct config_option *o)
@@ -434,7 +435,8 @@ static void read_section(struct reader *r, enum section_id id, const yaml_node_t
 
 		if (value)
 			readers[o->type](r, o, value, target);
-		else if (o->required && !(r->meant[id] >> i & 1))
+		else if (o->required && !(r->meant[id] >> i & 1) &&
+			 !(o->instead && document_member(&r->document, node, o->instead)))
 			reader_error(r, at, "%s lacks \"%s\": %s", s->name, o->name, o->help);
 	}
 	memcpy(r->meant, meant, sizeof(meant));

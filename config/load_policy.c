@@ -27,7 +27,10 @@ static void read_action(struct reader *r, const yaml_node_t *node, struct rule *
 	} else if (i < 0) {
 		similar_init_action(&similar, name);
 		reader_error(r, node, "actions: KMS has no action \"%s\"%s", CLIPPED(name),
-			     SIMILAR_PHRASE(&similar));
+			     similar.best || !syntax_kms_name(name)
+				     ? SIMILAR_PHRASE(&similar)
+				     : " that this release knows; if it is a new one, see "
+				       "extra_actions");
 	} else if (rule->actions >> i & 1) {
 		reader_error(r, node, "actions: \"%s\" is listed twice", CLIPPED(name));
 	} else {
@@ -213,6 +216,47 @@ void read_context(struct reader *r, const struct config_option *o, const yaml_no
 
 		context->name = canonical(r, node_text(name));
 		read_context_values(r, document_node(&r->document, pair->value), context);
+	}
+}
+
+static void read_name(struct reader *r, const struct config_option *o, const yaml_node_t *node,
+		      char **names, size_t *n)
+{
+	struct slice name = node_text(node);
+	char *text;
+
+	if (!o->syntax(name)) {
+		reader_error(r, node, "%s: found \"%s\"; expected %s", o->name, CLIPPED(name),
+			     o->expected);
+		return;
+	}
+	for (size_t i = 0; i < *n; i++)
+		if (slice_eq_str(name, names[i])) {
+			reader_error(r, node, "%s: \"%s\" is listed twice", o->name,
+				     CLIPPED(name));
+			return;
+		}
+	text = reader_text(r, name);
+	if (text)
+		names[(*n)++] = text;
+}
+
+void read_names(struct reader *r, const struct config_option *o, const yaml_node_t *node,
+		void *target)
+{
+	char ***names = (char ***)((char *)target + o->offset);
+	size_t *n = (size_t *)((char *)target + o->second);
+
+	if (!reader_is_list(r, o->name, node))
+		return;
+	*names = reader_alloc(r, node_count(node), sizeof(**names));
+	if (!*names)
+		return;
+	FOREACH_ITEM (item, node) {
+		const yaml_node_t *name = document_node(&r->document, *item);
+
+		if (reader_is_text(r, o->name, name))
+			read_name(r, o, name, *names, n);
 	}
 }
 

@@ -23,6 +23,7 @@
 static const char *const audit_words[] = {"all", "refusals", NULL};
 static const char *const source_words[] = {"imds", "container", "file", NULL};
 static const char *const consent_words[] = {"refuse", "allow", NULL};
+static const char *const missing_key_words[] = {"refuse", "add", NULL};
 
 /* In the order of reading and printing: what is named stands before what names it. */
 static const struct config_option root[] = {
@@ -138,7 +139,7 @@ static const struct config_option limits[] = {
 	{"in_flight", OPTION_NUMBER, AT(limits_config, in_flight), SPAN(1, 1024),
 	 .fallback = "64", .help = "requests that are worked on"},
 	{"connections", OPTION_NUMBER, AT(limits_config, connections), SPAN(1, 4096),
-	 .fallback = "64", .help = "open connections"},
+	 .fallback = "1024", .help = "open connections"},
 	{"body", OPTION_SIZE, AT(limits_config, body), SPAN(1 * KIB, LIMIT_BODY_MAX),
 	 .fallback = "512KiB", .help = "the body of a request"},
 };
@@ -159,18 +160,32 @@ static const struct config_option enclave[] = {
 	 .help = "TLS connections that are passed through"},
 };
 
+#define KMS_NAME                                                                               \
+	"a name as KMS has them: an upper-case letter, then letters and digits, at most 64"
+
 static const struct config_option rule[] = {
 	{"name", OPTION_TEXT, .required = true, AT(rule, name), .syntax = syntax_name,
 	 .expected = "1 to 64 letters, digits, dots, dashes and underscores",
 	 .help = "what audit records call it"},
-	{"actions", OPTION_ACTIONS, .required = true, .help = "KMS actions by exact name"},
+	{"actions", OPTION_ACTIONS, .required = true, .instead = "extra_actions",
+	 .help = "KMS actions by exact name"},
 	{"endpoints", OPTION_SUBSET, .help = "endpoints of the enclave that it is for"},
 	{"keys", OPTION_KEYS, .required = true, .help = "the keys it is for, or any"},
+	{"missing_key", OPTION_BOOL, AT(rule, missing_key_add), .words = missing_key_words,
+	 .fallback = "refuse", .help = "requests that leave their key to KMS"},
 	{"encryption_context", OPTION_CONTEXT, .help = "pairs that must be present"},
 	{"plaintext", OPTION_BOOL, AT(rule, plaintext_allow), .words = consent_words,
 	 .fallback = "refuse", .help = "replies that hold a secret in clear"},
 	{"delegation", OPTION_BOOL, AT(rule, delegation_allow), .words = consent_words,
 	 .fallback = "refuse", .help = "actions that hand authority over a key to others"},
+	{"extra_actions", OPTION_NAMES, AT(rule, extra_actions), COUNT(rule, n_extra_actions),
+	 .syntax = syntax_kms_name, .expected = KMS_NAME,
+	 .help = "actions that this release doesn't know"},
+	{"extra_members", OPTION_NAMES, AT(rule, extra_members), COUNT(rule, n_extra_members),
+	 .syntax = syntax_kms_name, .expected = KMS_NAME,
+	 .help = "members of requests that this release doesn't know"},
+	{"extra_members_hold_no_key", OPTION_BOOL, AT(rule, extra_members_hold_no_key),
+	 .fallback = "false", .help = "none of them names a key"},
 };
 
 static const struct config_option tunnel[] = {

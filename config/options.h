@@ -34,6 +34,8 @@ enum option_type {
 	OPTION_ACTIONS,
 	OPTION_KEYS,
 	OPTION_CONTEXT,
+	OPTION_NAMES, /* a list of texts that `syntax` accepts, each once: char ** at `offset`,
+		       * their number at `second` */
 	OPTION_HOSTS, /* of a tunnel */
 	/* with options of their own */
 	OPTION_SECTION, /* a mapping: the struct at `offset` */
@@ -61,9 +63,10 @@ struct config_option {
 	const char *name;
 	enum option_type type;
 	bool required;
-	bool restart;  /* a reload reports a change of it and does not apply it */
-	size_t offset; /* in the section's struct */
-	size_t second; /* of a value that takes two fields */
+	const char *instead; /* not required where this one is there */
+	bool restart;        /* a reload reports a change of it and does not apply it */
+	size_t offset;       /* in the section's struct */
+	size_t second;       /* of a value that takes two fields */
 	uint64_t min,
 		max; /* both allowed; of a rate: the interval in usec; of a map: entries */
 	const char *fallback;              /* the default as one would write it; NULL: none */

@@ -153,6 +153,16 @@ static void print_actions(struct printer *p, const struct config_option *o, cons
 	print_words_end(p, n);
 }
 
+static void print_names(struct printer *p, const struct config_option *o, const void *target)
+{
+	char *const *names = *(char *const *const *)field(target, o->offset);
+	unsigned n = 0;
+
+	for (size_t i = 0; i < *(const size_t *)field(target, o->second); i++)
+		print_word(p, o, &n, names[i]);
+	print_words_end(p, n);
+}
+
 static void print_keys(struct printer *p, const struct config_option *o, const void *target)
 {
 	const struct rule *rule = target;
@@ -283,6 +293,7 @@ static option_printer *const printers[_OPTION_TYPE_MAX] = {
 	[OPTION_HOSTS] = print_list,      [OPTION_SECTION] = print_subsection,
 	[OPTION_LIST] = print_list,       [OPTION_MAP] = print_map,
 	[OPTION_PROXY] = print_proxy,     [OPTION_CIDS] = print_cids,
+	[OPTION_NAMES] = print_names,
 };
 
 static void print_section(struct printer *p, enum section_id id, const void *target)

@@ -63,6 +63,7 @@ option_reader read_actions;
 option_reader read_keys;
 option_reader read_context;
 option_reader read_subset;
+option_reader read_names;
 
 /* slots.c: the CIDs of an enclave; and the slots of enclave `i`, which stands at `key` and
  * `node`, once its listeners are known. */

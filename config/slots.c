@@ -171,7 +171,7 @@ void reader_make_slots(struct reader *r, const yaml_node_t *key, const yaml_node
  * their tunnels, and connections to KMS. */
 static uint64_t count_descriptors(const struct config *c)
 {
-	uint64_t n = 0;
+	uint64_t n = LIMIT_SURPLUS;
 
 	for (size_t i = 0; i < c->n_slots; i++) {
 		const struct enclave_config *e = &c->enclaves[c->slots[i].enclave];

@@ -119,6 +119,12 @@ bool syntax_role(struct slice s)
 	return s.n <= 64 && only(s, LOWER UPPER DIGITS "_+=,.@-");
 }
 
+bool syntax_kms_name(struct slice s)
+{
+	return s.n > 0 && s.n <= LIMIT_NAME && s.p[0] >= 'A' && s.p[0] <= 'Z' &&
+	       only(s, LOWER UPPER DIGITS);
+}
+
 bool syntax_credentials_file(struct slice s)
 {
 	if (s.n > 0 && s.p[0] == '/')

@@ -17,7 +17,8 @@ bool syntax_fd_name(struct slice s);   /* sd_listen_fds_with_names(3) */
 bool syntax_group(struct slice s);
 bool syntax_role(struct slice s); /* of IAM: [A-Za-z0-9_+=,.@-]{1,64} */
 bool syntax_credentials_file(
-	struct slice s); /* a path, or a name under $CREDENTIALS_DIRECTORY */
+	struct slice s);              /* a path, or a name under $CREDENTIALS_DIRECTORY */
+bool syntax_kms_name(struct slice s); /* of an action or a member: [A-Z][A-Za-z0-9]{0,63} */
 bool syntax_proxy(struct slice s, struct slice *ret_host,
 		  unsigned *ret_port);     /* http://HOST:PORT; as syntax_host_port() */
 bool syntax_imds_endpoint(struct slice s); /* http://HOST[:PORT] */

@@ -63,22 +63,121 @@ static void check_rewrap(struct reader *r, const yaml_node_t *node, const struct
 			       kms_action((unsigned)i)->name);
 }
 
-static bool lists_delegation(const struct rule *rule)
+/* What can't be known of such an action is supposed of it. */
+static void check_extra_action(struct reader *r, const yaml_node_t *node,
+			       const struct rule *rule)
+{
+	struct slice name = node_text(node);
+	const char *of = rule->name ?: "";
+
+	if (!syntax_kms_name(name))
+		return; /* said already */
+	if (kms_action_named(name)) {
+		reader_error(
+			r, node,
+			"extra_actions: \"%s\" is known to this release; move it to actions",
+			CLIPPED(name));
+		return;
+	}
+	if (rule->n_contexts > 0)
+		reader_error(r, node,
+			     "extra_actions: the encryption context of %s isn't known, and the "
+			     "rule asks for one",
+			     CLIPPED(name));
+	if (!rule->plaintext_allow)
+		reader_error(r, node,
+			     "extra_actions: %s may answer a secret in clear; if that is "
+			     "meant, add the "
+			     "line \"plaintext: allow\" to rule \"%s\"",
+			     CLIPPED(name), of);
+	if (!rule->delegation_allow)
+		reader_error(
+			r, node,
+			"extra_actions: %s may hand authority over a key to others; if that is "
+			"meant, add the line \"delegation: allow\" to rule \"%s\"",
+			CLIPPED(name), of);
+	reader_warning(r, node,
+		       "extra_actions: this release doesn't know %s; only its KeyId and the "
+		       "names of its members are checked",
+		       CLIPPED(name));
+}
+
+static bool all_have(const struct rule *rule, struct slice member)
 {
 	for (unsigned i = 0; i < KMS_ACTIONS; i++)
-		if ((rule->actions >> i & 1) && (kms_action(i)->flags & KMS_DELEGATION))
+		if ((rule->actions >> i & 1) && !kms_has_member(kms_action(i), member))
+			return false;
+	return rule->actions && rule->n_extra_actions == 0;
+}
+
+static void check_extra_member(struct reader *r, const yaml_node_t *node,
+			       const struct rule *rule)
+{
+	struct slice name = node_text(node);
+
+	if (!syntax_kms_name(name))
+		return; /* said already */
+	if (!rule->any_key && kms_names_key(name))
+		reader_error(r, node,
+			     "extra_members: %s names a key or a grant in other actions; that "
+			     "needs keys: any",
+			     CLIPPED(name));
+	if (all_have(rule, name))
+		reader_warning(r, node,
+			       "extra_members: %s is known to this release for each action of "
+			       "the rule; remove it",
+			       CLIPPED(name));
+	else
+		reader_warning(r, node, "extra_members: what %s holds isn't checked",
+			       CLIPPED(name));
+}
+
+static void check_extras(struct reader *r, const yaml_node_t *node, const struct rule *rule)
+{
+	const yaml_node_t *actions = reader_member(r, node, "extra_actions"), *item;
+	const yaml_node_t *members = reader_member(r, node, "extra_members");
+
+	for (size_t i = 0; (item = document_item(&r->document, actions, i)); i++)
+		check_extra_action(r, item, rule);
+	for (size_t i = 0; (item = document_item(&r->document, members, i)); i++)
+		check_extra_member(r, item, rule);
+	if (rule->n_extra_members > 0 && rule->n_keys > 0 && !rule->extra_members_hold_no_key)
+		reader_error(r, members,
+			     "extra_members: one may name a key, and the rule is limited to "
+			     "keys; if none does, add the line \"extra_members_hold_no_key: "
+			     "true\" to rule \"%s\"",
+			     rule->name ?: "");
+	if (rule->extra_members_hold_no_key && !members)
+		reader_error(r, reader_member(r, node, "extra_members_hold_no_key"),
+			     "extra_members_hold_no_key: has no effect without extra_members; "
+			     "remove the line");
+}
+
+static bool lists_flag(const struct rule *rule, enum kms_flag flag)
+{
+	for (unsigned i = 0; i < KMS_ACTIONS; i++)
+		if ((rule->actions >> i & 1) && (kms_action(i)->flags & flag))
 			return true;
 	return false;
+}
+
+/* Whether each of its actions could be read, so that something can be said of all of them. */
+static bool actions_are_read(const struct reader *r, const yaml_node_t *node,
+			     const struct rule *rule)
+{
+	const yaml_node_t *actions = reader_member(r, node, "actions");
+
+	if (!actions)
+		return rule->n_extra_actions > 0;
+	return actions->type == YAML_SEQUENCE_NODE &&
+	       node_count(actions) == (size_t)__builtin_popcountll(rule->actions);
 }
 
 /* Consent to nothing would be there already, unnoticed, when such an action is added. */
 static void check_delegation(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
-	const yaml_node_t *actions = reader_member(r, node, "actions");
-	bool all_read = actions && actions->type == YAML_SEQUENCE_NODE &&
-			node_count(actions) == (size_t)__builtin_popcountll(rule->actions);
-
-	if (rule->delegation_allow && all_read && !lists_delegation(rule))
+	if (rule->delegation_allow && rule->n_extra_actions == 0 &&
+	    actions_are_read(r, node, rule) && !lists_flag(rule, KMS_DELEGATION))
 		reader_error(r, reader_member(r, node, "delegation"),
 			     "delegation: allow has no effect, since no action of the rule "
 			     "hands authority over a key to others; remove the line");
@@ -185,6 +284,88 @@ static void check_accounts(struct reader *r, const yaml_node_t *node, const stru
 		rule->name ?: "", rule->line, CLIPPED(first), CLIPPED(arn.account));
 }
 
+/* What a rule says it adds, it must be able to add. */
+static void check_missing_key(struct reader *r, const yaml_node_t *node,
+			      const struct rule *rule)
+{
+	const yaml_node_t *option = reader_member(r, node, "missing_key");
+
+	if (!rule->missing_key_add)
+		return;
+	if (rule->any_key || (rule->n_keys > 0 && !rule_key_region(rule).p))
+		reader_error(r, option,
+			     "missing_key: add needs a rule whose keys are one ARN of a key "
+			     "(arn:...:key/...), which is what it adds");
+	if (actions_are_read(r, node, rule) && !lists_flag(rule, KMS_KEY_IMPLIED))
+		reader_error(
+			r, option,
+			"missing_key: add has no effect, since no action of the rule takes "
+			"its key from the ciphertext; remove the line");
+}
+
+static bool share_value(const struct rule_context *a, const struct rule_context *b)
+{
+	for (size_t i = 0; i < a->n_values; i++)
+		for (size_t k = 0; k < b->n_values; k++)
+			if (strcmp(a->values[i], b->values[k]) == 0)
+				return true;
+	return false;
+}
+
+/* Whether one encryption context can hold what both rules ask for. */
+static bool contexts_meet(const struct rule *a, const struct rule *b)
+{
+	for (size_t i = 0; i < a->n_contexts; i++)
+		for (size_t k = 0; k < b->n_contexts; k++)
+			if (strcmp(a->contexts[i].name, b->contexts[k].name) == 0 &&
+			    !share_value(&a->contexts[i], &b->contexts[k]))
+				return false;
+	return true;
+}
+
+/* Whether both list an action in which a missing key is the only thing that tells them apart: a
+ * second key that must be named does so too. */
+static bool share_implied_action(const struct rule *a, const struct rule *b)
+{
+	for (unsigned i = 0; i < KMS_ACTIONS; i++)
+		if ((a->actions & b->actions) >> i & 1 &&
+		    (kms_action(i)->flags & KMS_KEY_IMPLIED) && !kms_action(i)->keys[1])
+			return true;
+	return false;
+}
+
+static bool adds_where(const struct reader *r, const struct rule *a, const struct rule *b)
+{
+	struct slice region = rule_key_region(a);
+	struct rule both = {.endpoints = a->endpoints & b->endpoints};
+
+	return region.p && slice_eq(region, rule_key_region(b)) &&
+	       is_region_of(r, &both, region);
+}
+
+/* A request without its key gets that of the first rule, also where the ciphertext is under the
+ * other's: KMS then refuses it. */
+static void check_added_keys(struct reader *r, const yaml_node_t *node,
+			     const struct policy *policy, size_t i)
+{
+	const struct rule *rule = &policy->rules[i];
+
+	for (size_t k = 0; k < i && rule->missing_key_add; k++) {
+		const struct rule *first = &policy->rules[k];
+
+		if (!first->missing_key_add || !adds_where(r, first, rule) ||
+		    strcmp(first->keys[0], rule->keys[0]) == 0 ||
+		    !share_implied_action(first, rule) || !contexts_meet(first, rule))
+			continue;
+		reader_warning(
+			r, reader_member(r, node, "missing_key"),
+			"missing_key: a request without its key can match rule \"%s\" on "
+			"line %u too, and gets the key of that one",
+			first->name ?: "", first->line);
+		return;
+	}
+}
+
 static void check_rule(struct reader *r, const yaml_node_t *node, const struct rule *rule)
 {
 	const yaml_node_t *item, *actions = reader_member(r, node, "actions");
@@ -198,6 +379,8 @@ static void check_rule(struct reader *r, const yaml_node_t *node, const struct r
 		check_key(r, item, rule);
 	check_keys_here(r, keys, rule);
 	check_accounts(r, node, rule);
+	check_missing_key(r, node, rule);
+	check_extras(r, node, rule);
 	check_delegation(r, node, rule);
 }
 
@@ -245,6 +428,7 @@ static void check_rules(struct reader *r, const yaml_node_t *map,
 		r->endpoints_unsure = lost_endpoints(r, map, enclave->n_endpoints) ||
 				      lost_endpoints(r, node, n_endpoints(rule));
 		check_rule(r, node, rule);
+		check_added_keys(r, node, policy, i);
 		check_reached(r, node, policy, i);
 		for (size_t k = 0; k < i && policy->rules[i].name; k++)
 			if (policy->rules[k].name &&

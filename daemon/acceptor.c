@@ -4,6 +4,7 @@
 #include "connection.h"
 #include "http.h"
 #include "listener.h"
+#include "surplus.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -32,20 +33,21 @@ static struct worker *least_loaded(const struct acceptor *a)
 	return best;
 }
 
-static void hand_over(struct acceptor *a, int fd, const struct identity *identity,
+static void hand_over(struct acceptor *a, int fd, const struct identity *identity, bool surplus,
 		      struct instant now)
 {
-	struct message m = {.kind = MESSAGE_CONNECTION, .fd = fd, .identity = *identity};
+	struct message m = {
+		.kind = MESSAGE_CONNECTION, .fd = fd, .number = surplus, .identity = *identity};
 	struct context *context = &least_loaded(a)->context;
 
 	atomic_fetch_add(&context->n_connections, 1);
 	if (context == &a->self->context) {
-		http_accept(context, fd, identity, now);
+		(surplus ? surplus_accept : http_accept)(context, fd, identity, now);
 	} else if (mailbox_send(context->mailbox, &m) < 0) {
 		connection_record(a->audit, &identity->enclave->flood, identity, REASON_MEMORY,
 				  "out of memory", now);
 		atomic_fetch_sub(&context->n_connections, 1);
-		gauge_return(&identity->enclave->connections, 1);
+		connection_give_back(context->surplus, identity->enclave, surplus);
 		close(fd);
 	}
 }
@@ -59,6 +61,7 @@ static void on_accepted(struct listener *listener, int fd, const struct sockaddr
 		peer_identify(generation->config, listener_enclave(listener), address, n);
 	struct identity identity = {.has_cid = peer.has_cid, .cid = peer.cid};
 	struct instant now = clock_now();
+	bool surplus;
 
 	if (peer.enclave_index < 0) {
 		connection_record(a->audit, a->unknown, &identity, REASON_UNKNOWN_PEER,
@@ -69,15 +72,16 @@ static void on_accepted(struct listener *listener, int fd, const struct sockaddr
 		return;
 	}
 	identity.enclave = generation->enclaves[peer.enclave_index];
-	if (!gauge_take(&identity.enclave->connections, 1,
-			generation_enclave(generation, (unsigned)peer.enclave_index)
-				->limits.connections)) {
+	if (!connection_take(a->self->context.surplus, identity.enclave,
+			     generation_enclave(generation, (unsigned)peer.enclave_index)
+				     ->limits.connections,
+			     &surplus)) {
 		connection_record(a->audit, &identity.enclave->flood, &identity,
 				  REASON_CONNECTIONS, "limits.connections is reached", now);
 		close(fd);
 		return;
 	}
-	hand_over(a, fd, &identity, now);
+	hand_over(a, fd, &identity, surplus, now);
 }
 
 void acceptor_start(struct acceptor *a, struct worker *self)

@@ -21,6 +21,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define DEFAULT_CONFIG "/etc/nitro_enclaves/kms-vsock-proxy.yaml"
@@ -362,10 +363,22 @@ static int run_import(const struct import_question *import)
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
+/* A login's soft limit is 1,024: fewer than one enclave may need. In the unit both are one. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit); /* else it goes on with what it has */
+}
+
 static int run_daemon(const char *path, struct config *config, const struct findings *findings)
 {
 	int r = secret_init();
 
+	raise_descriptors();
 	log_open();
 	if (r < 0) {
 		log_event(EVENT_MACHINE, NULL,

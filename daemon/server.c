@@ -62,6 +62,8 @@ struct server {
 	struct resolver *resolver;
 	struct flood unknown; /* records of peers that are no enclave */
 	struct worker **workers;
+	struct mailbox **mailboxes; /* theirs */
+	struct gauge surplus;      /* connections over their enclave's limit, of all enclaves */
 	struct acceptor *acceptor; /* until the first worker has it */
 	struct pulse *pulses;
 	unsigned n_workers, n_drained;
@@ -413,14 +415,17 @@ static void free_signals(struct server *s)
 
 static int start_workers(struct server *s)
 {
-	struct worker_environment env = {s->audit, s->resolver, s->mailbox};
 	unsigned n = s->generation->config->workers;
+	struct worker_environment env;
 	int r;
 
 	s->workers = calloc(n, sizeof(*s->workers));
+	s->mailboxes = calloc(n, sizeof(*s->mailboxes));
 	s->pulses = calloc(n, sizeof(*s->pulses));
-	if (!s->workers || !s->pulses)
+	if (!s->workers || !s->mailboxes || !s->pulses)
 		return -ENOMEM;
+	env = (struct worker_environment){s->audit, s->resolver, s->mailbox, s->mailboxes,
+					  &s->surplus};
 	for (unsigned i = 0; i < n; i++) {
 		r = worker_new(i, &env, s->generation, s->credentials, &s->workers[i]);
 		if (r < 0)
@@ -495,6 +500,7 @@ static void server_done(struct server *s)
 	if (s->base)
 		event_base_free(s->base);
 	free(s->workers);
+	free(s->mailboxes);
 	free(s->pulses);
 }
 

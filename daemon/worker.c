@@ -5,6 +5,7 @@
 #include "http.h"
 #include "request_step.h"
 #include "sigv4.h"
+#include "surplus.h"
 #include "test_hooks.h"
 
 #include <errno.h>
@@ -49,6 +50,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *userdata)
 	atomic_fetch_add_explicit(&w->beat, 1, memory_order_relaxed);
 	connections_sweep(&w->context, now);
 	requests_sweep(&w->requests, now);
+	requests_admit(&w->context, now);
 	upstreams_sweep(&w->context, now);
 	turns_arm(&w->context.turns);
 	tell_loaded(w);
@@ -94,7 +96,8 @@ static void on_message(struct message *m, void *userdata)
 		acceptor_start(w->acceptor, w);
 		return;
 	case MESSAGE_CONNECTION:
-		http_accept(&w->context, m->fd, &m->identity, now);
+		(m->number ? surplus_accept : http_accept)(&w->context, m->fd, &m->identity,
+							   now);
 		return;
 	case MESSAGE_GENERATION:
 		take_generation(w, m->generation, now);
@@ -112,6 +115,9 @@ static void on_message(struct message *m, void *userdata)
 	case MESSAGE_EXIT:
 		w->over = true;
 		connections_drain(&w->context, true, now);
+		return;
+	case MESSAGE_POKED:
+		requests_admit(&w->context, now);
 		return;
 	case MESSAGE_TEST_HOOK:
 #ifdef TEST_HOOKS
@@ -205,6 +211,9 @@ int worker_new(unsigned index, const struct worker_environment *environment,
 	w->context.audit = environment->audit;
 	w->context.resolver = environment->resolver;
 	w->context.control = environment->control;
+	w->context.index = index;
+	w->context.mailboxes = environment->mailboxes;
+	w->context.surplus = environment->surplus;
 	w->context.lookups = &w->lookups;
 	w->context.upstreams = &w->upstreams;
 	w->context.requests = &w->requests;
@@ -212,8 +221,11 @@ int worker_new(unsigned index, const struct worker_environment *environment,
 	w->context.credentials = credentials_ref(credentials);
 	w->context.credentials_due = clock_monotonic() + FIRST_CREDENTIALS;
 	r = worker_init(w);
-	if (r == 0)
+	if (r == 0) {
+		w->mailbox = &environment->mailboxes[index];
+		*w->mailbox = w->context.mailbox;
 		r = start_thread(w);
+	}
 	if (r < 0)
 		return r;
 	*ret_worker = TAKE_PTR(w);
@@ -246,6 +258,8 @@ struct worker *worker_free(struct worker *w)
 	upstreams_done(&w->upstreams);
 	bin_empty(&c->bin);
 	letter_free(w->exit);
+	if (w->mailbox)
+		*w->mailbox = NULL; /* the others end after it, and no more run */
 	mailbox_free(c->mailbox);
 	turns_done(&c->turns);
 	if (w->sweep)

@@ -20,7 +20,9 @@
 struct worker_environment {
 	struct audit *audit;
 	struct resolver *resolver;
-	struct mailbox *control; /* for the messages "to control" */
+	struct mailbox *control;    /* for the messages "to control" */
+	struct mailbox **mailboxes; /* the workers', by index; one that has none is NULL */
+	struct gauge *surplus;
 };
 
 struct worker {
@@ -33,6 +35,7 @@ struct worker {
 	struct letter *exit; /* of the message that ends the thread; it must not fail */
 	struct event *sweep;
 	struct acceptor *acceptor; /* the first worker's, until it drains */
+	struct mailbox **mailbox;  /* where the other workers find its own */
 	bool over;                 /* it was told to end */
 	bool drained;              /* control knows that it has nothing left */
 	bool told_loaded;          /* control knows that it goes by the generation it has */

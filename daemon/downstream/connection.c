@@ -42,10 +42,34 @@ static void free_protocol(struct connection *c, enum reason why, struct instant 
 	c->protocol = NULL;
 }
 
-/* A place among the enclave's connections is free again, and one among the thread's. */
-static void give_back(struct context *context, struct enclave *enclave)
+bool connection_take(struct gauge *surplus, struct enclave *enclave, unsigned max,
+		     bool *ret_surplus)
 {
-	gauge_return(&enclave->connections, 1);
+	*ret_surplus = !gauge_take(&enclave->connections, 1, max);
+	if (!*ret_surplus)
+		return true;
+	if (!gauge_take(&enclave->surplus, 1, LIMIT_SURPLUS_EACH))
+		return false;
+	if (gauge_take(surplus, 1, LIMIT_SURPLUS))
+		return true;
+	gauge_return(&enclave->surplus, 1);
+	return false;
+}
+
+void connection_give_back(struct gauge *surplus, struct enclave *enclave, bool is_surplus)
+{
+	if (!is_surplus) {
+		gauge_return(&enclave->connections, 1);
+		return;
+	}
+	gauge_return(surplus, 1);
+	gauge_return(&enclave->surplus, 1);
+}
+
+/* A place among the enclave's connections is free again, and one among the thread's. */
+static void give_back(struct context *context, struct enclave *enclave, bool surplus)
+{
+	connection_give_back(context->surplus, enclave, surplus);
 	atomic_fetch_sub(&context->n_connections, 1);
 }
 
@@ -60,7 +84,7 @@ void connection_close(struct connection *c, enum reason why, struct instant now)
 	event_del(&c->read_event);
 	event_del(&c->write_event);
 	close(c->fd);
-	give_back(c->context, c->identity.enclave);
+	give_back(c->context, c->identity.enclave, c->surplus);
 	generation_unref(c->generation);
 	bin_put(&c->context->bin, &c->bin, offsetof(struct connection, context), sizeof(*c));
 }
@@ -136,6 +160,31 @@ ssize_t connection_recv(struct connection *c, char *p, size_t n)
 	return got < 0 ? -errno : got;
 }
 
+ssize_t connection_peek(struct connection *c, char *p, size_t n)
+{
+	ssize_t got;
+
+	do
+		got = recv(c->fd, p, n, MSG_PEEK);
+	while (got < 0 && errno == EINTR);
+	return got < 0 ? -errno : got;
+}
+
+int connection_drop(struct connection *c, char *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t got = recv(c->fd, p, n, 0);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return -EPIPE; /* it was there, and is reset */
+		p += got;
+		n -= (size_t)got;
+	}
+	return 0;
+}
+
 int connection_wait_writable(struct connection *c)
 {
 	return event_add(&c->write_event, NULL) < 0 ? -ENOMEM : 0;
@@ -183,39 +232,43 @@ static void on_turn(struct turn *turn, struct instant now)
 /* ---- the beginning ---- */
 
 static struct connection *refuse_new(struct context *context, int fd,
-				     const struct identity *identity, enum reason reason,
-				     const char *detail, struct instant now)
+				     const struct identity *identity, bool surplus,
+				     enum reason reason, const char *detail, struct instant now)
 {
 	connection_record(context->audit, &identity->enclave->flood, identity, reason, detail,
 			  now);
 	close(fd);
-	give_back(context, identity->enclave);
+	give_back(context, identity->enclave, surplus);
 	return NULL;
 }
 
 struct connection *connection_new(struct context *context, int fd,
-				  const struct identity *identity, struct instant now)
+				  const struct identity *identity, bool surplus,
+				  struct instant now)
 {
 	int enclave_index = generation_find(context->generation, identity);
 	struct connection *c;
 
 	if (enclave_index < 0)
-		return refuse_new(context, fd, identity, REASON_UNKNOWN_PEER,
+		return refuse_new(context, fd, identity, surplus, REASON_UNKNOWN_PEER,
 				  "a reload has removed the enclave", now);
 	c = calloc(1, sizeof(*c));
 	if (!c)
-		return refuse_new(context, fd, identity, REASON_MEMORY, "out of memory", now);
+		return refuse_new(context, fd, identity, surplus, REASON_MEMORY,
+				  "out of memory", now);
 	c->context = context;
 	c->fd = fd;
 	c->identity = *identity;
 	c->generation = generation_ref(context->generation);
 	c->enclave_index = (unsigned)enclave_index;
+	c->surplus = surplus;
 	c->turn = (struct turn){.enclave_id = identity->enclave->named.id, .take = on_turn};
 	LIST_INSERT_HEAD(&context->connections, c, link);
 	event_assign(&c->read_event, context->base, fd,
 		     EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_io, c);
 	event_assign(&c->write_event, context->base, fd, EV_WRITE | EV_ET, on_io, c);
-	enclave_count(identity->enclave, COUNTER_CONNECTIONS, 1);
+	if (!surplus)
+		enclave_count(identity->enclave, COUNTER_CONNECTIONS, 1);
 	if (event_add(&c->read_event, NULL) == 0)
 		return c;
 	connection_end_without_request(c, REASON_MEMORY, "out of memory", now);

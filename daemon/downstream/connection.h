@@ -56,6 +56,7 @@ struct connection {
 	int fd;
 	bool readable; /* an event came since the socket was last found empty */
 	bool ended;    /* the peer ended its side: reading shows it, no event will again */
+	bool surplus;  /* over limits.connections: it is told so, and nothing else */
 	struct event read_event;
 	struct event write_event; /* only added while something doesn't fit the socket */
 	const struct protocol_ops *ops;
@@ -72,12 +73,19 @@ void connection_record(struct audit *audit, struct flood *flood,
 		       const struct identity *identity, enum reason reason, const char *detail,
 		       struct instant now);
 
-/* Takes over the descriptor, and one of the enclave's `connections`, of which the caller took
- * the gauge and counted it for the thread: both end with the connection. NULL: that is at once,
- * with a record, since its enclave is gone or memory ran out. Its protocol is to be set next.
- */
+/* Takes one of the enclave's `max` connections, or, where it has as many, one of those that are
+ * told so (*ret_surplus). False: there are none of those either. */
+_must_check_ bool connection_take(struct gauge *surplus, struct enclave *enclave, unsigned max,
+				  bool *ret_surplus);
+
+/* Gives it back, if it comes to no connection_new(). */
+void connection_give_back(struct gauge *surplus, struct enclave *enclave, bool is_surplus);
+
+/* Takes over the descriptor, and what connection_take() took, which the caller counted for the
+ * thread: both end with the connection. NULL: that is at once, with a record, since its enclave
+ * is gone or memory ran out. Its protocol is to be set next. */
 _must_check_ struct connection *connection_new(struct context *context, int fd,
-					       const struct identity *identity,
+					       const struct identity *identity, bool surplus,
 					       struct instant now);
 
 /* The connection is that protocol's from now on; the one it had is freed. */
@@ -90,6 +98,11 @@ struct enclave_config *connection_config(const struct connection *c);
 
 /* Bytes received, 0 at the end, -EAGAIN, or another negative errno. */
 _must_check_ ssize_t connection_recv(struct connection *c, char *p, size_t n);
+
+/* The same, but the bytes stay where they are; connection_drop() takes the first `n` of them
+ * away, which overwrites the same place with the same bytes. */
+_must_check_ ssize_t connection_peek(struct connection *c, char *p, size_t n);
+_must_check_ int connection_drop(struct connection *c, char *p, size_t n);
 
 /* Has the protocol's io() called with EV_WRITE when the socket has room. -ENOMEM. */
 _must_check_ int connection_wait_writable(struct connection *c);

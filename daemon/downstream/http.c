@@ -3,6 +3,7 @@
 
 #include "connection.h"
 #include "http2.h"
+#include "intake.h"
 #include "outbox.h"
 #include "request_step.h"
 #include "tunnel.h"
@@ -20,6 +21,7 @@ static_assert(OUTBOX_SCRATCH <= CONTEXT_SCRATCH,
 
 enum http_state {
 	HTTP_HEAD,  /* idle, or in the middle of a head */
+	HTTP_PLACE, /* the request waits in line or for its turn: none of its body is read */
 	HTTP_BODY,  /* reading a body, or dropping that of a refused request */
 	HTTP_WAIT,  /* the request is being decided or is upstream: nothing is read */
 	HTTP_WRITE, /* writing an answer */
@@ -33,8 +35,7 @@ struct http {
 	struct request_client client;
 	struct connection *connection;
 	usec_t deadline;
-	struct buf in;     /* an unfinished head, or bytes after a request; freed while idle */
-	size_t in_charged; /* of the enclave's share of memory */
+	struct intake in; /* an unfinished head, or bytes after a request */
 	struct http_head head;
 	struct request *request; /* from the head's end until its answer is written */
 	struct outbox out;       /* of its answer, whose bytes the request owns */
@@ -73,37 +74,6 @@ static struct request_origin origin_of(struct http *h)
 	};
 }
 
-/* ---- what was read and not yet used ---- */
-
-static void drop_input(struct http *h)
-{
-	buf_done(&h->in);
-	enclave_uncharge(h->connection->identity.enclave, &h->in_charged);
-}
-
-/* Keeps bytes for later. False: the enclave's share of memory is used up. */
-static bool keep_input(struct http *h, struct slice bytes)
-{
-	struct connection *c = h->connection;
-
-	if (bytes.n == 0)
-		return true;
-	return enclave_charge(c->identity.enclave, c->generation->memory_share, &h->in_charged,
-			      LIMIT_HEAD) &&
-	       buf_append(&h->in, bytes) == 0;
-}
-
-/* The bytes up to `rest` are used; `rest` lies in the buffer or in the scratch. */
-static bool keep_rest(struct http *h, struct slice rest)
-{
-	if (!h->in.n)
-		return keep_input(h, rest);
-	buf_consume(&h->in, h->in.n - rest.n);
-	if (h->in.n == 0)
-		drop_input(h);
-	return true;
-}
-
 /* ---- refusing ---- */
 
 /* Answers the request with a refusal, reads no more of what comes, and ends the connection.
@@ -113,6 +83,7 @@ static void refuse_unread(struct http *h, enum refusal refusal, const char *mess
 {
 	h->close = h->unread = true;
 	set_state(h, HTTP_WAIT, 0);
+	request_withdraw(h->request);
 	request_refuse(h->request, refusal, message, now);
 }
 
@@ -137,7 +108,7 @@ static void out_of_memory(struct http *h, struct instant now)
 /* The peer ended its side, or was silent for too long, where a head may begin or is begun. */
 static void peer_ended(struct http *h, struct instant now)
 {
-	if (h->in.n)
+	if (h->in.bytes.n)
 		connection_end_without_request(h->connection, REASON_CUT_OFF,
 					       "it ended in the middle of a request", now);
 	else if (!h->had_request)
@@ -164,7 +135,7 @@ static void read_ahead(struct http *h, struct instant now)
 		return;
 	}
 	h->deadline = now.monotonic + LIMIT_HEAD_TIME;
-	kept = keep_input(h, (struct slice){scratch, (size_t)n});
+	kept = intake_keep(&h->in, h->connection, (struct slice){scratch, (size_t)n});
 	explicit_bzero(scratch, (size_t)n);
 	if (kept)
 		connection_queue_turn(h->connection);
@@ -182,12 +153,12 @@ static bool is_closing(const struct http *h)
 static void next_request(struct http *h, struct instant now)
 {
 	if (is_closing(h)) {
-		connection_finish(h->connection, (struct slice){0}, h->unread || h->in.n > 0,
-				  now);
+		connection_finish(h->connection, (struct slice){0},
+				  h->unread || h->in.bytes.n > 0, now);
 		return;
 	}
 	become_idle(h, now);
-	if (h->in.n) {
+	if (h->in.bytes.n) {
 		h->deadline = now.monotonic + LIMIT_HEAD_TIME;
 		connection_queue_turn(h->connection);
 		return;
@@ -253,7 +224,15 @@ static void on_lost(struct request_client *client, enum reason why, struct insta
 	connection_close(http_of(client)->connection, why, now);
 }
 
-static const struct request_client_ops client_ops = {on_closing, on_gone, on_answer, on_lost};
+/* The rest is done in its connection's turn, as for any request. */
+static void on_admitted(struct request_client *client, struct instant now)
+{
+	(void)now;
+	connection_queue_turn(http_of(client)->connection);
+}
+
+static const struct request_client_ops client_ops = {on_closing, on_gone, on_admitted,
+						     on_answer, on_lost};
 
 /* ---- reading ---- */
 
@@ -272,7 +251,8 @@ static bool take_body(struct http *h, struct slice bytes)
 	if (n && !h->request->refusal)
 		memcpy((char *)room.p, bytes.p, n);
 	h->request->body_n += n;
-	return keep_rest(h, (struct slice){bytes.p + n, bytes.n - n});
+	return intake_keep_rest(&h->in, h->connection,
+				(struct slice){bytes.p + n, bytes.n - n});
 }
 
 static void read_body(struct http *h, struct instant now)
@@ -306,18 +286,9 @@ static bool send_continue(struct http *h)
 	       sizeof(text) - 1;
 }
 
-/* A whole head is there; `rest` is what came after it. */
-static void head_done(struct http *h, struct slice rest, struct instant now)
+/* Its limits let the request pass, or refuse it: reads its body, or drops it. */
+static void begin_body(struct http *h, struct slice rest, struct instant now)
 {
-	const struct request_origin origin = origin_of(h);
-
-	h->request = request_new(&origin, &h->head, now);
-	if (!h->request) {
-		connection_close(h->connection, REASON_NONE, now);
-		return;
-	}
-	h->had_request = true;
-	h->close = h->head.close;
 	if (h->head.expect_continue && h->request->refusal) {
 		/* Whether the body comes is the client's choice now: only closing is safe. */
 		refuse_unread(h, h->request->refusal, NULL, now);
@@ -335,6 +306,26 @@ static void head_done(struct http *h, struct slice rest, struct instant now)
 	read_body(h, now);
 }
 
+/* A whole head is there; `rest` is what was read after it. */
+static void head_done(struct http *h, struct slice rest, struct instant now)
+{
+	const struct request_origin origin = origin_of(h);
+
+	h->request = request_new(&origin, &h->head, now);
+	if (!h->request) {
+		connection_close(h->connection, REASON_NONE, now);
+		return;
+	}
+	h->had_request = true;
+	h->close = h->head.close;
+	if (!h->request->wait)
+		begin_body(h, rest, now);
+	else if (intake_keep_rest(&h->in, h->connection, rest))
+		set_state(h, HTTP_PLACE, 0);
+	else
+		refuse_unread(h, REFUSAL_MEMORY, NULL, now);
+}
+
 /* Step 2: from now on the connection is a tunnel's. */
 static void start_tunnel(struct http *h, struct slice bytes, bool by_connect,
 			 struct instant now)
@@ -348,11 +339,20 @@ static void start_tunnel(struct http *h, struct slice bytes, bool by_connect,
 					       "its share of memory is used up", now);
 }
 
-/* Step 2: `bytes` begin with a whole head. */
-static void take_branch(struct http *h, struct slice bytes, struct instant now)
+/* It speaks TLS, from the first byte on. */
+static void tls_begun(struct http *h, struct slice bytes, struct instant now)
 {
-	struct slice rest = {bytes.p + h->head.length, bytes.n - h->head.length};
+	if (connection_config(h->connection)->tunnel.n_hosts > 0)
+		start_tunnel(h, bytes, false, now);
+	else
+		connection_end_without_request(h->connection, REASON_TLS,
+					       "it speaks TLS, and the enclave has no tunnel",
+					       now);
+}
 
+/* Step 2: a whole head is there; `rest` is what came after it. */
+static void take_branch(struct http *h, struct slice rest, struct instant now)
+{
 	if (h->head.kind == HEAD_CONNECT)
 		start_tunnel(h, rest, true, now);
 	else if (h->head.kind == HEAD_HTTP2)
@@ -361,48 +361,47 @@ static void take_branch(struct http *h, struct slice bytes, struct instant now)
 		head_done(h, rest, now);
 }
 
-/* Reads on in a head; `bytes` are all of it so far, in `in` or in the scratch. True: it wants
- * more.
- */
+/* Reads on in a head; `bytes` are all of it, kept or in the scratch. True: it wants more. */
 static bool take_head(struct http *h, struct slice bytes, struct instant now)
 {
-	const struct enclave_config *config = connection_config(h->connection);
-	bool has_tunnel = config->tunnel.n_hosts > 0;
+	struct connection *c = h->connection;
+	const struct enclave_config *config = connection_config(c);
 	struct http_head_options options = {.body_max = config->limits.body,
-					    .allow_connect = has_tunnel};
+					    .allow_connect = config->tunnel.n_hosts > 0};
+	bool is_tls = bytes.p[0] == TLS_HANDSHAKE;
+	enum head_result result =
+		is_tls ? HEAD_NEED_MORE : http_head_read(&h->head, bytes, &options);
+	bool is_request = result == HEAD_DONE && h->head.kind == HEAD_KMS;
+	struct slice none = {0}, rest = {0};
 
-	if (bytes.p[0] == TLS_HANDSHAKE) {
-		if (has_tunnel)
-			start_tunnel(h, bytes, false, now);
-		else
-			connection_end_without_request(
-				h->connection, REASON_TLS,
-				"it speaks TLS, and the enclave has no tunnel", now);
+	if (result == HEAD_DONE)
+		rest = (struct slice){bytes.p + h->head.length, bytes.n - h->head.length};
+	if (!intake_settle(&h->in, c, is_request ? &rest : &none)) {
+		connection_close(c, REASON_CLIENT_GONE, now);
 		return false;
 	}
-	switch (http_head_read(&h->head, bytes, &options)) {
-	case HEAD_NEED_MORE:
-		if (h->in.n || keep_input(h, bytes))
-			return true;
-		out_of_memory(h, now);
-		return false;
-	case HEAD_REFUSED:
+	if (is_tls)
+		tls_begun(h, bytes, now);
+	else if (result == HEAD_DONE)
+		take_branch(h, rest, now);
+	else if (result == HEAD_REFUSED)
 		refuse_head(h, h->head.refusal, h->head.fault, now);
-		return false;
-	case HEAD_DONE:
-		take_branch(h, bytes, now);
-		return false;
-	}
+	else if (h->in.bytes.n || intake_keep(&h->in, c, bytes))
+		return true;
+	else
+		out_of_memory(h, now);
 	return false;
 }
 
-/* Reads one piece of a head. True: it wants more. */
+/* Reads one piece of a head. True: it wants more. The body of a request that will have to wait
+ * stays where it is, and counts for nothing. */
 static bool read_head(struct http *h, struct instant now)
 {
-	char *scratch = h->connection->context->scratch;
+	struct connection *c = h->connection;
+	char *scratch = c->context->scratch;
+	bool peek = !place_is_free(c->identity.enclave, connection_config(c)->limits.in_flight);
+	ssize_t n = intake_recv(&h->in, c, peek);
 	bool more = false;
-	ssize_t n = connection_recv(h->connection, scratch,
-				    LIMIT_HEAD + 1 - MIN(h->in.n, (size_t)LIMIT_HEAD));
 
 	if (n == -EAGAIN)
 		return false;
@@ -410,11 +409,11 @@ static bool read_head(struct http *h, struct instant now)
 		peer_ended(h, now);
 		return false;
 	}
-	if (h->in.n == 0) {
+	if (h->in.bytes.n == 0) {
 		h->deadline = now.monotonic + LIMIT_HEAD_TIME;
 		more = take_head(h, (struct slice){scratch, (size_t)n}, now);
-	} else if (keep_input(h, (struct slice){scratch, (size_t)n})) {
-		more = take_head(h, buf_slice(&h->in), now);
+	} else if (intake_keep(&h->in, c, (struct slice){scratch, (size_t)n})) {
+		more = take_head(h, buf_slice(&h->in.bytes), now);
 	} else {
 		out_of_memory(h, now);
 	}
@@ -423,9 +422,7 @@ static bool read_head(struct http *h, struct instant now)
 }
 
 /* Until the head is whole, or the socket empty, since events are edge-triggered. One request at
- * most, however fast it was answered: the next waits for the connection's turn, see
- * read_ahead().
- */
+ * most, however fast it was answered: the next waits for its turn, see read_ahead(). */
 static void read_request(struct http *h, struct instant now)
 {
 	while (read_head(h, now))
@@ -442,15 +439,18 @@ static void http_io(void *protocol, short what, struct instant now)
 	switch (h->state) {
 	case HTTP_HEAD:
 		/* Bytes that come while it waits for its turn are read in it. */
-		if (in_turn ? take_head(h, buf_slice(&h->in), now)
+		if (in_turn ? take_head(h, buf_slice(&h->in.bytes), now)
 			    : !h->connection->turn.queued)
 			read_request(h, now);
 		return;
 	case HTTP_BODY:
 		read_body(h, now);
 		return;
+	case HTTP_PLACE:
 	case HTTP_WAIT:
-		if (connection_peer_is_gone(h->connection))
+		if (h->state == HTTP_PLACE && in_turn)
+			begin_body(h, buf_slice(&h->in.bytes), now);
+		else if (connection_peer_is_gone(h->connection))
 			connection_close(h->connection, REASON_CLIENT_GONE, now);
 		return;
 	case HTTP_WRITE:
@@ -468,7 +468,7 @@ static void apply_deadline(struct http *h, struct instant now)
 	case HTTP_HEAD:
 		if (h->connection->turn.queued)
 			return; /* its bytes wait for us; what is missing is seen in its turn */
-		if (h->in.n)
+		if (h->in.bytes.n)
 			refuse_head(h, REFUSAL_TOO_SLOW, NULL, now);
 		else
 			peer_ended(h, now);
@@ -479,7 +479,8 @@ static void apply_deadline(struct http *h, struct instant now)
 	case HTTP_WRITE:
 		connection_close(h->connection, REASON_CLIENT_TOO_SLOW, now);
 		return;
-	case HTTP_WAIT: /* its upstream has the deadline */
+	case HTTP_PLACE: /* its request has the deadline */
+	case HTTP_WAIT:  /* its upstream */
 	case HTTP_OVER:
 		return;
 	}
@@ -489,7 +490,8 @@ static void http_sweep(void *protocol, struct instant now)
 {
 	struct http *h = protocol;
 	/* One that only waits for the peer's bytes learns it by reading. */
-	bool reads_nothing = h->state == HTTP_WAIT || h->state == HTTP_WRITE;
+	bool reads_nothing =
+		h->state == HTTP_PLACE || h->state == HTTP_WAIT || h->state == HTTP_WRITE;
 
 	if (reads_nothing && connection_peer_is_gone(h->connection))
 		connection_close(h->connection, REASON_CLIENT_GONE, now);
@@ -520,8 +522,11 @@ static void http_reload(void *protocol, struct generation *generation, int encla
 		if (h->retired)
 			connection_close(h->connection, REASON_NONE, now);
 		return;
+	case HTTP_PLACE: /* nobody waits in line by another number of places */
 	case HTTP_BODY:
-		refusal = request_renew(h->request, generation);
+		refusal = h->state == HTTP_PLACE && h->retired
+				  ? REFUSAL_RELOADED
+				  : request_renew(h->request, generation);
 		if (refusal)
 			refuse_unread(h, refusal, NULL, now);
 		return;
@@ -540,7 +545,7 @@ static bool is_idle(const struct http *h)
 {
 	char byte;
 
-	return h->state == HTTP_HEAD && h->in.n == 0 &&
+	return h->state == HTTP_HEAD && h->in.bytes.n == 0 &&
 	       recv(h->connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
 }
 
@@ -550,7 +555,8 @@ static void http_drain(void *protocol, bool over, struct instant now)
 
 	if (is_idle(h)) {
 		connection_close(h->connection, REASON_NONE, now);
-	} else if (over && h->state == HTTP_WAIT) {
+	} else if (over && (h->state == HTTP_PLACE || h->state == HTTP_WAIT)) {
+		h->unread |= h->state == HTTP_PLACE;
 		request_withdraw(h->request);
 		request_refuse(h->request, REFUSAL_SHUTTING_DOWN, NULL, now);
 	}
@@ -563,7 +569,7 @@ static void http_free(void *protocol, enum reason why, struct instant now)
 	if (h->request)
 		request_lose_client(h->request, why, outbox_sent(&h->out), now);
 	h->request = NULL;
-	drop_input(h);
+	intake_drop(&h->in, h->connection);
 	h->state = HTTP_OVER;
 	bin_put(&h->connection->context->bin, &h->bin, offsetof(struct http, client),
 		sizeof(*h));
@@ -575,7 +581,7 @@ static const struct protocol_ops http_ops = {http_io, http_sweep, http_reload, h
 void http_accept(struct context *context, int fd, const struct identity *identity,
 		 struct instant now)
 {
-	struct connection *c = connection_new(context, fd, identity, now);
+	struct connection *c = connection_new(context, fd, identity, false, now);
 	struct http *h;
 
 	if (!c)
@@ -587,7 +593,7 @@ void http_accept(struct context *context, int fd, const struct identity *identit
 	}
 	h->client.ops = &client_ops;
 	h->connection = c;
-	h->in = BUF_INIT(2 * LIMIT_HEAD + 2); /* a head that is refused for its length, whole */
+	intake_init(&h->in);
 	connection_set_protocol(c, &http_ops, h, now);
 	become_idle(h, now);
 }

@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 1024 /* what comes while the loop is busy; more is reset by the kernel */
+#define BACKLOG 4096 /* what comes while the loop is busy; more is reset by the kernel */
 #define ACCEPTS 16   /* a turn of the loop: they are served in it, and others want theirs */
 #define FIRST_ENCLAVE_CID 4
 #define PAUSE_MSEC 100 /* after accept() ran out of descriptors or memory */

@@ -150,6 +150,15 @@ static void learn(struct request *r, struct instant now)
 	r->record.kms_status = reply->status;
 }
 
+/* What a member does that isn't in the table may be to ask for a secret. */
+static bool must_check(const struct request *r)
+{
+	const struct rule *rule = r->verdict.rule;
+
+	return !rule->plaintext_allow &&
+	       ((r->action->flags & KMS_SECRET_REPLY) || rule->n_extra_members > 0);
+}
+
 /* That credentials are rejected is said once, by an error of its own: what KMS rejects for that
  * reason afterwards is no news. */
 static void note_error(struct request *r, const struct reply_verdict *v)
@@ -168,9 +177,8 @@ static void take_whole(struct request *r, struct instant now)
 {
 	const struct credentials *credentials = r->credentials;
 	const struct reply_case about = {
-		.action = (unsigned)r->action,
-		.sealed = !r->verdict.rule->plaintext_allow &&
-			  (kms_action((unsigned)r->action)->flags & KMS_SECRET_REPLY),
+		.action = r->action,
+		.checked = must_check(r),
 		.token = credentials->session_token ? slice_from(credentials->session_token)
 						    : (struct slice){0},
 		.skew = request_skew(r),

@@ -32,11 +32,11 @@ static bool contradicts_itself(const struct http_reply *reply, struct reply_verd
 	return true;
 }
 
-static enum kms_reply check_sealed(const struct reply_case *about, struct buf *body,
-				   struct json_doc *doc, size_t *n)
+static enum kms_reply check_secrets(const struct reply_case *about, struct buf *body,
+				    struct json_doc *doc, size_t *n)
 {
-	return about->sealed ? kms_check_reply(about->action, body->p, body->n, doc, n)
-			     : KMS_REPLY_SAFE;
+	return about->checked ? kms_check_reply(about->action, body->p, body->n, doc, n)
+			      : KMS_REPLY_SAFE;
 }
 
 static void judge_success(const struct reply_case *about, struct http_reply *reply,
@@ -49,7 +49,7 @@ static void judge_success(const struct reply_case *about, struct http_reply *rep
 		return;
 	}
 	v->accepted = true;
-	switch (check_sealed(about, &reply->body, doc, &n)) {
+	switch (check_secrets(about, &reply->body, doc, &n)) {
 	case KMS_REPLY_SAFE:
 		relay(v, n);
 		return;
@@ -140,7 +140,7 @@ static void judge_error(const struct reply_case *about, struct http_reply *reply
 		refuse_non_error(reply, v);
 		return;
 	}
-	if (is_error && about->sealed &&
+	if (is_error && about->checked &&
 	    kms_check_reply(about->action, body->p, n, doc, &ignored) == KMS_REPLY_LEAKS) {
 		refuse(v, REFUSAL_REPLY_LEAKS);
 		return;

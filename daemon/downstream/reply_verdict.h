@@ -16,9 +16,11 @@
 #include <stdbool.h>
 
 /* What the answer is an answer to. */
+struct kms_action;
+
 struct reply_case {
-	unsigned action;         /* row of the KMS table */
-	bool sealed;             /* the rule demands that no secret comes back in clear */
+	const struct kms_action *action;
+	bool checked;            /* the rule demands that no secret comes back in clear */
 	struct slice token;      /* the session token that was signed with; .p NULL: none */
 	const struct skew *skew; /* which has learned from this answer already */
 	usec_t correction;       /* of the clock, when it was signed */

@@ -44,7 +44,6 @@ struct request *request_alloc(const struct request_origin *origin, struct instan
 	r->generation = generation_ref(origin->generation);
 	r->enclave_index = r->call.enclave_index = origin->enclave_index;
 	r->endpoint = -1;
-	r->action = -1;
 	r->started = now.monotonic;
 	r->answer = BUF_INIT(LIMIT_REPLY_HEAD + 4 * KIB);
 
@@ -83,10 +82,17 @@ void request_wait(struct request *r, enum request_wait reason, usec_t deadline)
 	LIST_INSERT_HEAD(&r->context->requests->waiting, r, link);
 }
 
+void request_note_wait(struct request *r, struct instant now)
+{
+	if (r->waits_since && r->record.wait < 0)
+		r->record.wait = now.monotonic - r->waits_since;
+}
+
 void request_withdraw(struct request *r)
 {
 	upstream_cancel(&r->call);
 	stop_waiting(r);
+	place_leave(r->context, r->identity.enclave, &r->waiter);
 }
 
 /* ---- its answer ---- */
@@ -101,7 +107,7 @@ bool request_closes(const struct request *r)
 static void leave_in_flight(struct request *r)
 {
 	if (r->in_flight)
-		gauge_return(&r->identity.enclave->in_flight, 1);
+		place_return(r->context, r->identity.enclave);
 	r->in_flight = false;
 }
 
@@ -134,6 +140,7 @@ void request_refuse(struct request *r, enum refusal refusal, const char *message
 	if (!r->record.detail[0])
 		snprintf(r->record.detail, sizeof(r->record.detail), "%s",
 			 message ?: info->message);
+	request_note_wait(r, now);
 	r->record.event = info->critical ? EVENT_LEAK : EVENT_REFUSED;
 	r->refusal = refusal;
 	if (r->client) {
@@ -205,6 +212,7 @@ void request_end(struct request *r, enum reason why, size_t written, struct inst
 	if (r->step == STEP_ENDED)
 		return;
 	request_withdraw(r);
+	request_note_wait(r, now);
 	if (!r->client)
 		LIST_REMOVE(r, orphan_link);
 	if (r->call.sent && r->record.upstream < 0)

@@ -14,6 +14,7 @@
 #include "identity.h"
 #include "kms.h"
 #include "macro.h"
+#include "place.h"
 #include "policy.h"
 #include "reason.h"
 #include "refusal.h"
@@ -30,6 +31,9 @@ struct request_client_ops {
 	bool (*closing)(const struct request_client *client);
 	/* Whether nobody is there any more to read an answer. */
 	bool (*gone)(const struct request_client *client);
+	/* It has waited before its body was read, and goes on: the body is to be read, or, if
+	 * request->refusal is set, dropped. */
+	void (*admitted)(struct request_client *client, struct instant now);
 	/* Here is the answer; both slices stay valid until request_end(), which the client
 	 * calls when they have left, perhaps at once. `close`: nothing may follow it. */
 	void (*answer)(struct request_client *client, struct slice head, struct slice body,
@@ -58,8 +62,8 @@ struct request_origin {
 /* The steps of docs/code.md that a request takes; the first three are its connection's.
  * request_step.c has the row of each. */
 enum request_step {
-	STEP_LIMIT,
-	STEP_BODY, /* its client reads it */
+	STEP_LIMIT, /* waits for a place in flight, its body unread */
+	STEP_BODY,  /* its client reads it */
 	STEP_UNDERSTAND,
 	STEP_DECIDE,
 #ifdef TEST_HOOKS
@@ -76,6 +80,7 @@ enum request_step {
 /* What a request waits for, in the list of its thread, until requests_wake(). */
 enum request_wait {
 	WAIT_NOTHING,
+	WAIT_PLACE, /* in the enclave's line too: see requests_admit() */
 	WAIT_CREDENTIALS,
 #ifdef TEST_HOOKS
 	WAIT_TEST,
@@ -108,8 +113,10 @@ struct request {
 	unsigned enclave_index;
 	int endpoint; /* index; -1: Host names none of the enclave's */
 	/* limit */
-	size_t charged;       /* bytes of the enclave's share of memory */
-	bool in_flight;       /* counted in the enclave's gauge */
+	size_t charged; /* bytes of the enclave's share of memory */
+	bool in_flight; /* counted in the enclave's gauge */
+	struct place_waiter waiter;
+	usec_t waits_since;   /* for a place in flight; monotonic; 0: it didn't have to */
 	enum refusal refusal; /* to be answered once the body is dropped */
 	usec_t retry_after;   /* of REFUSAL_RATE: until its rate has the next one */
 	/* body: stands after room for the outgoing head, so that both go in one send */
@@ -117,7 +124,8 @@ struct request {
 	size_t body_at, body_n; /* where it begins; bytes so far, then its canonical length */
 	size_t content_length;
 	/* understand and decide */
-	int action; /* row of the KMS table; -1: not known */
+	const struct kms_action *action; /* NULL: not known, and until the body is there an
+					  * extra one isn't either */
 	struct verdict verdict;
 	usec_t decided; /* when, monotonic */
 	/* sign */
@@ -160,6 +168,9 @@ _must_check_ bool request_charge(struct request *r, size_t n);
  * (monotonic), and is then run again: it looks anew, and at the time. */
 void request_wait(struct request *r, enum request_wait reason, usec_t deadline);
 
+/* Its wait for a place, if there was one, is over: the record says how long it was. */
+void request_note_wait(struct request *r, struct instant now);
+
 /* Takes it from wherever it waits or is in flight, to be refused. */
 void request_withdraw(struct request *r);
 
@@ -189,8 +200,8 @@ void request_lose_client(struct request *r, enum reason why, size_t written,
 
 /* ---- a reload ---- */
 
-/* While the body is read: the request takes the new rules, and keeps what it was charged. What
- * it must be refused with now, or REFUSAL_NONE. */
+/* Before the body is there: the request takes the new rules, and keeps what it was charged.
+ * What it must be refused with now, or REFUSAL_NONE. */
 _must_check_ enum refusal request_renew(struct request *r, struct generation *generation);
 
 /* While the request waits or is at KMS, also without its client. True: its enclave or endpoint

@@ -51,16 +51,27 @@ static enum refusal take_rate(struct request *r, struct instant now)
 	return REFUSAL_RATE;
 }
 
-static enum refusal take_in_flight(struct request *r)
+/* False: it waits in line, or has done so for as long as it may. */
+static bool take_place(struct request *r, struct instant now)
 {
 	unsigned max = request_config(r)->limits.in_flight;
 
-	r->in_flight = gauge_take(&r->identity.enclave->in_flight, 1, max);
-	if (r->in_flight)
-		return REFUSAL_NONE;
+	r->in_flight =
+		r->in_flight || place_take(r->context, r->identity.enclave, &r->waiter, max);
+	if (r->in_flight || r->waits_since)
+		return r->in_flight;
+	r->waits_since = now.monotonic;
+	enclave_count(r->identity.enclave, COUNTER_WAITED, 1);
+	return false;
+}
+
+static enum refusal refuse_place(struct request *r)
+{
+	place_leave(r->context, r->identity.enclave, &r->waiter);
 	snprintf(r->record.detail, sizeof(r->record.detail),
-		 "limits.in_flight (%u) of enclave %s is reached", max,
-		 r->identity.enclave->named.name);
+		 "limits.in_flight (%u) of enclave %s was reached for %lld s",
+		 request_config(r)->limits.in_flight, r->identity.enclave->named.name,
+		 (long long)(LIMIT_PLACE_TIME / USEC_PER_SEC));
 	return REFUSAL_IN_FLIGHT;
 }
 
@@ -72,12 +83,20 @@ static size_t head_room(const struct request *r, const struct credentials *crede
 	return outgoing_head_room(host, credentials);
 }
 
+/* Of a key that a rule may add to this body. */
+static size_t added_room(const struct request *r)
+{
+	bool may_lack = r->action && (r->action->flags & KMS_KEY_IMPLIED);
+
+	return may_lack ? request_config(r)->policy.add_room : 0;
+}
+
 static enum refusal take_memory(struct request *r)
 {
 	size_t n;
 
 	r->body_at = head_room(r, r->context->credentials);
-	n = r->body_at + r->content_length;
+	n = r->body_at + r->content_length + added_room(r);
 	r->out = BUF_INIT(n);
 	if (request_charge(r, n + REPLY_RESERVE) && buf_reserve_exact(&r->out, n) == 0) {
 		r->out.n = r->body_at;
@@ -89,10 +108,27 @@ static enum refusal take_memory(struct request *r)
 	return REFUSAL_MEMORY;
 }
 
+/* The token comes first: what the rate doesn't let pass is told so at once, and takes no place
+ * in the line from what it does. */
 static void limit(struct request *r, struct instant now)
 {
-	r->refusal = take_rate(r, now) ?: take_in_flight(r) ?: take_memory(r);
+	usec_t deadline = r->started + LIMIT_PLACE_TIME;
+	bool has_waited = r->waits_since != 0;
+
+	r->refusal = has_waited ? REFUSAL_NONE : take_rate(r, now);
+	if (!r->refusal && !take_place(r, now)) {
+		if (now.monotonic < deadline) {
+			request_wait(r, WAIT_PLACE, deadline);
+			return;
+		}
+		r->refusal = refuse_place(r);
+	}
+	r->refusal = r->refusal ?: take_memory(r);
 	request_go(r, STEP_BODY);
+	if (!has_waited)
+		return;
+	request_note_wait(r, now);
+	r->client->ops->admitted(r->client, now);
 }
 
 struct request *request_new(const struct request_origin *origin, const struct http_head *head,
@@ -105,7 +141,7 @@ struct request *request_new(const struct request_origin *origin, const struct ht
 	r->call.ops = &call_ops;
 	r->content_length = head->content_length;
 	r->record.bytes_in = (int64_t)(head->length + head->content_length);
-	r->action = kms_action_index(head->action);
+	r->action = kms_action_named(head->action);
 	audit_copy(r->record.action, sizeof(r->record.action), head->action);
 	r->endpoint =
 		config_pick_endpoint(r->generation->config, request_config(r), head->host);
@@ -170,16 +206,21 @@ static void note_keys(struct request *r)
 static enum refusal read_body(struct request *r)
 {
 	struct json_doc *doc = &r->context->doc;
+	const struct policy *policy = &request_config(r)->policy;
 	struct error error = {0};
 	size_t n;
 
-	if (r->action < 0) {
+	/* An extra one is looked for in the rules that decide. The record has it as it came:
+	 * what was escaped or clipped has a byte that no action has. */
+	if (!r->action)
+		r->action = policy_action(policy, slice_from(r->record.action));
+	if (!r->action) {
 		snprintf(r->record.detail, sizeof(r->record.detail),
 			 "X-Amz-Target names no action of AWS KMS: %s", r->record.action);
 		return REFUSAL_UNKNOWN_ACTION;
 	}
 	if (json_read(r->out.p + r->body_at, r->body_n, doc, &n, &error) == JSON_BAD ||
-	    kms_read((unsigned)r->action, doc, &r->kms, &error) == KMS_BAD) {
+	    kms_read(r->action, policy->extra_members, doc, &r->kms, &error) == KMS_BAD) {
 		snprintf(r->record.detail, sizeof(r->record.detail), "%.*s", LIMIT_LOG_VALUE,
 			 error.text);
 		return REFUSAL_JSON;
@@ -220,6 +261,43 @@ static void refuse_by_policy(struct request *r, struct instant now)
 	snprintf(r->record.detail, sizeof(r->record.detail), "%.*s", LIMIT_LOG_VALUE,
 		 verdict_explain(&r->verdict, &r->kms, why, sizeof(why)));
 	refuse(r, REFUSAL_POLICY, now);
+}
+
+/* The body moves where the head needs more room before it (the token of new credentials), or it
+ * needs more itself (a key that only the rules of a reload add). */
+static int make_room(struct request *r, size_t head, size_t body)
+{
+	size_t had = r->out.cap - r->body_at;
+	size_t more =
+		(head > r->body_at ? head - r->body_at : 0) + (body > had ? body - had : 0);
+	struct buf grown;
+
+	if (more == 0)
+		return 0;
+	head = MAX(head, r->body_at);
+	grown = BUF_INIT(head + body);
+	if (!request_charge(r, more) || buf_reserve_exact(&grown, head + body) < 0)
+		return -ENOMEM;
+	memcpy(grown.p + head, r->out.p + r->body_at, r->body_n);
+	buf_done(&r->out);
+	r->out = grown;
+	r->body_at = head;
+	return 0;
+}
+
+/* Names the rule's key in the body, where the request leaves it to KMS. What was understood of
+ * the body may point elsewhere afterwards. */
+static int add_key(struct request *r)
+{
+	struct slice key = slice_from(r->verdict.added);
+
+	r->kms.keys[0] = key;
+	note_names(r->record.key, sizeof(r->record.key), r->kms.keys);
+	if (make_room(r, r->body_at, r->body_n + kms_added_size(r->action, key)) < 0)
+		return -ENOMEM;
+	r->body_n = kms_add_key(r->action, key, r->out.p + r->body_at, r->body_n);
+	r->record.key_added = true;
+	return 0;
 }
 
 /* Which names would have done, as many as fit; of the first it is likely that it was meant. */
@@ -268,6 +346,10 @@ static void decide(struct request *r, struct instant now)
 		return;
 	}
 	r->record.allowed = true;
+	if (r->verdict.added && add_key(r) < 0) {
+		request_refuse(r, REFUSAL_MEMORY, NULL, now);
+		return;
+	}
 #ifdef TEST_HOOKS
 	request_go(r, STEP_TEST);
 #else
@@ -313,23 +395,6 @@ static void await_credentials(struct request *r, struct instant now)
 		request_refuse(r, REFUSAL_NO_CREDENTIALS, NULL, now);
 }
 
-/* The body moves back to make room for a longer head (the token of new credentials). */
-static int make_room(struct request *r, size_t room)
-{
-	struct buf grown = BUF_INIT(room + r->body_n);
-
-	if (room <= r->body_at)
-		return 0;
-	if (!request_charge(r, room - r->body_at) ||
-	    buf_reserve_exact(&grown, room + r->body_n) < 0)
-		return -ENOMEM;
-	memcpy(grown.p + room, r->out.p + r->body_at, r->body_n);
-	buf_done(&r->out);
-	r->out = grown;
-	r->body_at = room;
-	return 0;
-}
-
 /* Signs at the moment of sending, with the credentials and the clock of that moment. */
 static int on_prepare(struct upstream_call *call, struct instant now, struct slice *ret_bytes)
 {
@@ -347,13 +412,12 @@ static int on_prepare(struct upstream_call *call, struct instant now, struct sli
 	}
 	credentials_unref(r->credentials);
 	r->credentials = credentials_ref(r->context->credentials);
-	e = make_room(r, head_room(r, r->credentials));
+	e = make_room(r, head_room(r, r->credentials), r->body_n);
 	if (e < 0) {
 		r->refusal = REFUSAL_MEMORY;
 		return e;
 	}
-	request = outgoing_request(endpoint->host_header, endpoint->region,
-				   kms_action((unsigned)r->action)->name,
+	request = outgoing_request(endpoint->host_header, endpoint->region, r->action->name,
 				   (struct slice){r->out.p + r->body_at, r->body_n}, target);
 	r->correction = skew_correction(request_skew(r));
 	r->sent_wall = now.wall;
@@ -378,7 +442,7 @@ static void send_it(struct request *r, struct instant now)
 		request_refuse(r, REFUSAL_INTERNAL, NULL, now);
 		return;
 	}
-	r->call.repeatable = kms_action((unsigned)r->action)->flags & KMS_REPEATABLE;
+	r->call.repeatable = r->action->flags & KMS_REPEATABLE;
 	upstream_submit(u, &r->call, now);
 }
 
@@ -435,6 +499,17 @@ const struct request_step_info *request_step_info(enum request_step step)
 
 /* A step that is run again may wait again, or end others that wait: the list is taken apart
  * first. */
+static void run_again(struct request_list *due, struct instant now)
+{
+	struct request *r;
+
+	while ((r = LIST_FIRST(due))) {
+		LIST_REMOVE(r, link);
+		r->wait = WAIT_NOTHING;
+		request_advance(r, now);
+	}
+}
+
 static void wake(struct requests *requests,
 		 bool (*is_due)(const struct request *, const void *), const void *userdata,
 		 struct instant now)
@@ -449,11 +524,7 @@ static void wake(struct requests *requests,
 		LIST_REMOVE(r, link);
 		LIST_INSERT_HEAD(&due, r, link);
 	}
-	while ((r = LIST_FIRST(&due))) {
-		LIST_REMOVE(r, link);
-		r->wait = WAIT_NOTHING;
-		request_advance(r, now);
-	}
+	run_again(&due, now);
 }
 
 static bool waits_for(const struct request *r, const void *reason)
@@ -469,6 +540,25 @@ static bool is_over(const struct request *r, const void *now)
 void requests_wake(struct requests *requests, enum request_wait reason, struct instant now)
 {
 	wake(requests, waits_for, &reason, now);
+}
+
+void requests_admit(struct context *context, struct instant now)
+{
+	struct request_list due = LIST_HEAD_INITIALIZER(due);
+	struct request *r, *last = NULL;
+	struct place_waiter *waiter;
+
+	while ((waiter = place_admit(context))) {
+		r = CONTAINER_OF(waiter, struct request, waiter);
+		r->in_flight = true;
+		LIST_REMOVE(r, link);
+		if (last)
+			LIST_INSERT_AFTER(last, r, link);
+		else
+			LIST_INSERT_HEAD(&due, r, link);
+		last = r;
+	}
+	run_again(&due, now);
 }
 
 void requests_sweep(struct requests *requests, struct instant now)

@@ -22,7 +22,8 @@ extern void (*request_test_step)(struct request *r, struct instant now);
 #endif
 
 /* With a whole head: limits. NULL when memory ran out. If request->refusal is set, the body
- * must be dropped unread before request_run(). */
+ * must be dropped unread before request_run(). If request->wait is, nothing of it may be read
+ * before the client is told that it is admitted. */
 struct request *request_new(const struct request_origin *origin, const struct http_head *head,
 			    struct instant now);
 
@@ -39,6 +40,9 @@ void request_run(struct request *r, struct instant now);
 
 /* What they waited for has changed: each runs its step again. */
 void requests_wake(struct requests *requests, enum request_wait reason, struct instant now);
+
+/* Places in flight are free, or may be: those who wait for one get theirs, in their order. */
+void requests_admit(struct context *context, struct instant now);
 
 /* Wakes those whose time is over. */
 void requests_sweep(struct requests *requests, struct instant now);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "address.h"
 #include "audit.h"
+#include "connector.h"
 #include "limit.h"
 #include "resolver.h"
 #include "tunnel_internal.h"
@@ -8,7 +9,6 @@
 
 #include <errno.h>
 #include <netdb.h>
-#include <openssl/ssl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,7 +59,7 @@ static void tell_alert(const struct tunnel *t, char *out, size_t size)
 	for (unsigned i = 0; i < ELEMENTSOF(ends) && t->host->tls && !out[0]; i++)
 		if (t->pump.ways[i].alert)
 			snprintf(out, size, "%s sent the TLS alert \"%s\" (%d)", ends[i],
-				 SSL_alert_desc_string_long(t->pump.ways[i].alert - 1),
+				 connector_alert_name(t->pump.ways[i].alert - 1),
 				 t->pump.ways[i].alert - 1);
 }
 

@@ -38,6 +38,7 @@ void audit_record_init(struct audit_record *r, enum event_kind event)
 		.priority = -1,
 		.duration = -1,
 		.upstream = -1,
+		.wait = -1,
 		.bytes_in = -1,
 		.bytes_out = -1,
 	};

@@ -28,6 +28,7 @@ struct audit_record {
 	char request_id[REQUEST_ID_SIZE];
 	char action[LIMIT_NAME + 1];
 	char key[LIMIT_LOG_VALUE + 1];      /* escaped and clipped; two keys with a comma */
+	bool key_added;                     /* the proxy named the first of them */
 	char grantee[LIMIT_LOG_VALUE + 1];  /* of a delegation: the principal, or "policy" */
 	char endpoint[LIMIT_LOG_VALUE + 1]; /* of a tunnel: host:port */
 	bool cleartext;                     /* a tunnel that isn't held to TLS: TLS=no */
@@ -41,6 +42,7 @@ struct audit_record {
 	char aws_request_id[LIMIT_NAME + 1];
 	const char *recipient;       /* "none", "present"; NULL: not known */
 	usec_t duration, upstream;   /* -1: not measured */
+	usec_t wait;                 /* for a place in flight; -1: it didn't have to */
 	int64_t bytes_in, bytes_out; /* -1: not counted */
 };
 

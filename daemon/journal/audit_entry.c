@@ -238,6 +238,7 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 	add_text(e, SLICE("REQUEST_ID="), r->request_id);
 	add_text(e, SLICE("KMS_ACTION="), r->action);
 	add_text(e, SLICE("KMS_KEY="), r->key);
+	add_number(e, SLICE("KMS_KEY_ADDED="), r->key_added ? 1 : -1);
 	add_text(e, SLICE("KMS_GRANTEE="), r->grantee);
 	add_text(e, SLICE("ENDPOINT="), r->endpoint);
 	add_text(e, SLICE("TLS="), r->cleartext ? "no" : NULL);
@@ -253,6 +254,7 @@ void audit_entry_init(struct audit_entry *e, const struct audit_record *r)
 	add_text(e, SLICE("AWS_REQUEST_ID="), r->aws_request_id);
 	add_text(e, SLICE("RECIPIENT="), r->recipient);
 	add_number(e, SLICE("DURATION_USEC="), r->duration);
+	add_number(e, SLICE("WAIT_USEC="), r->wait);
 	add_number(e, SLICE("UPSTREAM_USEC="), r->upstream);
 	add_number(e, SLICE("BYTES_IN="), r->bytes_in);
 	add_number(e, SLICE("BYTES_OUT="), r->bytes_out);

@@ -16,11 +16,14 @@
 #define CONTEXT_SCRATCH (64 * KIB)
 
 struct context {
+	unsigned index; /* of this thread among the workers */
 	struct event_base *base;
-	struct audit *audit;       /* shared */
-	struct resolver *resolver; /* shared */
-	struct mailbox *mailbox;   /* this thread's: the others write to it */
-	struct mailbox *control;   /* the control thread's */
+	struct audit *audit;              /* shared */
+	struct resolver *resolver;        /* shared */
+	struct mailbox *mailbox;          /* this thread's: the others write to it */
+	struct mailbox *control;          /* the control thread's */
+	struct mailbox *const *mailboxes; /* shared: the workers', by index */
+	struct gauge *surplus; /* shared: connections over their enclave's limit, of all */
 	struct signer *signer;
 	struct turns turns;
 	struct bin bin;
@@ -31,6 +34,7 @@ struct context {
 	struct upstreams *upstreams;
 	struct requests *requests;
 	LIST_HEAD(, connection) connections;
+	LIST_HEAD(, place_line) lines; /* of those who wait for a place in flight */
 
 	/* In force; they change between two turns only. */
 	struct generation *generation;

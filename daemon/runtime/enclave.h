@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* What one slot of an enclave has used so far: its rate limiter, gauges and counters. They live
- * outside the configuration, keyed by the enclave's name and the slot's CID, and survive a
- * reload. All threads share them, so every member that changes is one atomic word. */
+/* What one slot of an enclave has used so far: its rate limiter, gauges and counters, and who
+ * waits for it. They live outside the configuration, keyed by the enclave's name and the slot's
+ * CID, and survive a reload. All threads share them, so every member that changes is one atomic
+ * word, or one thread's own. */
 
 #include "config.h"
 #include "counter.h"
 #include "flood.h"
 #include "macro.h"
 #include "named_table.h"
+#include "place.h"
 #include "rate_limit.h"
 
 #include <stdatomic.h>
@@ -20,7 +22,9 @@ struct enclave {
 	struct rate_limit requests;
 	struct rate_limit bandwidth; /* of its tunnels */
 	struct gauge in_flight, connections, memory, tunnels;
-	struct flood flood; /* of audit records */
+	struct gauge surplus; /* connections over its limit that are being told so */
+	struct places places; /* who waits for one in flight */
+	struct flood flood;   /* of audit records */
 	_Atomic uint64_t counters[_COUNTER_MAX];
 	uint64_t reported; /* the control thread's: their sum when they were last written */
 };

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/queue.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@ STAILQ_HEAD(letters, letter);
 struct mailbox {
 	pthread_mutex_t mutex; /* guards `letters` */
 	struct letters letters;
+	_Atomic bool poked;
 	int fd;
 	struct event *event;
 	mailbox_cb handle, drop;
@@ -48,6 +50,11 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 
 		free(l);
 		m->handle(&message, m->userdata);
+	}
+	if (atomic_exchange(&m->poked, false)) {
+		struct message poked = {.kind = MESSAGE_POKED};
+
+		m->handle(&poked, m->userdata);
 	}
 }
 
@@ -126,4 +133,10 @@ int mailbox_send(struct mailbox *m, const struct message *message)
 		return -ENOMEM;
 	mailbox_post(m, l, message);
 	return 0;
+}
+
+void mailbox_poke(struct mailbox *m)
+{
+	if (!atomic_exchange(&m->poked, true))
+		(void)eventfd_write(m->fd, 1);
 }

@@ -3,7 +3,7 @@
 
 /* How threads talk: a queue of small messages and an eventfd that wakes the owner's loop. Used
  * to hand over sockets, configurations, credentials and looked-up names, never for a request,
- * so its mutex is not on a request's way. */
+ * so its mutex is not on a request's way; a poke, which may be, takes no lock. */
 
 #include "identity.h"
 #include "macro.h"
@@ -30,6 +30,7 @@ enum message_kind {
 	MESSAGE_RECOVERED, /* to control: KMS took those with serial `id`. See health */
 	MESSAGE_DRAINED,   /* to control: worker `id` has nothing left */
 	MESSAGE_LOADED,    /* to control: worker `id` goes by generation (a reference) now */
+	MESSAGE_POKED,     /* to a worker: see mailbox_poke(); holds nothing */
 };
 
 struct message {
@@ -69,3 +70,8 @@ struct letter *letter_free(struct letter *l);
 
 /* Any thread. The same as mailbox_send(), but can't fail; takes the letter. */
 void mailbox_post(struct mailbox *m, struct letter *letter, const struct message *message);
+
+/* Any thread. Has the owner handle a MESSAGE_POKED: one for all pokes since it last began to.
+ * Takes no lock and no memory, and can't fail; what was written before is seen by the handler.
+ */
+void mailbox_poke(struct mailbox *m);

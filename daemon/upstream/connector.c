@@ -347,3 +347,8 @@ bool connector_is_quiet(struct connector *c)
 		return errno == EAGAIN;
 	return connector_recv(c, &byte, 1) == -EAGAIN;
 }
+
+const char *connector_alert_name(int alert)
+{
+	return SSL_alert_desc_string_long(alert);
+}

@@ -66,3 +66,6 @@ _must_check_ ssize_t connector_recv(struct connector *c, char *p, size_t n);
 
 /* Whether it stands and nothing that TLS passes on has come. */
 bool connector_is_quiet(struct connector *c);
+
+/* The name of a TLS alert by its number, as OpenSSL has it: "unknown CA". Static text. */
+const char *connector_alert_name(int alert);

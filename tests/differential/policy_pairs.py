@@ -6,7 +6,7 @@
 
 PROGRAM is policy-verdict. Of each pair both must give the same reason, rule, endpoint and recipient.
 Of each that is allowed, the body that would be sent must hold exactly the members of the one that
-came, and the keys and contexts that the policy saw.
+came, behind them the key that the rule adds, and the keys and contexts that the policy saw.
 """
 
 import argparse
@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from figures import figure  # noqa: E402
 from policy import cases, model  # noqa: E402
 
-REASONS = {"allowed", "unknown-action", "json", "host", "no-rules", "endpoint", "action", "key",
+REASONS = {"allowed", "unknown-action", "json", "host", "no-rules", "endpoint", "action", "member", "key",
            "encryption-context", "recipient"}
 Answer = collections.namedtuple("Answer", ["reason", "rule", "endpoint", "recipient", "keys", "contexts",
                                            "sent"])
@@ -70,6 +70,11 @@ def loaded(fields, count):
     return [model.read_value(f) if f else None for f in fields[:count]]
 
 
+def in_order(body, expected):
+    kind, members = model.in_order(body)
+    return kind, members + ([(expected.added, expected.members[expected.added])] if expected.added else [])
+
+
 def differences(request, expected, answer):
     """What the program says otherwise than the model."""
     for name in ("reason", "rule", "endpoint", "recipient"):
@@ -82,17 +87,22 @@ def differences(request, expected, answer):
         yield f"it saw the keys {answer.keys}"
     if loaded(answer.contexts, len(contexts)) != [expected.members.get(n) for n in contexts]:
         yield f"it saw the contexts {answer.contexts}"
-    if len(answer.sent) > len(request.body) or model.in_order(answer.sent) != model.in_order(request.body):
+    body = in_order(request.body, expected)
+    room = len(f',"{expected.added}":"{expected.members[expected.added]}"') if expected.added else 0
+    if len(answer.sent) > len(request.body) + room or model.in_order(answer.sent) != body:
         yield f"it would send {answer.sent[:2000]!r}"
 
 
 class Tally:
     def __init__(self, configs):
         self.reasons, self.passed, self.refused = (collections.Counter() for _ in range(3))
-        self.configs, self.different = configs, 0
+        self.configs, self.different, self.added, self.extra = configs, 0, 0, 0
 
     def add(self, request, expected):
         self.reasons[expected.reason] += 1
+        self.added += expected.added is not None
+        if expected.reason == "allowed":
+            self.extra += not expected.members.keys() <= model.own_members(request.action)
         (self.passed if expected.reason == "allowed" else self.refused)[request.action] += 1
 
     def print(self):
@@ -102,14 +112,21 @@ class Tally:
         print(f"{len(self.passed)} actions allowed, at least {min(self.passed.values())} times each")
         figure("policy and model: pairs judged alike", pairs - self.different)
         figure("policy and model: pairs allowed, sent on as seen", allowed)
+        figure("policy and model: pairs with a key added", self.added)
+        figure("policy and model: pairs allowed with a member that no release knows", self.extra)
         figure("policy and model: distinct reasons", len(self.reasons))
         figure("policy and model: actions allowed and refused", len(self.passed.keys() & self.refused.keys()))
 
     def lacks(self):
         """What the pairs ought to hold and do not."""
         yield from (f"no pair with the reason {reason}" for reason in REASONS - self.reasons.keys())
-        yield from (f"{a} was never allowed" for a in model.ACTIONS.keys() - self.passed.keys())
-        yield from (f"{a} was never refused" for a in model.ACTIONS.keys() - self.refused.keys())
+        for action in [*model.ACTIONS, *cases.EXTRA_ACTIONS]:
+            if not self.passed[action] or not self.refused[action]:
+                yield f"{action} was allowed {self.passed[action]} times, refused {self.refused[action]}"
+        if self.extra < 100:
+            yield f"only {self.extra} pairs with a member that no release knows"
+        if self.added < 100:
+            yield f"only {self.added} pairs with a key added"
         if not .4 < self.reasons["allowed"] / sum(self.reasons.values()) < .6:
             yield "not about half of the pairs are allowed"
 

@@ -96,7 +96,8 @@ struct judgement {
 	const char *reason;
 	const char *rule, *endpoint, *recipient; /* or NULL */
 	struct kms_request request;
-	size_t n; /* of the body that would be sent */
+	size_t n;              /* of the body that would be sent */
+	struct field with_key; /* instead of it, where a key is added */
 };
 
 static void question_done(struct question *q)
@@ -126,20 +127,36 @@ static int pick_endpoint(const struct question *q, const struct enclave_config *
 	return config_pick_endpoint(q->config, enclave, authority.host);
 }
 
+/* In room of its own, since what the policy saw points into the body. */
+static void add_key(const struct verdict *v, const struct question *q, struct judgement *j)
+{
+	const struct kms_action *action = j->request.action;
+	struct slice key = slice_from(v->added);
+
+	j->with_key.p = malloc(j->n + kms_added_size(action, key));
+	if (!j->with_key.p)
+		exit(1);
+	memcpy(j->with_key.p, q->body.p, j->n);
+	j->with_key.n = kms_add_key(action, key, j->with_key.p, j->n);
+	j->request.keys[0] = key;
+}
+
 /* Steps 6 and 7 of daemon/downstream/request.c. */
 static void judge(struct question *q, struct json_doc *doc, struct judgement *ret)
 {
 	const struct enclave_config *enclave = find_enclave(q);
 	int endpoint = pick_endpoint(q, enclave);
-	int action = kms_action_index(field_slice(q->action));
+	const struct kms_action *action =
+		policy_action(&enclave->policy, field_slice(q->action));
 	struct verdict verdict;
 
 	ret->reason = "unknown-action";
-	if (action < 0)
+	if (!action)
 		return;
 	ret->reason = "json";
 	if (json_read(q->body.p, q->body.n, doc, &ret->n, NULL) == JSON_BAD ||
-	    kms_read((unsigned)action, doc, &ret->request, NULL) == KMS_BAD) {
+	    kms_read(action, enclave->policy.extra_members, doc, &ret->request, NULL) ==
+		    KMS_BAD) {
 		ret->n = 0;
 		return;
 	}
@@ -154,6 +171,8 @@ static void judge(struct question *q, struct json_doc *doc, struct judgement *re
 				&ret->request);
 	ret->reason = reason_word(policy_stage_reason(verdict.stage));
 	ret->rule = verdict.rule ? verdict.rule->name : NULL;
+	if (verdict.added)
+		add_key(&verdict, q, ret);
 }
 
 static void answer(const struct config *config)
@@ -176,7 +195,8 @@ static void answer(const struct config *config)
 	for (unsigned i = 0; i < 2; i++)
 		put(j.request.contexts[i] < 0 ? (struct slice){0}
 					      : doc.nodes[j.request.contexts[i]].value);
-	put((struct slice){q.body.p, j.n});
+	put(j.with_key.p ? field_slice(j.with_key) : (struct slice){q.body.p, j.n});
+	field_done(&j.with_key);
 }
 
 int main(void)

@@ -19,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 	"Decrypt Encrypt ReEncrypt GenerateDataKey GenerateDataKeyPair GenerateRandom "        \
 	"DeriveSharedSecret Encapsulate Sign ListKeys ListAliases CreateAlias CreateGrant "    \
 	"RetireGrant"
+#define EXTRA "NewAction"
 #define ARN_EU "arn:aws:kms:eu-central-1:111122223333:key/1234abcd"
 #define ARN_US "arn:aws:kms:us-east-1:111122223333:key/1234abcd"
 
@@ -40,7 +41,32 @@ static const struct spec specs[][4] = {
 	  .keys = {"1234abcd"},
 	  .plaintext_allow = true},
 	 {.name = "sealed", .actions = EVERYTHING, .keys = {"any"}, .endpoints = 1}},
+	{{.name = "adds",
+	  .actions = EVERYTHING,
+	  .keys = {ARN_EU},
+	  .contexts = {{"app", {"pay"}}},
+	  .missing_key_add = true},
+	 {.name = "adds in the other region",
+	  .actions = "Decrypt ReEncrypt",
+	  .keys = {ARN_US},
+	  .plaintext_allow = true,
+	  .missing_key_add = true}},
 	{{.name = "elsewhere", .actions = EVERYTHING, .keys = {"any"}, .endpoints = 4}},
+	{{.name = "an action",
+	  .actions = "Encrypt",
+	  .keys = {"alias/x"},
+	  .plaintext_allow = true,
+	  .extra_actions = {EXTRA}},
+	 {.name = "members",
+	  .actions = EVERYTHING,
+	  .keys = {"alias/x", ARN_EU},
+	  .extra_actions = {EXTRA},
+	  .extra_members = {"NewMember", "Recipient"}},
+	 {.name = "a member of any key",
+	  .actions = "Decrypt Sign",
+	  .keys = {"any"},
+	  .plaintext_allow = true,
+	  .extra_members = {"OtherMember", "KeyId"}}},
 	{{.name = NULL}}, /* no rules */
 };
 
@@ -91,9 +117,12 @@ static bool says_pair(const struct rule_context *pair, struct slice text)
 static void check_allowed(const struct verdict *v, const struct kms_action *action,
 			  struct slice text)
 {
-	must(v->key < 0 && v->context < 0 && v->pair < 0, "allowed, and something failed");
-	must(v->rule->any_key || names_listed_key(v->rule, text), "a key that isn't listed");
-	for (unsigned i = 0; action->keys[i] && !v->rule->any_key; i++)
+	must(v->member < 0 && v->key < 0 && v->context < 0 && v->pair < 0,
+	     "allowed, and something failed");
+	must(v->rule->any_key || (v->added && !action->keys[1]) ||
+		     names_listed_key(v->rule, text),
+	     "a key that isn't listed");
+	for (unsigned i = v->added ? 1 : 0; action->keys[i] && !v->rule->any_key; i++)
 		must(says(text, action->keys[i]), "a key is not named");
 	for (size_t i = 0; i < v->rule->n_contexts; i++)
 		must(says_pair(&v->rule->contexts[i], text), "a pair is missing");
@@ -117,6 +146,30 @@ static void check_explanation(const struct verdict *v, const struct kms_request 
 		must(text[i] >= 0x20 && text[i] <= 0x7e, "an explanation isn't printable");
 }
 
+/* With the key added the body is canonical, names it, and is allowed by the same rule. */
+static void check_added(const struct verdict *v, const struct kms_request *request,
+			struct slice text)
+{
+	static struct json_doc doc;
+	const struct kms_action *action = request->action;
+	struct slice key = slice_from(v->added);
+	_cleanup_(freep) char *body = malloc(text.n + kms_added_size(action, key));
+	size_t n, canonical;
+	int i;
+
+	must(body && v->stage == POLICY_ALLOWED && !request->keys[0].p, "a key is added");
+	memcpy(body, text.p, text.n);
+	n = kms_add_key(action, key, body, text.n);
+	must(n <= text.n + kms_added_size(action, key), "too long a key");
+	if (request->doc->n > LIMIT_JSON_MEMBERS)
+		return; /* KMS takes one member more, our reader doesn't */
+	must(json_read(body, n, &doc, &canonical, NULL) == JSON_OK && canonical == n,
+	     "the body with its key");
+	i = json_member(&doc, 0, slice_from(action->keys[0]));
+	must(i > 0 && doc.nodes[i].end == doc.nodes[0].end && slice_eq(doc.nodes[i].value, key),
+	     "the key is the last member");
+}
+
 static void check_policy(const struct policy *policy, const struct kms_request *request,
 			 struct slice text)
 {
@@ -125,13 +178,17 @@ static void check_policy(const struct policy *policy, const struct kms_request *
 		struct verdict again = policy_decide(policy, endpoints[e], request);
 		struct verdict model = model_decide(policy, endpoints[e], request);
 
-		must(v.stage == again.stage && v.rule == again.rule && v.key == again.key &&
+		must(v.stage == again.stage && v.rule == again.rule &&
+			     v.member == again.member && v.key == again.key &&
 			     v.context == again.context && v.pair == again.pair,
 		     "decided otherwise the second time");
-		must(v.stage == model.stage && v.rule == model.rule, "the model differs");
+		must(v.stage == model.stage && v.rule == model.rule && v.added == model.added,
+		     "the model differs");
 		must((v.rule == NULL) == (v.stage == POLICY_NO_RULES), "no rule is named");
 		if (v.stage == POLICY_ALLOWED)
-			check_allowed(&v, kms_action(request->action), text);
+			check_allowed(&v, request->action, text);
+		if (v.added)
+			check_added(&v, request, text);
 		check_explanation(&v, request);
 	}
 }
@@ -140,7 +197,7 @@ static void check_policy(const struct policy *policy, const struct kms_request *
  * another region, or it may name one unseen. */
 static void check_own_keys(const struct kms_request *request)
 {
-	const struct kms_action *action = kms_action(request->action);
+	const struct kms_action *action = request->action;
 	const struct spec spec = {
 		.name = "own", .actions = action->name, .plaintext_allow = true};
 	struct policy policy = make_policy(&spec, 1);
@@ -166,16 +223,26 @@ static void check_own_keys(const struct kms_request *request)
 	policy_done(&policy);
 }
 
-static void check_members(const struct json_doc *doc, const struct kms_action *action)
+static bool is_in(struct slice name, const char *const *list)
 {
-	for (unsigned i = 1; i < doc->nodes[0].end; i = doc->nodes[i].end) {
-		unsigned k = 0;
+	while (list && *list && !slice_eq_str(name, *list))
+		list++;
+	return list && *list;
+}
 
-		while (action->members[k] &&
-		       !slice_eq_str(doc->nodes[i].name, action->members[k]))
-			k++;
-		must(action->members[k] != NULL, "a member that the action doesn't have");
+static void check_members(const struct kms_request *request, const char *const *extra)
+{
+	const struct json_doc *doc = request->doc;
+	bool has_extra = false;
+
+	for (unsigned i = 1; i < doc->nodes[0].end; i = doc->nodes[i].end) {
+		bool is_own = is_in(doc->nodes[i].name, request->action->members);
+
+		must(is_own || is_in(doc->nodes[i].name, extra),
+		     "a member that the action doesn't have");
+		has_extra = has_extra || !is_own;
 	}
+	must(request->has_extra == has_extra, "an extra member is lost");
 }
 
 /* One byte after the other. */
@@ -205,28 +272,42 @@ static void check_recipient(const struct kms_request *request)
 	     "a document that isn't base64");
 }
 
-static void check_request(unsigned action, const struct json_doc *doc, struct slice text)
+static void check_request(const struct policy *policy, const struct kms_action *action,
+			  const struct json_doc *doc, struct slice text)
 {
-	static struct policy policies[ELEMENTSOF(specs)];
 	struct kms_request request;
 	struct error error = {0};
 
-	if (kms_read(action, doc, &request, &error) == KMS_BAD) {
+	if (kms_read(action, policy->extra_members, doc, &request, &error) == KMS_BAD) {
 		must(error.text[0] != '\0', "a refusal that says nothing");
 		return;
 	}
-	check_members(doc, kms_action(action));
+	check_members(&request, policy->extra_members);
 	check_recipient(&request);
 	for (unsigned i = 0; i < 2; i++)
 		must(!request.keys[i].p ||
 			     (request.keys[i].n > 0 && request.keys[i].p > text.p &&
 			      request.keys[i].p + request.keys[i].n < text.p + text.n),
 		     "a key that isn't in the text");
-	check_own_keys(&request);
+	check_policy(policy, &request, text);
+	if (!(action->flags & KMS_EXTRA) && !request.has_extra)
+		check_own_keys(&request);
+}
+
+/* `action` is NULL for the one that some rules have beyond the table. */
+static void check_requests(const struct kms_action *action, const struct json_doc *doc,
+			   struct slice text)
+{
+	static struct policy policies[ELEMENTSOF(specs)];
+
 	for (size_t i = 0; i < ELEMENTSOF(policies); i++) {
+		const struct kms_action *row;
+
 		if (!policies[i].index)
 			policies[i] = make_policy(specs[i], ELEMENTSOF(specs[i]));
-		check_policy(&policies[i], &request, text);
+		row = action ?: policy_action(&policies[i], SLICE(EXTRA));
+		if (row)
+			check_request(&policies[i], row, doc, text);
 	}
 }
 
@@ -256,26 +337,30 @@ static void check_error(struct json_doc *doc, struct slice text)
 	must((kms_error_blame(&error, &blamed) != KMS_BLAME_REQUEST) == (*blamed != 0) &&
 		     says(text, blamed) && (type.n > 0 || !*blamed),
 	     "blame without a type");
+	must(!kms_error_throttles(type) || type.n >= strlen("SlowDown"),
+	     "a throttle of no word");
 	must(kms_error_tells(text, text) == (text.n >= 16), "a text that does not tell itself");
 	must(!kms_error_tells((struct slice){text.p, text.n / 2}, text) || text.n >= 64,
 	     "less than a piece tells");
 }
 
 /* `text` is canonical, so that reading it again changes nothing. */
-static void check_reply(unsigned action, struct json_doc *doc, struct slice text)
+static void check_reply(const struct kms_action *action, struct json_doc *doc,
+			struct slice text)
 {
 	enum kms_reply reply;
 	size_t n = 0;
 
 	reply = kms_check_reply(action, (char *)text.p, text.n, doc, &n);
 	if (reply == KMS_REPLY_SAFE) {
-		must(n == text.n && kms_action(action)->secrets[0], "a reply was changed");
+		must(n == text.n, "a reply was changed");
 		must(!holds_text(doc, "Plaintext") && !holds_text(doc, "SharedSecret") &&
 			     !holds_text(doc, "PrivateKeyPlaintext"),
 		     "a secret in a safe reply");
-		must(holds_text(doc, "CiphertextForRecipient"), "nothing for the recipient");
+		must(!action->secrets[0] || holds_text(doc, "CiphertextForRecipient"),
+		     "nothing for the recipient");
 	}
-	if (kms_action(action)->secrets[0] && holds_text(doc, kms_action(action)->secrets[0]))
+	if (action->secrets[0] && holds_text(doc, action->secrets[0]))
 		must(reply == KMS_REPLY_LEAKS || reply == KMS_REPLY_UNREADABLE, "a leak");
 	check_error(doc, text);
 }
@@ -299,18 +384,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct json_doc doc;
 	_cleanup_(freep) char *text = malloc(size ? size : 1);
-	unsigned action;
+	const struct kms_action *action;
 	size_t n;
 
 	must(text != NULL, "no memory");
 	if (size == 0)
 		return 0;
-	action = data[0] % KMS_ACTIONS;
+	action = data[0] % (KMS_ACTIONS + 1) < KMS_ACTIONS
+			 ? kms_action(data[0] % (KMS_ACTIONS + 1))
+			 : NULL;
 	memcpy(text, data + 1, size - 1);
 	check_names((struct slice){text, size - 1});
 	if (json_read(text, size - 1, &doc, &n, NULL) == JSON_BAD)
 		return 0;
-	check_request(action, &doc, (struct slice){text, n});
-	check_reply(action, &doc, (struct slice){text, n});
+	check_requests(action, &doc, (struct slice){text, n});
+	if (action)
+		check_reply(action, &doc, (struct slice){text, n});
 	return 0;
 }

@@ -50,7 +50,8 @@ static void check_findings(const struct findings *findings)
 
 static void check_rule(const struct rule *rule)
 {
-	must(rule->name && rule->line > 0 && rule->actions && rule->endpoints,
+	must(rule->name && rule->line > 0 && (rule->actions || rule->n_extra_actions) &&
+		     rule->endpoints,
 	     "a rule in part");
 	must(rule->any_key == (rule->n_keys == 0), "the keys of a rule");
 	for (size_t i = 0; i < rule->n_contexts; i++) {

@@ -17,7 +17,6 @@ FOR_TESTS = {
     "common/cbor.c": ("cbor_read",),
     "common/log.c": ("log_open_journal", "log_to_journal"),
     "common/proxy_authorization.c": ("proxy_authorization_parse",),
-    "common/rate_limit.c": ("gauge_read",),
     "common/sigv4.c": ("sigv4_canonical_request", "sigv4_string_to_sign"),
     "common/skew.c": ("skew_seen",),
     "config/load.c": ("config_parse", "config_parse_with"),

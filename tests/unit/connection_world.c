@@ -3,6 +3,7 @@
 
 #include "connection.h"
 #include "lookup.h"
+#include "mailbox.h"
 #include "request_step.h"
 #include "sigv4.h"
 #include "upstreams.h"
@@ -21,6 +22,7 @@ static struct enclave_table *enclaves;
 static struct lookups lookups;
 static struct upstreams upstreams;
 static struct requests requests;
+static struct gauge surplus;
 
 /* ---- records ---- */
 
@@ -156,6 +158,13 @@ struct identity world_identity(const char *name)
 
 /* ---- its life ---- */
 
+static void on_poke(struct message *m, void *userdata)
+{
+	(void)userdata;
+	ck_assert_int_eq(m->kind, MESSAGE_POKED);
+	requests_admit(&world, clock_now());
+}
+
 void world_begin(void)
 {
 	world_on_record = NULL;
@@ -166,6 +175,9 @@ void world_begin(void)
 	world.credentials_due = clock_monotonic() + 1000 * USEC_PER_SEC;
 	ck_assert_int_eq(turns_init(&world.turns, world.base), 0);
 	ck_assert_int_eq(signer_new(&world.signer), 0);
+	ck_assert_int_eq(mailbox_new(world.base, on_poke, on_poke, NULL, &world.mailbox), 0);
+	world.mailboxes = &world.mailbox;
+	world.surplus = &surplus;
 	ck_assert_int_eq(enclave_table_new(&enclaves), 0);
 	world_configure(WORLD_ONE ", " WORLD_TWO);
 }
@@ -179,6 +191,7 @@ void world_end(void)
 	world_assert_nothing_held();
 	bin_empty(&world.bin);
 	turns_done(&world.turns);
+	mailbox_free(world.mailbox);
 	event_base_free(world.base);
 	signer_free(world.signer);
 	generation_unref(world.generation);
@@ -194,7 +207,9 @@ void world_assert_nothing_held(void)
 		ck_assert_uint_eq(gauge_read(&e->memory), 0);
 		ck_assert_uint_eq(gauge_read(&e->tunnels), 0);
 		ck_assert_uint_eq(gauge_read(&e->in_flight), 0);
+		ck_assert_uint_eq(gauge_read(&e->surplus), 0);
 	}
+	ck_assert_uint_eq(gauge_read(&surplus), 0);
 	ck_assert_uint_eq(world.n_connections, 0);
 	ck_assert(LIST_EMPTY(&world.connections));
 	ck_assert(LIST_EMPTY(&lookups.list));

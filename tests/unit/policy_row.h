@@ -21,7 +21,8 @@ struct row {
 	int rule;                /* -1: none */
 	const char *explanation; /* NULL: the one of POLICY_ALLOWED */
 	unsigned endpoint;
-	int key, context, pair; /* one more than in the verdict, so that 0 is its -1 */
+	int member, key, context, pair; /* one more than in the verdict, so that 0 is its -1 */
+	const char *added;
 };
 
 /* Decides and explains; fails the test of check where the row says otherwise. */

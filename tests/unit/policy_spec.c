@@ -36,7 +36,7 @@ static uint64_t actions_of(const char *names)
 	char *rest = text;
 	uint64_t bits = 0;
 
-	for (char *name = strsep(&rest, " "); name; name = strsep(&rest, " ")) {
+	for (char *name = strsep(&rest, " "); name && *name; name = strsep(&rest, " ")) {
 		int i = kms_action_index(slice_from(name));
 
 		must(i >= 0, "no such action", name);
@@ -60,13 +60,23 @@ static void add_contexts(struct rule *rule, const struct spec *spec)
 	}
 }
 
+static char **strings(const char *const *list, size_t max, size_t *ret_n)
+{
+	char **copies = array(max, sizeof(char *));
+
+	for (*ret_n = 0; *ret_n < max && list[*ret_n]; ++*ret_n)
+		copies[*ret_n] = copy(list[*ret_n]);
+	return copies;
+}
+
 struct rule make_rule(const struct spec *spec, unsigned line)
 {
 	struct rule rule = {.name = copy(spec->name),
 			    .line = line,
 			    .actions = actions_of(spec->actions),
 			    .endpoints = spec->endpoints ?: UINT64_MAX,
-			    .plaintext_allow = spec->plaintext_allow};
+			    .plaintext_allow = spec->plaintext_allow,
+			    .missing_key_add = spec->missing_key_add};
 
 	rule.keys = array(ELEMENTSOF(spec->keys), sizeof(char *));
 	for (size_t i = 0; i < ELEMENTSOF(spec->keys) && spec->keys[i]; i++)
@@ -75,6 +85,10 @@ struct rule make_rule(const struct spec *spec, unsigned line)
 		else
 			rule.keys[rule.n_keys++] = copy(spec->keys[i]);
 	add_contexts(&rule, spec);
+	rule.extra_actions = strings(spec->extra_actions, ELEMENTSOF(spec->extra_actions),
+				     &rule.n_extra_actions);
+	rule.extra_members = strings(spec->extra_members, ELEMENTSOF(spec->extra_members),
+				     &rule.n_extra_members);
 	return rule;
 }
 
@@ -93,6 +107,13 @@ static struct json_doc doc;
 
 struct kms_request make_request(const char *action, const char *body)
 {
+	return make_request_to(&(struct policy){0}, action, body);
+}
+
+struct kms_request make_request_to(const struct policy *policy, const char *action,
+				   const char *body)
+{
+	const struct kms_action *row = policy_action(policy, slice_from(action));
 	static char *text;
 	struct kms_request request;
 	struct error error = {0};
@@ -101,8 +122,8 @@ struct kms_request make_request(const char *action, const char *body)
 	free(text);
 	text = copy(body);
 	must(json_read(text, n, &doc, &n, &error) == JSON_OK, body, error.text);
-	must(kms_read((unsigned)kms_action_index(slice_from(action)), &doc, &request, &error) ==
-		     KMS_OK,
-	     body, error.text);
+	must(row != NULL, "no such action", action);
+	must(kms_read(row, policy->extra_members, &doc, &request, &error) == KMS_OK, body,
+	     error.text);
 	return request;
 }

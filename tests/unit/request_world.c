@@ -237,7 +237,17 @@ static void on_lost(struct request_client *client, enum reason why, struct insta
 	request_lose_client(c->request, why, 0, now);
 }
 
-static const struct request_client_ops client_ops = {on_closing, on_gone, on_answer, on_lost};
+static void on_admitted(struct request_client *client, struct instant now)
+{
+	struct world_client *c = client_of(client);
+
+	c->admissions++;
+	c->order = ++world.n_admitted;
+	c->at = now;
+}
+
+static const struct request_client_ops client_ops = {on_closing, on_gone, on_admitted,
+						     on_answer, on_lost};
 
 void world_written(struct world_client *c)
 {
@@ -486,6 +496,14 @@ static void on_message(struct message *m, void *userdata)
 	world.n_told++;
 }
 
+static void on_poke(struct message *m, void *userdata)
+{
+	ck_assert_ptr_eq(userdata, &world);
+	ck_assert_int_eq(m->kind, MESSAGE_POKED);
+	world.n_pokes++;
+	requests_admit(&world.context, world.now);
+}
+
 void world_read_mail(void)
 {
 	event_base_loop(world.context.base, EVLOOP_NONBLOCK);
@@ -511,6 +529,8 @@ void world_begin(void)
 	c->base = event_base_new();
 	ck_assert_ptr_nonnull(c->base);
 	ck_assert_int_eq(mailbox_new(c->base, on_message, on_message, &world, &c->control), 0);
+	ck_assert_int_eq(mailbox_new(c->base, on_poke, on_poke, &world, &c->mailbox), 0);
+	c->mailboxes = &c->mailbox;
 	ck_assert_int_eq(signer_new(&c->signer), 0);
 	ck_assert_int_eq(enclave_table_new(&world.enclaves), 0);
 	ck_assert_int_eq(credentials_health_table_new(&world.health), 0);
@@ -533,6 +553,7 @@ static void assert_nothing_is_held(void)
 	}
 	ck_assert(LIST_EMPTY(&world.requests.waiting));
 	ck_assert(LIST_EMPTY(&world.requests.orphans));
+	ck_assert(LIST_EMPTY(&world.context.lines));
 	ck_assert_uint_eq(world.n_calls, 0);
 }
 
@@ -554,6 +575,7 @@ void world_end(void)
 	credentials_unref(world.second);
 	generation_unref(c->generation);
 	mailbox_free(c->control);
+	mailbox_free(c->mailbox);
 	credentials_health_table_free(world.health);
 	enclave_table_free(world.enclaves);
 	signer_free(c->signer);

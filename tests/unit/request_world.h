@@ -53,7 +53,8 @@ struct world_client {
 	bool closing, gone;
 	struct world_client *takes_along; /* its connection breaks when this one is told */
 	/* what it was told */
-	unsigned answers, losses;
+	unsigned answers, losses, admissions;
+	unsigned order;    /* of its admission, among all */
 	char answer[8192]; /* a string */
 	size_t answer_n;
 	bool close;
@@ -87,6 +88,7 @@ struct world {
 	unsigned n_records;
 	struct message told;
 	unsigned n_told;
+	unsigned n_pokes, n_admitted;
 };
 
 extern struct world world;
@@ -110,7 +112,8 @@ void world_pass(usec_t time);
 /* The turn is over: what has ended is freed, and its client's `request` is NULL. */
 void world_turn(void);
 
-/* What the control thread was told is in `told`, the last of `n_told`. */
+/* What the control thread was told is in `told`, the last of `n_told`. Who was poked admits.
+ */
 void world_read_mail(void);
 
 /* These are in force, as when they come; NULL: none. */

@@ -23,11 +23,13 @@ static void fill(struct audit_record *r, enum event_kind event)
 	audit_copy(r->rule, sizeof(r->rule), SLICE("unwrap"));
 	r->reason = REASON_ALLOWED;
 	r->status = r->kms_status = 200;
+	r->key_added = true;
 	audit_copy(r->kms_error, sizeof(r->kms_error), SLICE("NotFoundException"));
 	audit_copy(r->aws_request_id, sizeof(r->aws_request_id), SLICE("aws-1"));
 	r->recipient = "present";
 	r->duration = 4123;
 	r->upstream = 3999;
+	r->wait = 120;
 	r->bytes_in = 512;
 	r->bytes_out = 0;
 }
@@ -59,6 +61,7 @@ START_TEST(a_full_record_has_every_field)
 		 "REQUEST_ID=01234567-89ab-cdef-0123-456789abcdef\n"
 		 "KMS_ACTION=Decrypt\n"
 		 "KMS_KEY=alias/x\n"
+		 "KMS_KEY_ADDED=1\n"
 		 "KMS_GRANTEE=arn:aws:iam::1:role/x\n"
 		 "ENDPOINT=kms-eu\n"
 		 "TLS=no\n"
@@ -71,6 +74,7 @@ START_TEST(a_full_record_has_every_field)
 		 "AWS_REQUEST_ID=aws-1\n"
 		 "RECIPIENT=present\n"
 		 "DURATION_USEC=4123\n"
+		 "WAIT_USEC=120\n"
 		 "UPSTREAM_USEC=3999\n"
 		 "BYTES_IN=512\n"
 		 "BYTES_OUT=0\n",
@@ -238,11 +242,11 @@ START_TEST(the_longest_record_fits)
 	r.cid = UINT32_MAX;
 	r.status = 599;
 	r.kms_status = KMS_STATUS_UNKNOWN;
-	r.duration = r.upstream = r.bytes_in = r.bytes_out = INT64_MAX;
+	r.duration = r.upstream = r.wait = r.bytes_in = r.bytes_out = INT64_MAX;
 	audit_entry_init(&e, &r);
 	snprintf(key, sizeof(key), "KMS_KEY=%s", r.key);
 	ck_assert_str_eq(e.fields[6], key);
-	ck_assert_uint_eq(e.n, 22);
+	ck_assert_uint_eq(e.n, 23);
 	if (r.event == EVENT_REFUSED)
 		ck_assert_ptr_nonnull(strstr(e.fields[0], r.detail));
 	ck_assert_uint_lt(e.used, sizeof(e.text));

@@ -243,7 +243,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(enclave->limits.requests.interval, 5000);
 	ck_assert_uint_eq(enclave->limits.requests.burst, 400);
 	ck_assert_uint_eq(enclave->limits.in_flight, 64);
-	ck_assert_uint_eq(enclave->limits.connections, 64);
+	ck_assert_uint_eq(enclave->limits.connections, 1024);
 	ck_assert_uint_eq(enclave->limits.body, LIMIT_BODY_DEFAULT);
 	ck_assert(!enclave->policy.rules[0].plaintext_allow);
 	ck_assert_uint_eq(enclave->policy.rules[0].endpoints, 1);

@@ -106,7 +106,7 @@ static struct fake *open_one(unsigned i, const char *enclave)
 	struct fake *f = &fakes[i];
 
 	f->fd = world_accept(enclave, &peers[i]);
-	f->connection = connection_new(&world, f->fd, &identity, clock_now());
+	f->connection = connection_new(&world, f->fd, &identity, false, clock_now());
 	ck_assert_ptr_nonnull(f->connection);
 	connection_set_protocol(f->connection, &fake_ops, f, clock_now());
 	return f;
@@ -475,10 +475,11 @@ END_TEST
 START_TEST(lingering_ends_at_its_limit_of_bytes)
 {
 	struct fake *f = open_one(0, "one");
-	static char block[LIMIT_LINGER_BYTES / 4];
+	static char block[64 * KIB];
+	const int blocks = LIMIT_LINGER_BYTES / sizeof(block);
 
 	connection_finish(f->connection, (struct slice){0}, true, clock_now());
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < blocks - 1; i++) {
 		peer_send(peers[0], (struct slice){block, sizeof(block)});
 		RUN_UNTIL(f->connection->lingered == (size_t)(i + 1) * sizeof(block));
 	}
@@ -514,7 +515,7 @@ static void accept_refused(enum reason reason, const char *detail)
 {
 	struct identity identity = world_identity("one");
 	int fd = world_accept("one", &peers[0]);
-	struct connection *c = connection_new(&world, fd, &identity, clock_now());
+	struct connection *c = connection_new(&world, fd, &identity, false, clock_now());
 	const struct audit_record *r;
 
 	ck_assert_ptr_null(c);

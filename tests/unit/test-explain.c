@@ -37,6 +37,21 @@ static const char text[] = "listen: [{vsock: 8000}]\n"
 			   "        keys: [alias/g]\n"
 			   "        delegation: allow\n"
 			   "        endpoints: [us]\n"
+			   "  adder:\n"
+			   "    cid: 18\n"
+			   "    endpoints: [eu, us]\n"
+			   "    allow:\n"
+			   "      - name: add\n"
+			   "        actions: [Decrypt]\n"
+			   "        keys: [\"" ARN_EU "\"]\n"
+			   "        plaintext: allow\n"
+			   "        missing_key: add\n"
+			   "      - name: new\n"
+			   "        extra_actions: [NewAction]\n"
+			   "        keys: any\n"
+			   "        plaintext: allow\n"
+			   "        delegation: allow\n"
+			   "        extra_members: [NewMember]\n"
 			   "  tunnel-only:\n"
 			   "    cid: 17\n"
 			   "    tunnel: {hosts: [\"h:443\"]}\n";
@@ -158,7 +173,7 @@ static const struct {
 	 NULL,
 	 "{}",
 	 1,
-	 {"verdict:    refused\nenclave:    tunnel-only (test.yaml:25)\nhost:       picks "
+	 {"verdict:    refused\nenclave:    tunnel-only (test.yaml:40)\nhost:       picks "
 	  "none"}},
 	{"payments",
 	 "Decrypt",
@@ -181,6 +196,39 @@ static const struct {
 	 1,
 	 {"verdict:    refused\n", "body:       Decrypt has no member \"Unknown\"\n"}},
 	{"payments", "Decrypt", NULL, "", 1, {"body:       not strict JSON: "}},
+	{"adder",
+	 "Decrypt",
+	 NULL,
+	 "{}",
+	 0,
+	 {"verdict:    allowed\n", "key:        KeyId is not given; the rule adds " ARN_EU "\n",
+	  "  test.yaml:29: rule \"add\" (line 29) allows Decrypt and adds its key as KeyId\n"}},
+	{"adder",
+	 "NewAction",
+	 NULL,
+	 "{\"KeyId\":\"" ARN_EU "\",\"NewMember\":1}",
+	 0,
+	 {"rule:       new (test.yaml:34)\n", "action:     NewAction\n",
+	  "  test.yaml:29: rule \"add\" does not list NewAction\n",
+	  "  test.yaml:34: rule \"new\" (line 34) allows NewAction\n"}},
+	{"adder",
+	 "Decrypt",
+	 NULL,
+	 "{\"KeyId\":\"" ARN_EU "\",\"NewMember\":1}",
+	 1,
+	 {"reason:     member: rule \"add\" (line 29) does not allow the member \"NewMember\" "
+	  "of "
+	  "Decrypt\n"}},
+	{"adder", "Decrypt", NULL, "{\"KeyId\":\"" ID "\"}", 0, {"key:        KeyId " ID "\n"}},
+	{"adder",
+	 "Decrypt",
+	 "kms.us-east-1.amazonaws.com",
+	 "{}",
+	 1,
+	 {"reason:     key: rule \"add\" (line 29): Decrypt must name KeyId; the rule adds its "
+	  "key "
+	  "only where that is in the endpoint's region\n",
+	  "key:        KeyId is not given\n"}},
 };
 
 static struct config *load(void)

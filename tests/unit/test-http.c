@@ -3,10 +3,9 @@
 /* Connections that speak HTTP, over socket pairs: requests that are refused by themselves (no
  * rule names ListKeys), and such as are allowed and wait, since there are no credentials. */
 
-#include "http.h"
+#include "http_peer.h"
 
 #include "connection.h"
-#include "connection_world.h"
 #include "request_step.h"
 
 #include <check.h>
@@ -14,151 +13,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define HEAD(action, length, more)                                                             \
-	"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n"                                               \
-	"Content-Type: application/x-amz-json-1.1\r\n"                                         \
-	"X-Amz-Target: TrentService." action "\r\n"                                            \
-	"Content-Length: " length "\r\n" more "\r\n"
-#define BODY "{\"KeyId\":\"alias/a\"}"
-#define REFUSED HEAD("ListKeys", "2", "") "{}"
-#define WAITING HEAD("DescribeKey", "19", "") BODY
-
-struct peer {
-	int fd;          /* -1: closed */
-	int other;       /* the daemon's end */
-	char got[16384]; /* and not yet looked at */
-	size_t n;
-};
-
-static struct peer peers[4];
-static struct peer *const peer = &peers[0]; /* of those tests that need only one */
-static struct instant begun;                /* when that was there */
-
-static void open_peer(struct peer *p, const char *enclave)
-{
-	struct identity identity = world_identity(enclave);
-
-	p->other = world_accept(enclave, &p->fd);
-	p->n = 0;
-	http_accept(&world, p->other, &identity, clock_now());
-}
-
-static void setup(void)
-{
-	world_begin();
-	for (size_t i = 0; i < ELEMENTSOF(peers); i++)
-		peers[i].fd = -1;
-	begun = clock_now();
-	open_peer(peer, "one");
-}
-
-static void close_peer(struct peer *p)
-{
-	if (p->fd >= 0)
-		close(TAKE_FD(p->fd));
-}
-
-static void teardown(void)
-{
-	world_end();
-	for (size_t i = 0; i < ELEMENTSOF(peers); i++)
-		close_peer(&peers[i]);
-}
-
-static void say(const char *text)
-{
-	peer_send(peer->fd, slice_from(text));
-	world_turn();
-}
-
-static struct connection *connection(void)
-{
-	return LIST_FIRST(&world.connections);
-}
-
-static uint64_t counted(const char *enclave, enum counter counter)
-{
-	return world_enclave(enclave)->counters[counter];
-}
-
-/* ---- answers ---- */
-
-static void receive(struct peer *p)
-{
-	ssize_t n = recv(p->fd, p->got + p->n, sizeof(p->got) - 1 - p->n, 0);
-
-	if (n > 0)
-		p->n += (size_t)n;
-	p->got[p->n] = '\0';
-}
-
-/* How long the answer is that begins there; 0: it isn't whole yet. */
-static size_t answer_length(const struct peer *p)
-{
-	const char *length = strstr(p->got, "\r\nContent-Length: "),
-		   *end = strstr(p->got, "\r\n\r\n");
-	size_t n;
-
-	if (!length || !end || length > end)
-		return 0;
-	n = (size_t)(end + 4 - p->got) + strtoul(length + 18, NULL, 10);
-	return n <= p->n ? n : 0;
-}
-
-/* The next answer has this status, and this word in it; `close`: it says that it is the last.
- */
-static void expect_answer(struct peer *p, int status, const char *word, bool close)
-{
-	char start[32], answer[sizeof(p->got)];
-	size_t n;
-
-	RUN_UNTIL((receive(p), answer_length(p)));
-	n = answer_length(p);
-	memcpy(answer, p->got, n);
-	answer[n] = '\0';
-	memmove(p->got, p->got + n, p->n - n + 1);
-	p->n -= n;
-	snprintf(start, sizeof(start), "HTTP/1.1 %d ", status);
-	ck_assert_msg(strncmp(answer, start, strlen(start)) == 0, "%s", answer);
-	ck_assert_msg(strstr(answer, word), "no %s: %s", word, answer);
-	ck_assert_msg(!strstr(answer, "\r\nConnection: close\r\n") == !close, "%s", answer);
-}
-
-static void expect_refused(bool close)
-{
-	expect_answer(peer, 400, "AccessDeniedException", close);
-	world_assert_record(EVENT_REFUSED, REASON_ACTION);
-}
-
-/* ---- the end ---- */
-
-/* The daemon closes the connection: not with a reset, and without another byte. */
-static void expect_end(void)
-{
-	RUN_UNTIL((receive(peer), world.n_connections == 0));
-	ck_assert_uint_eq(peer->n, 0);
-	ck_assert(peer_at_end(peer->fd));
-	world_assert_nothing_held();
-	world_assert_no_record();
-}
-
-/* It ended its side of writing, and waits for us to end ours. */
-static void expect_end_of_writing(void)
-{
-	ck_assert(peer_at_end(peer->fd));
-	shutdown(peer->fd, SHUT_WR);
-	expect_end();
-}
-
-static void expect_open_and_idle(void)
-{
-	world_stay_quiet();
-	ck_assert_uint_eq(world.n_connections, 1);
-	ck_assert_uint_eq(gauge_read(&world_enclave("one")->memory), 0);
-	ck_assert_uint_eq(gauge_read(&world_enclave("one")->in_flight), 0);
-	world_assert_no_record();
-}
 
 /* ---- one after the other ---- */
 
@@ -451,6 +305,7 @@ START_TEST(limits)
 		{"limits: {requests: 1/h, burst: 1}", REASON_RATE},
 		{"limits: {in_flight: 1}", REASON_IN_FLIGHT},
 	};
+	uint64_t waited;
 	char text[512];
 
 	snprintf(text, sizeof(text), "one: {%s, %s}", WORLD_ENCLAVE("4"), rows[_i].enclave);
@@ -460,7 +315,12 @@ START_TEST(limits)
 	RUN_UNTIL(counted("one", COUNTER_REQUESTS) == 1);
 	open_peer(&peers[2], "one");
 	for (unsigned i = 0; i < 2; i++) {
+		waited = counted("one", COUNTER_WAITED);
 		peer_send(peers[2].fd, SLICE(REFUSED));
+		if (rows[_i].reason == REASON_IN_FLIGHT) {
+			RUN_UNTIL(counted("one", COUNTER_WAITED) > waited);
+			requests_sweep(world.requests, world_later(LIMIT_PLACE_TIME));
+		}
 		expect_answer(&peers[2], 400, "ThrottlingException", false);
 		world_assert_record(EVENT_REFUSED, rows[_i].reason);
 	}
@@ -502,7 +362,12 @@ END_TEST
 
 /* ---- states ---- */
 
-enum state { IDLE, IDLE_AGAIN, IN_HEAD, IN_BODY, IN_WAIT, IN_WRITE, _STATES };
+enum state { IDLE, IDLE_AGAIN, IN_HEAD, IN_BODY, IN_PLACE, IN_WAIT, IN_WRITE, _STATES };
+
+static bool reads_nothing(enum state state)
+{
+	return state == IN_PLACE || state == IN_WAIT || state == IN_WRITE;
+}
 
 /* Brings the connection into that state. */
 static void enter(enum state state)
@@ -521,6 +386,13 @@ static void enter(enum state state)
 	case IN_BODY:
 		say(HEAD("ListKeys", "2", "") "{");
 		ck_assert_uint_eq(gauge_read(&world_enclave("one")->in_flight), 1);
+		return;
+	case IN_PLACE:
+		fill_places();
+		say(REFUSED);
+		ck_assert_uint_eq(counted("one", COUNTER_WAITED), 1);
+		ck_assert_int_eq(unread(), 2);
+		ck_assert_uint_eq(gauge_read(&world_enclave("one")->memory), 0);
 		return;
 	case IN_WAIT:
 		say(WAITING);
@@ -560,6 +432,7 @@ static const struct {
 	[IDLE_AGAIN] = {0, REASON_NONE},
 	[IN_HEAD] = {EVENT_CONNECTION, REASON_CUT_OFF},
 	[IN_BODY] = {EVENT_REFUSED, REASON_CUT_OFF},
+	[IN_PLACE] = {EVENT_REFUSED, REASON_CLIENT_GONE},
 	[IN_WAIT] = {EVENT_REFUSED, REASON_CLIENT_GONE},
 	[IN_WRITE] = {EVENT_REFUSED, REASON_CLIENT_GONE},
 };
@@ -569,6 +442,7 @@ START_TEST(the_peer_vanishes)
 	enter((enum state)_i);
 	close_peer(peer);
 	RUN_UNTIL(world.n_connections == 0);
+	empty_places();
 	world_assert_nothing_held();
 	if (ended[_i].event)
 		world_assert_record(ended[_i].event, ended[_i].reason);
@@ -582,6 +456,7 @@ START_TEST(the_sweep_sees_that_the_peer_has_vanished)
 	close_peer(peer);
 	connections_sweep(&world, clock_now());
 	ck_assert_uint_eq(world.n_connections, 0);
+	empty_places();
 	world_assert_nothing_held();
 	world_assert_record(EVENT_REFUSED, REASON_CLIENT_GONE);
 }
@@ -592,13 +467,13 @@ START_TEST(the_peer_ends_its_side)
 {
 	enter((enum state)_i);
 	shutdown(peer->fd, SHUT_WR);
-	if (_i == IN_WAIT || _i == IN_WRITE) {
+	if (reads_nothing((enum state)_i)) {
 		world_stay_quiet();
 		connections_sweep(&world, clock_now());
 		ck_assert_uint_eq(world.n_connections, 1);
 		world_assert_no_record();
 	}
-	if (_i == IN_WAIT) {
+	if (_i == IN_PLACE || _i == IN_WAIT) {
 		connections_drain(&world, true, clock_now());
 		expect_answer(peer, 503, "ServiceUnavailableException", true);
 		world_assert_record(EVENT_REFUSED, REASON_SHUTTING_DOWN);
@@ -610,6 +485,7 @@ START_TEST(the_peer_ends_its_side)
 		if (ended[_i].event)
 			world_assert_record(ended[_i].event, ended[_i].reason);
 	}
+	empty_places();
 	expect_end();
 }
 END_TEST
@@ -624,6 +500,7 @@ static const struct {
 	[IDLE_AGAIN] = {LIMIT_IDLE_TIME, 0, 0, REASON_NONE},
 	[IN_HEAD] = {LIMIT_HEAD_TIME, 408, EVENT_REFUSED, REASON_TOO_SLOW},
 	[IN_BODY] = {LIMIT_BODY_TIME, 408, EVENT_REFUSED, REASON_TOO_SLOW},
+	[IN_PLACE] = {0, 0, 0, REASON_NONE},
 	[IN_WAIT] = {0, 0, 0, REASON_NONE},
 	[IN_WRITE] = {LIMIT_WRITE_TIME, 0, EVENT_REFUSED, REASON_CLIENT_TOO_SLOW},
 };
@@ -648,11 +525,12 @@ START_TEST(each_state_has_its_time)
 		expect_end_of_writing();
 	else
 		ck_assert_uint_eq(world.n_connections, !late[_i].limit);
-	if (_i == IN_WAIT) {
+	if (_i == IN_PLACE || _i == IN_WAIT) {
 		close_peer(peer);
 		RUN_UNTIL(world.n_connections == 0);
 		world_assert_record(EVENT_REFUSED, REASON_CLIENT_GONE);
 	}
+	empty_places();
 	world_assert_nothing_held();
 }
 END_TEST
@@ -706,6 +584,111 @@ START_TEST(the_next_may_come_before_the_answer)
 }
 END_TEST
 
+/* ---- a place in flight ---- */
+
+/* Wherever the request is split, its body stays in the socket until it has a place. */
+START_TEST(a_body_is_unread_until_its_request_has_a_place)
+{
+	struct slice all = SLICE(REFUSED);
+
+	for (size_t split = 1; split <= all.n; split++) {
+		uint64_t waited = counted("one", COUNTER_WAITED);
+
+		fill_places();
+		peer_send(peer->fd, (struct slice){all.p, split});
+		world_turn();
+		peer_send(peer->fd, (struct slice){all.p + split, all.n - split});
+		RUN_UNTIL(counted("one", COUNTER_WAITED) == waited + 1 && unread() == 2);
+		ck_assert_uint_eq(gauge_read(&world_enclave("one")->memory), 0);
+		get_place();
+		expect_answer(peer, 400, "AccessDeniedException", false);
+		ck_assert_int_ge(world_record()->wait, 0);
+		empty_places();
+	}
+	expect_open_and_idle();
+}
+END_TEST
+
+START_TEST(who_waits_is_not_told_to_continue)
+{
+	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	fill_places();
+	say(HEAD("ListKeys", "2", "Expect: 100-continue\r\n"));
+	world_stay_quiet();
+	receive(peer);
+	ck_assert_uint_eq(peer->n, 0);
+	if (_i == 0) {
+		get_place();
+		RUN_UNTIL((receive(peer), peer->n == strlen(text)));
+		ck_assert_str_eq(peer->got, text);
+		peer->n = 0;
+		say("{}");
+		expect_refused(false);
+		empty_places();
+		expect_open_and_idle();
+		return;
+	}
+	requests_sweep(world.requests, world_later(LIMIT_PLACE_TIME));
+	expect_answer(peer, 400, "ThrottlingException", true);
+	world_assert_record(EVENT_REFUSED, REASON_IN_FLIGHT);
+	empty_places();
+	expect_end_of_writing();
+}
+END_TEST
+
+/* Read ahead while another was answered: what came with the head is kept. */
+START_TEST(a_request_that_was_read_ahead_may_wait)
+{
+	enter(IN_WRITE);
+	say(REFUSED REFUSED);
+	fill_places();
+	read_filling();
+	expect_refused(false);
+	RUN_UNTIL(counted("one", COUNTER_WAITED) == 1);
+	ck_assert_int_eq(unread(), 0);
+	get_place();
+	expect_refused(false);
+	expect_refused(false);
+	empty_places();
+	expect_open_and_idle();
+}
+END_TEST
+
+/* What is no request waits for nothing. */
+START_TEST(only_requests_wait)
+{
+	fill_places();
+	say(_i == 0 ? "\x16\x03\x01 and more" : "GET / HTTP/1.1\r\nHost: a\r\n\r\nmore");
+	if (_i == 1)
+		expect_answer(peer, 400, "SerializationException", true);
+	world_assert_record(_i == 0 ? EVENT_CONNECTION : EVENT_REFUSED,
+			    _i == 0 ? REASON_TLS : REASON_FRAMING);
+	empty_places();
+	if (_i == 0)
+		RUN_UNTIL(world.n_connections == 0);
+	else
+		expect_end_of_writing();
+}
+END_TEST
+
+/* The turn of one that has a place comes after its end. */
+START_TEST(who_has_a_place_may_vanish)
+{
+	enter(IN_PLACE);
+	get_place();
+	requests_admit(&world, clock_now());
+	ck_assert(connection()->turn.queued);
+	ck_assert_uint_eq(gauge_read(&world_enclave("one")->in_flight), PLACES);
+	close_peer(peer);
+	connections_sweep(&world, clock_now());
+	ck_assert_uint_eq(world.n_connections, 0);
+	ck_assert_uint_eq(gauge_read(&world_enclave("one")->in_flight), PLACES - 1);
+	world_assert_record(EVENT_REFUSED, REASON_CLIENT_GONE);
+	world_stay_quiet();
+}
+END_TEST
+
 /* ---- a reload ---- */
 
 START_TEST(what_has_not_changed_lives_on)
@@ -723,7 +706,8 @@ START_TEST(what_has_not_changed_lives_on)
 		say(strstr(REFUSED, "127") + 3);
 	if (_i == IN_BODY)
 		say("}");
-	if (_i == IN_HEAD || _i == IN_BODY || _i == IN_WRITE)
+	empty_places();
+	if (_i == IN_HEAD || _i == IN_BODY || _i == IN_PLACE || _i == IN_WRITE)
 		expect_refused(false);
 	if (_i == IN_WAIT) {
 		close_peer(peer);
@@ -759,9 +743,14 @@ START_TEST(what_has_changed_retires)
 		say("}");
 		expect_refused(true);
 	}
-	if (state == IN_WAIT) {
+	if (state == IN_PLACE || state == IN_WAIT) {
 		expect_answer(peer, 503, "ServiceUnavailableException", true);
 		world_assert_record(EVENT_REFUSED, REASON_RELOADED);
+	}
+	empty_places();
+	if (state == IN_PLACE) { /* its body may be on its way */
+		expect_end_of_writing();
+		return;
 	}
 	if (state == IN_WRITE) {
 		read_filling();
@@ -798,14 +787,18 @@ START_TEST(what_is_under_way_is_answered)
 		say("}");
 	if (_i == IN_WRITE)
 		read_filling();
-	if (_i == IN_WAIT) {
+	if (_i == IN_PLACE || _i == IN_WAIT) {
 		drain(true);
 		expect_answer(peer, 503, "ServiceUnavailableException", true);
 		world_assert_record(EVENT_REFUSED, REASON_SHUTTING_DOWN);
 	} else {
 		expect_refused(_i != IN_WRITE);
 	}
-	expect_end();
+	empty_places();
+	if (_i == IN_PLACE)
+		expect_end_of_writing();
+	else
+		expect_end();
 }
 END_TEST
 
@@ -826,8 +819,9 @@ START_TEST(its_thread_closes_it)
 {
 	enter((enum state)_i);
 	connections_close(&world, REASON_SHUTTING_DOWN, clock_now());
+	empty_places();
 	world_assert_nothing_held();
-	if (_i == IN_BODY || _i == IN_WAIT || _i == IN_WRITE)
+	if (_i == IN_PLACE || _i == IN_BODY || _i == IN_WAIT || _i == IN_WRITE)
 		world_assert_record(EVENT_REFUSED, REASON_SHUTTING_DOWN);
 }
 END_TEST
@@ -858,12 +852,18 @@ static void add_tests(TCase *tcase)
 static void add_tests_of_states(TCase *tcase)
 {
 	tcase_add_loop_test(tcase, the_peer_vanishes, 0, _STATES);
-	tcase_add_loop_test(tcase, the_sweep_sees_that_the_peer_has_vanished, IN_WAIT, _STATES);
+	tcase_add_loop_test(tcase, the_sweep_sees_that_the_peer_has_vanished, IN_PLACE,
+			    _STATES);
 	tcase_add_loop_test(tcase, the_peer_ends_its_side, 0, _STATES);
 	tcase_add_loop_test(tcase, each_state_has_its_time, 0, _STATES);
 	tcase_add_test(tcase, the_time_of_a_head_begins_with_its_first_byte);
 	tcase_add_test(tcase, an_answer_waits_for_room);
 	tcase_add_loop_test(tcase, the_next_may_come_before_the_answer, 0, 2);
+	tcase_add_test(tcase, a_body_is_unread_until_its_request_has_a_place);
+	tcase_add_loop_test(tcase, who_waits_is_not_told_to_continue, 0, 2);
+	tcase_add_test(tcase, a_request_that_was_read_ahead_may_wait);
+	tcase_add_loop_test(tcase, only_requests_wait, 0, 2);
+	tcase_add_test(tcase, who_has_a_place_may_vanish);
 	tcase_add_loop_test(tcase, what_has_not_changed_lives_on, 0, _STATES);
 	tcase_add_loop_test(tcase, what_has_changed_retires, 0, 2 * _STATES);
 	tcase_add_loop_test(tcase, what_is_under_way_is_answered, 0, _STATES);

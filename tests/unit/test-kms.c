@@ -10,12 +10,12 @@
 static struct json_doc doc;
 static struct error error;
 
-static unsigned action_of(const char *name)
+static const struct kms_action *action_of(const char *name)
 {
-	int i = kms_action_index(slice_from(name));
+	const struct kms_action *action = kms_action_named(slice_from(name));
 
-	ck_assert_msg(i >= 0, "no action %s", name);
-	return (unsigned)i;
+	ck_assert_msg(action != NULL, "no action %s", name);
+	return action;
 }
 
 static bool in_list(const char *const *list, const char *name)
@@ -97,8 +97,7 @@ static enum kms_result read_body(const char *action, const char *body,
 	error.text[0] = '\0';
 	if (json_read(text, n, &doc, &n, &error) == JSON_BAD)
 		ck_abort_msg("%s: %s", body, error.text);
-	return kms_read((unsigned)kms_action_index(slice_from(action)), &doc, ret_request,
-			&error);
+	return kms_read(action_of(action), NULL, &doc, ret_request, &error);
 }
 
 #define DOCUMENT "\"AttestationDocument\":\"QUJD\""
@@ -188,7 +187,7 @@ START_TEST(accept)
 
 	ck_assert_msg(read_body(accepted[_i].action, accepted[_i].body, &request) == KMS_OK,
 		      "%s: %s", accepted[_i].body, error.text);
-	ck_assert_uint_eq(request.action, action_of(accepted[_i].action));
+	ck_assert_ptr_eq(request.action, action_of(accepted[_i].action));
 	ck_assert_ptr_eq(request.doc, &doc);
 	ck_assert_msg(request.recipient == accepted[_i].recipient, "%s: recipient %d",
 		      accepted[_i].body, request.recipient);
@@ -332,12 +331,12 @@ static const struct {
 
 START_TEST(refuse)
 {
-	struct kms_request request = {.action = 4711};
+	struct kms_request request = {.contexts = {4711}};
 
 	ck_assert_msg(read_body(refused[_i].action, refused[_i].body, &request) == KMS_BAD,
 		      "accepted: %s", refused[_i].body);
 	ck_assert_str_eq(error.text, refused[_i].error);
-	ck_assert_uint_eq(request.action, 4711);
+	ck_assert_int_eq(request.contexts[0], 4711);
 }
 END_TEST
 
@@ -346,8 +345,8 @@ START_TEST(a_refusal_needs_no_error)
 	struct kms_request request;
 
 	ck_assert(read_body("ListKeys", "{\"x\":1}", &request) == KMS_BAD);
-	ck_assert(kms_read(action_of("ListKeys"), &doc, &request, NULL) == KMS_BAD);
-	ck_assert(kms_read(action_of("Decrypt"), &doc, &request, NULL) == KMS_BAD);
+	ck_assert(kms_read(action_of("ListKeys"), NULL, &doc, &request, NULL) == KMS_BAD);
+	ck_assert(kms_read(action_of("Decrypt"), NULL, &doc, &request, NULL) == KMS_BAD);
 }
 END_TEST
 
@@ -481,7 +480,7 @@ START_TEST(base64_every_byte)
 
 			memset(document, 'A', 8);
 			document[at] = (char)c;
-			ck_assert(kms_read(action_of("Decrypt"), &doc, &request, NULL) ==
+			ck_assert(kms_read(action_of("Decrypt"), NULL, &doc, &request, NULL) ==
 				  KMS_OK);
 			ck_assert_msg((request.recipient == KMS_RECIPIENT_PRESENT) == ok,
 				      "0x%02x at %zu", (unsigned)c, at);
@@ -558,7 +557,17 @@ static const struct {
 	{"Decrypt", "{" SEALED ",\"Plaintext\\u0000\":\"A\"}", KMS_REPLY_UNREADABLE},
 	{"Decrypt", "{" SEALED ",\"Plaintext\":\"\xff\"}", KMS_REPLY_UNREADABLE},
 	{"Decrypt", "<Plaintext>A</Plaintext>", KMS_REPLY_UNREADABLE},
-	{"Encrypt", "{" SEALED "}", KMS_REPLY_UNREADABLE}, /* nothing to judge there */
+	/* actions whose reply holds no secret that is known of */
+	{"Encrypt", "{\"CiphertextBlob\":\"AAAA\"}", KMS_REPLY_SAFE},
+	{"Encrypt", "{}", KMS_REPLY_SAFE},
+	{"EnableKey", "", KMS_REPLY_SAFE},
+	{"Encrypt", "{\"Plaintext\":\"A\"}", KMS_REPLY_LEAKS},
+	{"DescribeKey", "{\"SharedSecret\":\"A\"," SEALED "}", KMS_REPLY_LEAKS},
+	{"Sign", "{\"PrivateKeyPlaintext\":{}}", KMS_REPLY_LEAKS},
+	{"Encrypt", "{\"Plaintext\":null}", KMS_REPLY_SAFE},
+	{"Encrypt", "[]", KMS_REPLY_UNREADABLE},
+	{"Encrypt", "<html>", KMS_REPLY_UNREADABLE},
+	{"EnableKey", " ", KMS_REPLY_UNREADABLE},
 };
 
 START_TEST(reply)
@@ -571,6 +580,8 @@ START_TEST(reply)
 	ck_assert_msg(got == replies[_i].want, "%s: %d", replies[_i].body, got);
 	if (got == KMS_REPLY_UNREADABLE)
 		ck_assert_uint_eq(n, 4711);
+	else if (replies[_i].body[0] == '\0')
+		ck_assert_uint_eq(n, 0);
 	else
 		ck_assert(slice_eq((struct slice){body, n}, doc.nodes[0].value));
 }

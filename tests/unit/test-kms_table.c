@@ -228,6 +228,7 @@ static const struct {
 	{KMS_DELEGATION, (const char *const[]){"CreateGrant", "CreateKey", "PutKeyPolicy",
 					       "ReplicateKey", NULL}},
 	{KMS_REWRAP, (const char *const[]){"ReEncrypt", NULL}},
+	{KMS_KEY_IMPLIED, (const char *const[]){"Decrypt", "ReEncrypt", NULL}},
 	{KMS_LABEL, (const char *const[]){"CreateAlias", "DeleteAlias", "TagResource",
 					  "UntagResource", "UpdateAlias", NULL}},
 };

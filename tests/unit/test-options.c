@@ -327,7 +327,7 @@ static void format_action(const struct kms_action *action, char *out, size_t siz
 		char letter;
 	} classes[] = {{KMS_RECIPIENT, 'R'}, {KMS_SECRET_REPLY, 'S'}, {KMS_DESTRUCTIVE, 'D'},
 		       {KMS_PRIVILEGE, 'P'}, {KMS_LABEL, 'L'},        {KMS_DELEGATION, 'A'},
-		       {KMS_REWRAP, 'X'}};
+		       {KMS_REWRAP, 'X'},    {KMS_KEY_IMPLIED, 'M'}};
 	char letters[16] = "", keys[64] = "";
 	size_t n = 0;
 

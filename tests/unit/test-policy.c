@@ -569,8 +569,9 @@ END_TEST
 
 START_TEST(stage_names)
 {
-	static const char *const names[] = {"no-rules",           "endpoint",  "action", "key",
-					    "encryption-context", "recipient", "allowed"};
+	static const char *const names[] = {"no-rules",  "endpoint", "action",
+					    "member",    "key",      "encryption-context",
+					    "recipient", "allowed"};
 
 	for (unsigned i = 0; i < ELEMENTSOF(names); i++)
 		ck_assert_str_eq(reason_word(policy_stage_reason((enum policy_stage)i)),

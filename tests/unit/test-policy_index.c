@@ -39,6 +39,8 @@ static const char *const words[] = {
 	ACCOUNT_EU "alias/a",
 	ACCOUNT_EU "key/a",
 };
+static const char *const adding[] = {ACCOUNT_EU "key/" ID, ACCOUNT_EU "key/mrk-1",
+				     ACCOUNT_US "key/" ID, ACCOUNT_EU "alias/a"};
 /* Rules have bits 0 and 1. */
 static const struct policy_endpoint endpoints[] = {{0, "eu-central-1"}, {1, "us-east-1"}};
 static const char *const values[] = {"x", "y", "z"};
@@ -50,13 +52,22 @@ static struct spec random_rule(void)
 	struct spec spec = {.name = "r",
 			    .actions = actions[pick(ELEMENTSOF(actions))],
 			    .plaintext_allow = pick(2),
+			    .missing_key_add = pick(2),
 			    .endpoints = 1 + pick(3)};
 	unsigned n_keys = pick(4), n_contexts = pick(3) / 2 + pick(3) / 2;
 
 	for (unsigned i = 0; i <= n_keys; i++)
 		spec.keys[i] = words[pick(ELEMENTSOF(words))];
+	if (spec.missing_key_add && pick(4)) {
+		memset(spec.keys, 0, sizeof(spec.keys));
+		spec.keys[0] = adding[pick(ELEMENTSOF(adding))];
+	}
 	if (pick(8) == 0)
 		spec.keys[0] = "any";
+	if (pick(4) == 0)
+		spec.extra_members[0] = "NewMember";
+	if (pick(4) == 0)
+		spec.extra_actions[0] = "NewAction";
 	for (unsigned i = 0; i < n_contexts; i++) {
 		spec.contexts[i].name = values[pick(2)];
 		for (unsigned v = 0; v <= pick(2); v++)
@@ -73,20 +84,24 @@ static void append_context(char *body, size_t size, const char *member)
 		 values[pick(3)], values[pick(3)]);
 }
 
-static void random_body(const struct kms_action *action, char *body, size_t size)
+static void random_body(const struct policy *policy, const struct kms_action *action,
+			char *body, size_t size)
 {
 	size_t n;
 
 	body[0] = '\0';
 	for (unsigned i = 0; action->keys[i]; i++) {
 		n = strlen(body);
-		if (pick(8))
+		if (pick(i == 0 && (action->flags & KMS_KEY_IMPLIED) ? 2 : 8))
 			snprintf(body + n, size - n, ",\"%s\":\"%s\"", action->keys[i],
 				 words[pick(ELEMENTSOF(words))]);
 	}
 	for (unsigned i = 0; action->contexts[i]; i++)
 		if (pick(3))
 			append_context(body, size, action->contexts[i]);
+	n = strlen(body);
+	if (policy->extra_members && pick(4) == 0)
+		snprintf(body + n, size - n, ",\"NewMember\":null");
 	n = strlen(body);
 	if ((action->flags & KMS_RECIPIENT) && pick(2))
 		snprintf(body + n, size - n, ",%s", RECIPIENT);
@@ -97,9 +112,17 @@ static void random_body(const struct kms_action *action, char *body, size_t size
 	strncat(body, "}", size - strlen(body) - 1);
 }
 
+/* An extra one only where a rule has it: nobody else is asked about it. */
+static const char *random_action(const struct policy *policy)
+{
+	if (policy->n_extra_actions > 0 && pick(8) == 0)
+		return "NewAction";
+	return actions[pick(ELEMENTSOF(actions))];
+}
+
 START_TEST(decides_as_the_model)
 {
-	unsigned seen[POLICY_ALLOWED + 1] = {0};
+	unsigned seen[POLICY_ALLOWED + 1] = {0}, added = 0;
 
 	for (unsigned round = 0; round < 2000; round++) {
 		struct spec specs[12];
@@ -109,28 +132,31 @@ START_TEST(decides_as_the_model)
 			specs[i] = random_rule();
 		policy = make_policy(specs, pick(ELEMENTSOF(specs) + 1));
 		for (unsigned i = 0; i < 20; i++) {
-			const char *action = actions[pick(ELEMENTSOF(actions))];
+			const char *action = random_action(&policy);
 			struct policy_endpoint endpoint = endpoints[pick(2)];
 			struct kms_request request;
 			struct verdict got, want;
 			char body[1024];
 
-			random_body(kms_action((unsigned)kms_action_index(slice_from(action))),
-				    body, sizeof(body));
-			request = make_request(action, body);
+			random_body(&policy, policy_action(&policy, slice_from(action)), body,
+				    sizeof(body));
+			request = make_request_to(&policy, action, body);
 			got = policy_decide(&policy, endpoint, &request);
 			want = model_decide(&policy, endpoint, &request);
-			ck_assert_msg(got.stage == want.stage && got.rule == want.rule,
+			ck_assert_msg(got.stage == want.stage && got.rule == want.rule &&
+					      got.added == want.added,
 				      "%s %s: %s, the model says %s", action, body,
 				      reason_word(policy_stage_reason(got.stage)),
 				      reason_word(policy_stage_reason(want.stage)));
 			seen[got.stage]++;
+			added += got.added != NULL;
 		}
 		policy_done(&policy);
 	}
 	for (unsigned i = 0; i < ELEMENTSOF(seen); i++)
 		ck_assert_msg(seen[i] > 100, "only %u at %s", seen[i],
 			      reason_word(policy_stage_reason((enum policy_stage)i)));
+	ck_assert_msg(added > 50, "only %u with a key added", added);
 }
 END_TEST
 

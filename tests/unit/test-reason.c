@@ -59,8 +59,9 @@ END_TEST
 
 START_TEST(every_stage_of_the_policy_has_its_word)
 {
-	static const char *const words[] = {"no-rules",           "endpoint",  "action", "key",
-					    "encryption-context", "recipient", "allowed"};
+	static const char *const words[] = {"no-rules",  "endpoint", "action",
+					    "member",    "key",      "encryption-context",
+					    "recipient", "allowed"};
 
 	for (unsigned i = 0; i <= POLICY_ALLOWED; i++)
 		ck_assert_str_eq(reason_word(policy_stage_reason((enum policy_stage)i)),

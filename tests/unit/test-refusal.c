@@ -31,6 +31,7 @@ static const struct {
 	{REFUSAL_RATE, 400, "ThrottlingException", "rate", false, false},
 	{REFUSAL_IN_FLIGHT, 400, "ThrottlingException", "in-flight", false, false},
 	{REFUSAL_MEMORY, 400, "ThrottlingException", "memory", false, false},
+	{REFUSAL_CONNECTIONS, 400, "ThrottlingException", "connections", true, false},
 	{REFUSAL_JSON, 400, "SerializationException", "json", false, false},
 	{REFUSAL_UNKNOWN_ACTION, 400, "UnknownOperationException", "unknown-action", false,
 	 false},

@@ -123,15 +123,15 @@ START_TEST(an_answer_is_what_it_is)
 {
 	struct skew skew = {0};
 	const struct reply_case about = {
-		.action = (unsigned)kms_action_index(SLICE("Decrypt")),
-		.sealed = !rows[_i].open,
+		.action = kms_action_named(SLICE("Decrypt")),
+		.checked = !rows[_i].open,
 		.token = SLICE(TOKEN),
 		.skew = &skew,
 	};
 	struct http_reply reply = {.status = rows[_i].status, .body = BUF_INIT(4096)};
 	struct reply_verdict v;
 
-	ck_assert_int_ge(kms_action_index(SLICE("Decrypt")), 0);
+	ck_assert_ptr_nonnull(about.action);
 	if (rows[_i].slow)
 		learn_that_we_are_late(&skew);
 	ck_assert_int_eq(buf_append(&reply.body, slice_from(rows[_i].body)), 0);
@@ -154,14 +154,51 @@ START_TEST(an_answer_is_what_it_is)
 }
 END_TEST
 
+/* Under a rule with extra members each reply is looked at. */
+static const struct {
+	const char *action, *body;
+	unsigned status;
+	enum refusal refusal;
+} others[] = {
+	{"DescribeKey", "{\"KeyMetadata\":{}}", 200, REFUSAL_NONE},
+	{"EnableKey", "", 200, REFUSAL_NONE},
+	{"DescribeKey", "{\"Plaintext\":\"c2VjcmV0\"}", 200, REFUSAL_REPLY_LEAKS},
+	{"DescribeKey", "{\"__type\":\"A\",\"SharedSecret\":\"c2VjcmV0\"}", 400,
+	 REFUSAL_REPLY_LEAKS},
+	{"DescribeKey", "{\"__type\":\"A\"}", 400, REFUSAL_NONE},
+	{"DescribeKey", "<html>", 200, REFUSAL_REPLY_UNREADABLE},
+};
+
+START_TEST(an_action_without_secrets)
+{
+	struct skew skew = {0};
+	const struct reply_case about = {
+		.action = kms_action_named(slice_from(others[_i].action)),
+		.checked = true,
+		.skew = &skew,
+	};
+	struct http_reply reply = {.status = (int)others[_i].status, .body = BUF_INIT(4096)};
+	struct reply_verdict v;
+
+	ck_assert_int_eq(buf_append(&reply.body, slice_from(others[_i].body)), 0);
+	reply_judge(&about, &reply, &doc, &v);
+	ck_assert_int_eq(v.is, others[_i].refusal ? REPLY_IS_REFUSED : REPLY_IS_RELAYED);
+	if (others[_i].refusal)
+		ck_assert_int_eq(v.refusal, others[_i].refusal);
+	else
+		ck_assert_uint_eq(v.body_n, strlen(others[_i].body));
+	buf_done(&reply.body);
+}
+END_TEST
+
 /* What is relayed of a body that was looked at is its canonical form. */
 START_TEST(what_is_relayed_is_canonical)
 {
 	static const char body[] = "  { " CIPHERTEXT " }\n";
 	struct skew skew = {0};
 	const struct reply_case about = {
-		.action = (unsigned)kms_action_index(SLICE("Decrypt")),
-		.sealed = true,
+		.action = kms_action_named(SLICE("Decrypt")),
+		.checked = true,
 		.skew = &skew,
 	};
 	struct http_reply reply = {.status = 200, .body = BUF_INIT(4096)};
@@ -184,6 +221,7 @@ int main(void)
 
 	tcase_add_loop_test(tcase, an_answer_is_what_it_is, 0, ELEMENTSOF(rows));
 	tcase_add_test(tcase, what_is_relayed_is_canonical);
+	tcase_add_loop_test(tcase, an_action_without_secrets, 0, ELEMENTSOF(others));
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

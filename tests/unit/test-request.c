@@ -35,6 +35,8 @@ static void be_refused_by_a_limit(enum world_manner manner)
 		gauge_take(&world_enclave("app")->in_flight, WORLD_IN_FLIGHT, WORLD_IN_FLIGHT));
 	c = world_new("app", WORLD_HOST, "Encrypt", WORLD_BODY);
 	c->manner = manner;
+	world_pass(LIMIT_PLACE_TIME);
+	requests_sweep(&world.requests, world.now);
 	world_run(c, WORLD_BODY);
 	gauge_return(&world_enclave("app")->in_flight, WORLD_IN_FLIGHT);
 }
@@ -502,6 +504,8 @@ START_TEST(a_reload_while_a_refused_body_is_dropped)
 
 	ck_assert(gauge_take(in_flight, WORLD_IN_FLIGHT, WORLD_IN_FLIGHT));
 	c = world_new("app", WORLD_HOST, "Encrypt", WORLD_BODY);
+	world_pass(LIMIT_PLACE_TIME);
+	requests_sweep(&world.requests, world.now);
 	gauge_return(in_flight, WORLD_IN_FLIGHT);
 	world_load("  app:", "  apps:");
 	ck_assert_int_eq(request_renew(c->request, world.context.generation), REFUSAL_NONE);

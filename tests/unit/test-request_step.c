@@ -280,10 +280,18 @@ END_TEST
 START_TEST(too_many_are_in_flight)
 {
 	struct gauge *in_flight = &world_enclave("app")->in_flight;
+	struct world_client *c;
 
 	ck_assert(gauge_take(in_flight, WORLD_IN_FLIGHT, WORLD_IN_FLIGHT));
-	assert_limited(world_new("app", WORLD_HOST, "Encrypt", WORLD_BODY), REFUSAL_IN_FLIGHT,
-		       REASON_IN_FLIGHT, "limits.in_flight (4) of enclave app is reached");
+	c = world_new("app", WORLD_HOST, "Encrypt", WORLD_BODY);
+	ck_assert_int_eq(c->request->wait, WAIT_PLACE);
+	world_pass(LIMIT_PLACE_TIME);
+	requests_sweep(&world.requests, world.now);
+	assert_limited(c, REFUSAL_IN_FLIGHT, REASON_IN_FLIGHT,
+		       "limits.in_flight (4) of enclave app was reached for 2 s");
+	ck_assert_int_eq(world_record()->wait, LIMIT_PLACE_TIME);
+	ck_assert_int_eq(world_record()->duration, LIMIT_PLACE_TIME);
+	ck_assert_uint_eq(counted(COUNTER_WAITED), 1);
 	ck_assert_uint_eq(gauge_read(in_flight), WORLD_IN_FLIGHT);
 	gauge_return(in_flight, WORLD_IN_FLIGHT);
 }

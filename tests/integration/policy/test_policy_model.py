@@ -23,8 +23,9 @@ RELOADS = 4                 # configurations of each daemon
 ENCLAVES = 6
 REQUESTS = 90               # to each configuration
 REFUSALS = 18               # of one enclave: more of them at once are counted, not recorded
-REASONS = {"allowed", "unknown-action", "json", "host", "no-rules", "endpoint", "action", "key",
+REASONS = {"allowed", "unknown-action", "json", "host", "no-rules", "endpoint", "action", "member", "key",
            "encryption-context", "recipient"}
+ANY = cases.EXTRA_MEMBERS + cases.ODD_MEMBERS
 TUNNEL_ONLY = {"tunnel": {"hosts": ["example.com:443"]}}
 
 Outcome = collections.namedtuple("Outcome", ["pair", "rule", "expected", "answer", "received", "record"])
@@ -177,7 +178,7 @@ def test_what_is_allowed_is_held_back_only_for_its_reply(outcomes):
     for outcome in outcomes:
         if is_allowed(outcome) and outcome.record["REASON"] != "allowed":
             assert outcome.record["REASON"].startswith("reply-"), tell(outcome)
-            assert outcome.pair.action in model.SECRET, tell(outcome)
+            assert outcome.pair.action in model.SECRET or outcome.rule.get("extra_members"), tell(outcome)
             assert outcome.rule.get("plaintext", "refuse") == "refuse", tell(outcome)
 
 
@@ -195,8 +196,20 @@ def test_kms_receives_what_the_policy_saw_and_nothing_else(outcomes):
         if is_allowed(outcome):
             received, = outcome.received
             assert received.action == outcome.pair.action, tell(outcome)
-            assert model.in_order(received.body) == model.in_order(outcome.pair.body), tell(outcome)
-            assert model.read_body(received.action, received.body) == outcome.expected.members, tell(outcome)
+            kind, members = model.in_order(outcome.pair.body)
+            added = outcome.expected.added
+            more = [(added, outcome.expected.members[added])] if added else []
+            assert model.in_order(received.body) == (kind, members + more), tell(outcome)
+            assert model.read_body(received.action, received.body, ANY) == outcome.expected.members, tell(outcome)
+
+
+def test_the_record_tells_of_a_key_that_was_added(outcomes):
+    added = 0
+    for outcome in outcomes:
+        assert outcome.record.get("KMS_KEY_ADDED") == ("1" if outcome.expected.added else None), tell(outcome)
+        added += outcome.expected.added is not None
+    figure("policy and model, through the daemon: with a key added", added)
+    assert added > 10
 
 
 def test_kms_receives_it_at_the_endpoint_of_the_rule(outcomes):
@@ -218,5 +231,5 @@ def test_the_pairs_are_of_every_kind(outcomes):
     figure("policy and model, through the daemon: pairs", len(outcomes))
     figure("policy and model, through the daemon: received by KMS as seen", len(allowed))
     assert {o.expected.reason for o in outcomes} == REASONS
-    assert {o.pair.action for o in allowed} == model.ACTIONS.keys()
+    assert {o.pair.action for o in allowed} == model.ACTIONS.keys() | set(cases.EXTRA_ACTIONS)
     assert .4 < len(allowed) / len(outcomes) < .6

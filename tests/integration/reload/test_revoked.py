@@ -11,7 +11,7 @@ import time
 import pytest
 
 from daemon import Daemon, wait_for
-from daemon.help import add_enclave, allow, DESCRIBE, ended, KEY, KEY_ID, wait_taken
+from daemon.help import add_enclave, allow, ARN, DESCRIBE, ended, KEY, KEY_ID, wait_taken
 from kms.client import request
 from net.http_proxy import HttpProxy
 from standins import Authority, LocalImds, LocalKms
@@ -43,8 +43,21 @@ def change_address(daemon):
     endpoint["connect_to"] = endpoint["connect_to"].replace("127.0.0.1", "localhost")
 
 
+# One with each option that a change below takes back.
+RULE = {"name": "options", "actions": ["Decrypt"], "keys": [ARN], "missing_key": "add",
+        "extra_actions": ["NewAction"], "plaintext": "allow", "delegation": "allow",
+        "extra_members": ["NewMember"], "extra_members_hold_no_key": True}
+
+
+def change_rule(daemon, **options):
+    change(daemon)["allow"][-1].update(options)
+
+
 CHANGES = {
     "rules": lambda daemon: revoke(daemon, "DescribeKey"),
+    "missing-key": lambda daemon: change_rule(daemon, missing_key="refuse"),
+    "extra-actions": lambda daemon: change_rule(daemon, extra_actions=["OtherAction"]),
+    "extra-members": lambda daemon: change_rule(daemon, extra_members=["NewMember", "OtherMember"]),
     "limits": lambda daemon: change(daemon, limits={"requests": "9000/s", "burst": 9000}),
     "ca": change_ca,
     "connect-to": change_address,
@@ -189,6 +202,7 @@ def one_connection(daemon):
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_who_waits_for_a_connection_is_told(daemon, kms, name):
+    change(daemon)["allow"].append(RULE)
     one_connection(daemon)
     with daemon:
         first, second = queued(daemon, kms)

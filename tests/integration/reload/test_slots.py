@@ -36,7 +36,7 @@ def counters(daemon, slots):
 def test_each_slot_has_counters_of_its_own(daemon):
     slots = [("payments", cid) for cid in CIDS] + [("payments", None)]
     with daemon:
-        assert "started: 1 listeners, 1 enclaves (4 slots), 1 endpoints" in daemon.log()
+        assert "started: 1 listener, 1 enclave (4 slots), 1 endpoint" in daemon.log()
         with daemon.client() as client:
             assert client.ask(DESCRIBE).status == 200
         said = counters(daemon, slots)
@@ -72,10 +72,10 @@ def test_a_cid_that_comes_or_goes_touches_no_other_slot(daemon):
             daemon.reload()
         del enclave["cids"]
         enclave["cid"] = 16
-        daemon.reload(expect="loaded, 1 enclaves \\(2 slots\\)")
+        daemon.reload(expect="loaded, 1 enclave \\(2 slots\\)")
         assert client.ask(DESCRIBE).status == 200
         del enclave["cid"]
-        daemon.reload(expect="loaded, 1 enclaves, 1 endpoints")
+        daemon.reload(expect="loaded, 1 enclave, 1 endpoint")
         assert client.ask(DESCRIBE).status == 200
         enclave["cids"] = [17]
         enclave["limits"] = {"requests": "9000/s"}

@@ -36,6 +36,9 @@ VALUES = ["payments", "Payments", "test", "", "null", "true", "1", "z\u00fc", "z
 NOT_STRINGS = [None, True, False, 0, -1.5, [], {}, ["payments"], {"app": "payments"}]
 
 ALL = sorted(model.ACTIONS)
+EXTRA_ACTIONS = ["NewAction", "DecryptTwice"]
+EXTRA_MEMBERS = ["NewMember", "NewMembers", "Recipient"]
+ODD_MEMBERS = ["TargetKeyId", "GrantTokens", "EncryptionContext"]    # of other actions
 WITH_KEY = [a for a in ALL if model.key_members(a)]
 WITH_CONTEXT = [a for a in ALL if model.context_members(a)]
 OPEN_ONLY = [a for a in ALL if a in model.SECRET and not model.takes_recipient(a)]
@@ -71,6 +74,33 @@ def _random_context(rng):
     return context
 
 
+def _random_missing_key(rng, config, rule, endpoints):
+    """Now and then the rule adds its key, which then is one ARN of a key."""
+    implied = [a for a in rule.get("actions", ()) if model.implied_key(a)]
+    if implied and chance(rng, .5):
+        region = config["endpoints"][rng.choice(endpoints)]["region"]
+        account = rng.choice(ACCOUNTS)
+        rule["keys"] = [f"arn:{model.partition(region)}:kms:{region}:{account}:key/{rng.choice(IDS)}"]
+        rule["missing_key"] = "add"
+    elif chance(rng, .1):
+        rule["missing_key"] = "refuse"
+
+
+def _random_extras(rng, rule):
+    """Now and then what no release knows, with what it must have beside it."""
+    if chance(rng, .1) and "encryption_context" not in rule:
+        rule["extra_actions"] = rng.sample(EXTRA_ACTIONS, rng.randint(1, len(EXTRA_ACTIONS)))
+        rule["plaintext"] = rule["delegation"] = "allow"
+        if chance(rng, .3):
+            del rule["actions"]
+            rule.pop("missing_key", None)
+    if chance(rng, .15):
+        names = EXTRA_MEMBERS + (ODD_MEMBERS if rule["keys"] == "any" else [])
+        rule["extra_members"] = rng.sample(names, rng.randint(1, len(names)))
+        if rule["keys"] != "any" or chance(rng, .2):
+            rule["extra_members_hold_no_key"] = True
+
+
 def _random_rule(rng, config, enclave, likely, name):
     rule = {"name": name}
     endpoints = enclave["endpoints"]
@@ -96,8 +126,10 @@ def _random_rule(rng, config, enclave, likely, name):
     rule["keys"] = "any"
     if "keys" in kind:
         rule["keys"] = _random_keys(rng, [config["endpoints"][e]["region"] for e in endpoints])
+        _random_missing_key(rng, config, rule, endpoints)
     if "context" in kind:
         rule["encryption_context"] = _random_context(rng)
+    _random_extras(rng, rule)
     order = rng.sample(list(rule), len(rule))       # of the options in the file
     return {option: rule[option] for option in order}
 
@@ -256,7 +288,8 @@ def _fit(rng, config, rule, action, endpoint):
     """Members that the rule allows."""
     members = {}
     for name in model.key_members(action):
-        if rule["keys"] != "any" or chance(rng, .8):
+        may_lack = rule.get("missing_key") == "add" and name == model.implied_key(action)
+        if rule["keys"] != "any" and not may_lack or chance(rng, .4 if may_lack else .8):
             members[name] = _fit_key(rng, rule, config["endpoints"][endpoint]["region"])
     for name in model.context_members(action):
         if "encryption_context" in rule or chance(rng, .4):
@@ -264,9 +297,12 @@ def _fit(rng, config, rule, action, endpoint):
     if model.takes_recipient(action) and (rule.get("plaintext") != "allow" or chance(rng, .3)):
         members["Recipient"] = good_recipient(rng)
     tokens = model.token_members(action) if rule["keys"] != "any" else []
-    for name in sorted(model.ACTIONS[action] - members.keys() - set(model.LOOKED_AT) - set(tokens)):
+    for name in sorted(model.own_members(action) - members.keys() - set(model.LOOKED_AT) - set(tokens)):
         if chance(rng, .3):
             members[name] = _random_other(rng, name)
+    for name in rule.get("extra_members", ()):
+        if name not in members and chance(rng, .5):
+            members[name] = good_recipient(rng) if name == "Recipient" else _random_other(rng, name)
     return members
 
 
@@ -344,7 +380,7 @@ def change_recipient(rng, members, rule, action):
 
 
 def add_unknown(rng, members, rule, action):
-    name = rng.choice([*sorted(model.ACTIONS[action]), "KeyId", "EncryptionContext", "Plaintext"])
+    name = rng.choice([*sorted(model.own_members(action)), *EXTRA_MEMBERS, "KeyId", "EncryptionContext", "Plaintext"])
     name = rng.choice([name.lower(), name.upper(), name[:-1], name + "\0", " " + name, "", "Unknown", name,
                        "Recipient"])
     members.setdefault(name, good_recipient(rng) if name == "Recipient" else rng.choice(["alias/a", {}, None]))
@@ -352,7 +388,7 @@ def add_unknown(rng, members, rule, action):
 
 def make_null(rng, members, rule, action):
     """null is not the same as absent, where the policy looks."""
-    name = rng.choice(sorted(model.ACTIONS[action]))
+    name = rng.choice(sorted(model.own_members(action)))
     members[name] = None
 
 
@@ -421,7 +457,10 @@ def _random_host(rng, config, enclave, endpoint):
 def _random_action(rng, rule):
     if chance(rng, .003):
         return rng.choice(["decrypt", "DECRYPT", "Decryp", "Decryptt", "Unknown", "KMSDecrypt"])
-    return rng.choice(ALL) if chance(rng, .04) else rng.choice(rule["actions"])
+    if chance(rng, .005):
+        return rng.choice(EXTRA_ACTIONS)
+    return rng.choice(ALL) if chance(rng, .04) else rng.choice(
+        rule.get("actions", []) + rule.get("extra_actions", []))
 
 
 def random_request(rng, config):
@@ -435,7 +474,7 @@ def random_request(rng, config):
     endpoint = rng.choice(endpoints)
     action = _random_action(rng, rule)
     host = _random_host(rng, config, enclave, endpoint)
-    known = action if action in model.ACTIONS else "Decrypt"
+    known = action if action in [*ALL, *EXTRA_ACTIONS] else "Decrypt"
     members = _fit(rng, config, rule, known, endpoint)
     for _ in range(rng.choice([0, 0, 1, 1, 2])):
         rng.choice(_changes(known))(rng, members, rule, known)

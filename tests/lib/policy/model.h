@@ -61,6 +61,23 @@ static bool model_key(const struct rule *rule, const char *region, struct slice 
 	return false;
 }
 
+/* The key that `missing_key: add` gives to a request of Decrypt or ReEncrypt: the only one of
+ * the rule, an ARN of a key of this region; or NULL. */
+static const char *model_added(const struct rule *rule, const char *region,
+			       const struct kms_request *request)
+{
+	const char *name = request->action->name, *id;
+
+	if (!rule->missing_key_add || rule->any_key || rule->n_keys != 1 ||
+	    request->keys[0].p ||
+	    (strcmp(name, "Decrypt") != 0 && strcmp(name, "ReEncrypt") != 0))
+		return NULL;
+	id = strrchr(rule->keys[0], '/');
+	if (!id || !model_is_arn_of(rule->keys[0], region, slice_from(id + 1)))
+		return NULL;
+	return rule->keys[0];
+}
+
 static bool model_pair(const struct rule_context *pair, const struct json_doc *doc, int context)
 {
 	for (unsigned i = (unsigned)context + 1; i < doc->nodes[context].end; i++) {
@@ -74,10 +91,57 @@ static bool model_pair(const struct rule_context *pair, const struct json_doc *d
 	return false;
 }
 
+static bool model_listed(char *const *list, size_t n, const char *name, size_t length)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strlen(list[i]) == length && memcmp(list[i], name, length) == 0)
+			return true;
+	return false;
+}
+
+static bool model_takes_recipient(const struct kms_action *action)
+{
+	for (unsigned k = 0; action->members[k]; k++)
+		if (strcmp(action->members[k], "Recipient") == 0)
+			return true;
+	return false;
+}
+
+static bool model_is_extra(const struct kms_action *action)
+{
+	return kms_action_index(slice_from(action->name)) < 0;
+}
+
+static bool model_action(const struct rule *rule, const struct kms_action *action)
+{
+	for (unsigned i = 0; i < KMS_ACTIONS; i++)
+		if ((rule->actions >> i & 1) && strcmp(kms_action(i)->name, action->name) == 0)
+			return true;
+	return model_listed(rule->extra_actions, rule->n_extra_actions, action->name,
+			    strlen(action->name));
+}
+
+/* Is each member one that the action has, or an extra one of the rule? */
+static bool model_members(const struct rule *rule, const struct kms_action *action,
+			  const struct json_doc *doc)
+{
+	for (unsigned i = 1; i < doc->nodes[0].end; i = doc->nodes[i].end) {
+		struct slice name = doc->nodes[i].name;
+		unsigned k = 0;
+
+		while (action->members[k] && !slice_eq_str(name, action->members[k]))
+			k++;
+		if (!action->members[k] &&
+		    !model_listed(rule->extra_members, rule->n_extra_members, name.p, name.n))
+			return false;
+	}
+	return true;
+}
+
 static enum policy_stage model_rule(const struct rule *rule, struct policy_endpoint endpoint,
 				    const struct kms_request *request)
 {
-	const struct kms_action *action = kms_action(request->action);
+	const struct kms_action *action = request->action;
 	unsigned n_keys = 0, n_contexts = 0;
 
 	while (action->keys[n_keys])
@@ -87,14 +151,18 @@ static enum policy_stage model_rule(const struct rule *rule, struct policy_endpo
 
 	if (!(rule->endpoints >> endpoint.index & 1))
 		return POLICY_ENDPOINT;
-	if (!(rule->actions >> request->action & 1))
+	if (!model_action(rule, action))
 		return POLICY_ACTION;
+	if (!model_members(rule, action, request->doc))
+		return POLICY_MEMBER;
 	if (!rule->any_key && n_keys == 0)
 		return POLICY_KEY;
 	if (!rule->any_key && json_member(request->doc, 0, SLICE("GrantToken")) >= 0)
 		return POLICY_KEY;
 	for (unsigned k = 0; k < n_keys && !rule->any_key; k++)
-		if (!request->keys[k].p || !model_key(rule, endpoint.region, request->keys[k]))
+		if (!(k == 0 && model_added(rule, endpoint.region, request)) &&
+		    (!request->keys[k].p ||
+		     !model_key(rule, endpoint.region, request->keys[k])))
 			return POLICY_KEY;
 	if (rule->n_contexts > 0 && n_contexts == 0)
 		return POLICY_CONTEXT;
@@ -103,13 +171,13 @@ static enum policy_stage model_rule(const struct rule *rule, struct policy_endpo
 			if (request->contexts[c] < 0 ||
 			    !model_pair(&rule->contexts[p], request->doc, request->contexts[c]))
 				return POLICY_CONTEXT;
-	if (!rule->plaintext_allow && action->secrets[0] &&
-	    request->recipient != KMS_RECIPIENT_PRESENT)
+	if (!rule->plaintext_allow && (action->secrets[0] || model_is_extra(action)) &&
+	    (request->recipient != KMS_RECIPIENT_PRESENT || !model_takes_recipient(action)))
 		return POLICY_RECIPIENT;
 	return POLICY_ALLOWED;
 }
 
-/* Only stage and rule. */
+/* Only stage, rule and the key that is added. */
 static struct verdict model_decide(const struct policy *policy, struct policy_endpoint endpoint,
 				   const struct kms_request *request)
 {
@@ -120,8 +188,10 @@ static struct verdict model_decide(const struct policy *policy, struct policy_en
 
 		if (stage > best.stage)
 			best = (struct verdict){.stage = stage, .rule = &policy->rules[i]};
-		if (stage == POLICY_ALLOWED)
+		if (stage == POLICY_ALLOWED) {
+			best.added = model_added(best.rule, endpoint.region, request);
 			break;
+		}
 	}
 	return best;
 }

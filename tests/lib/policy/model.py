@@ -41,21 +41,31 @@ _GRANTEES = ("GranteePrincipal", "GranteeServicePrincipal")
 DELEGATING = frozenset(("CreateGrant", "CreateKey", "PutKeyPolicy", "ReplicateKey"))
 
 
+def own_members(action):
+    """Those that a release knows of an action; of one that it doesn't know, KeyId."""
+    return ACTIONS.get(action, frozenset(("KeyId",)))
+
+
 def key_members(action):
-    return [name for name in _KEY_MEMBERS if name in ACTIONS[action]]
+    return [name for name in _KEY_MEMBERS if name in own_members(action)]
 
 
 def context_members(action):
-    return [name for name in _CONTEXT_MEMBERS if name in ACTIONS[action]]
+    return [name for name in _CONTEXT_MEMBERS if name in own_members(action)]
+
+
+def implied_key(action):
+    """The member without which KMS takes the key from the ciphertext, or None."""
+    return {"Decrypt": "KeyId", "ReEncrypt": "SourceKeyId"}.get(action)
 
 
 def token_members(action):
     """The members that name a grant, of whatever key."""
-    return [name for name in ("GrantToken",) if name in ACTIONS[action]]
+    return [name for name in ("GrantToken",) if name in own_members(action)]
 
 
 def takes_recipient(action):
-    return "Recipient" in ACTIONS[action]
+    return "Recipient" in own_members(action)
 
 
 # Reading a body.
@@ -158,13 +168,14 @@ def _check(name, value):
         raise Refused(f"the value of {name}")
 
 
-def read_body(action, body):
-    """The members of a body that the action may have."""
+def read_body(action, body, extra=()):
+    """The members of a body that the action may have, or that are extra ones of a rule."""
     members = read_json(body)
     for name, value in members.items():
-        if name not in ACTIONS[action]:
+        if name not in own_members(action) and name not in extra:
             raise Refused(f"{name} is no member")
-        if name in LOOKED_AT or action == "CreateGrant" and name in _GRANTEES:
+        if name in own_members(action) and name in LOOKED_AT or name == "Recipient" \
+                or action == "CreateGrant" and name in _GRANTEES:
             _check(name, value)
     return members
 
@@ -240,10 +251,11 @@ Judgement = collections.namedtuple("Judgement", [
     "reason",       # "allowed", or the word of the audit record's REASON
     "rule",         # the rule that allowed it or came nearest, or None
     "endpoint",     # None where no policy was asked
-    "members",      # the body's, numbers as text; None where it was refused
-    "recipient"])   # whether the request shows an attestation document
+    "members",      # the body's that is sent or was refused, numbers as text; None where it is none
+    "recipient",    # whether the request shows an attestation document
+    "added"])       # the member that the rule adds to the body, or None
 
-_STAGES = ("endpoint", "action", "key", "encryption-context", "recipient")
+_STAGES = ("endpoint", "action", "member", "key", "encryption-context", "recipient")
 
 
 def accounts(keys):
@@ -282,41 +294,59 @@ def _context_holds(rule, action, members):
 
 
 def _recipient_holds(rule, action, recipient):
-    return (rule.get("plaintext", "refuse") == "allow" or action not in SECRET
+    return (rule.get("plaintext", "refuse") == "allow" or action in ACTIONS.keys() - SECRET
             or takes_recipient(action) and recipient)
+
+
+def _add_key(rule, action, members, region):
+    """The members as if the request named the rule's key, where the rule says so."""
+    name = implied_key(action)
+    if rule.get("missing_key", "refuse") != "add" or not name or name in members or len(rule["keys"]) != 1:
+        return members
+    parts = rule["keys"][0].split(":")
+    if len(parts) != 6 or parts[3] != region or not parts[5].startswith("key/"):
+        return members
+    return {**members, name: rule["keys"][0]}
 
 
 def _failed_stage(config, rule, endpoint, action, members, recipient, all_endpoints):
     """The index in _STAGES of what the rule lacks, or None."""
     holds = (
         endpoint in rule.get("endpoints", all_endpoints),
-        action in rule["actions"],
+        action in rule.get("actions", []) + rule.get("extra_actions", []),
+        members.keys() <= own_members(action) | set(rule.get("extra_members", [])),
         _keys_hold(rule, action, members, config["endpoints"][endpoint]["region"]),
         _context_holds(rule, action, members),
         _recipient_holds(rule, action, recipient))
     return next((i for i, one in enumerate(holds) if not one), None)
 
 
+def _extras(config, enclave, option):
+    return {name for rule in config["enclaves"][enclave].get("allow", []) for name in rule.get(option, [])}
+
+
 def decide(config, enclave, action, body, host="localhost"):
-    if action not in ACTIONS:
-        return Judgement("unknown-action", None, None, None, False)
+    if action not in ACTIONS and action not in _extras(config, enclave, "extra_actions"):
+        return Judgement("unknown-action", None, None, None, False, None)
     try:
-        members = read_body(action, body)
+        members = read_body(action, body, _extras(config, enclave, "extra_members"))
     except Refused:
-        return Judgement("json", None, None, None, False)
+        return Judgement("json", None, None, None, False, None)
     recipient = _recipient_present(members)
     endpoint = pick_endpoint(config, enclave, host)
     if endpoint is None:
-        return Judgement("host", None, None, members, recipient)
+        return Judgement("host", None, None, members, recipient, None)
 
     nearest = (-1, None)
     settings = config["enclaves"][enclave]
     for rule in settings.get("allow", []):
-        failed = _failed_stage(config, rule, endpoint, action, members, recipient,
+        tried = _add_key(rule, action, members, config["endpoints"][endpoint]["region"])
+        failed = _failed_stage(config, rule, endpoint, action, tried, recipient,
                                settings["endpoints"])
         if failed is None:
-            return Judgement("allowed", rule["name"], endpoint, members, recipient)
+            added = implied_key(action) if tried is not members else None
+            return Judgement("allowed", rule["name"], endpoint, tried, recipient, added)
         if failed > nearest[0]:
             nearest = (failed, rule["name"])
     reason = _STAGES[nearest[0]] if nearest[1] else "no-rules"
-    return Judgement(reason, nearest[1], endpoint, members, recipient)
+    return Judgement(reason, nearest[1], endpoint, members, recipient, None)
