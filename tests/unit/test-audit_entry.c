@@ -246,7 +246,7 @@ START_TEST(the_longest_record_fits)
 	audit_entry_init(&e, &r);
 	snprintf(key, sizeof(key), "KMS_KEY=%s", r.key);
 	ck_assert_str_eq(e.fields[6], key);
-	ck_assert_uint_eq(e.n, 23);
+	ck_assert_uint_eq(e.n, 24);
 	if (r.event == EVENT_REFUSED)
 		ck_assert_ptr_nonnull(strstr(e.fields[0], r.detail));
 	ck_assert_uint_lt(e.used, sizeof(e.text));
