@@ -7,9 +7,9 @@
 
 #include <stdbool.h>
 
-bool syntax_name(struct slice s);      /* an enclave, endpoint or rule */
-bool syntax_host(struct slice s);      /* RFC 1123 2.1, lower case, no IP address */
-bool syntax_region(struct slice s);    /* letters, digits and dashes; ends in a digit */
+bool syntax_name(struct slice s);   /* an enclave, endpoint or rule */
+bool syntax_host(struct slice s);   /* RFC 1123 2.1, lower case, no IP address */
+bool syntax_region(struct slice s); /* letters, digits and dashes; ends in a digit */
 bool syntax_region_or_instance(struct slice s);
 bool syntax_path(struct slice s);      /* absolute */
 bool syntax_unix_path(struct slice s); /* the same, and fits struct sockaddr_un */

@@ -202,7 +202,8 @@ static const struct {
 	 "{}",
 	 0,
 	 {"verdict:    allowed\n", "key:        KeyId is not given; the rule adds " ARN_EU "\n",
-	  "  test.yaml:29: rule \"add\" (test.yaml:29) allows Decrypt and adds its key as KeyId\n"}},
+	  "  test.yaml:29: rule \"add\" (test.yaml:29) allows Decrypt and adds its key as "
+	  "KeyId\n"}},
 	{"adder",
 	 "NewAction",
 	 NULL,
@@ -216,7 +217,8 @@ static const struct {
 	 NULL,
 	 "{\"KeyId\":\"" ARN_EU "\",\"NewMember\":1}",
 	 1,
-	 {"reason:     member: rule \"add\" (test.yaml:29) does not allow the member \"NewMember\" "
+	 {"reason:     member: rule \"add\" (test.yaml:29) does not allow the member "
+	  "\"NewMember\" "
 	  "of "
 	  "Decrypt\n"}},
 	{"adder", "Decrypt", NULL, "{\"KeyId\":\"" ID "\"}", 0, {"key:        KeyId " ID "\n"}},
@@ -225,7 +227,8 @@ static const struct {
 	 "kms.us-east-1.amazonaws.com",
 	 "{}",
 	 1,
-	 {"reason:     key: rule \"add\" (test.yaml:29): Decrypt must name KeyId; the rule adds its "
+	 {"reason:     key: rule \"add\" (test.yaml:29): Decrypt must name KeyId; the rule "
+	  "adds its "
 	  "key "
 	  "only where that is in the endpoint's region\n",
 	  "key:        KeyId is not given\n"}},
