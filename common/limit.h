@@ -33,7 +33,7 @@
 
 /* Connections over limits.connections that are told so: a descriptor each, beyond them none. */
 #define LIMIT_SURPLUS 256                       /* the whole process */
-#define LIMIT_SURPLUS_EACH 64                   /* an enclave: four bad ones have not all of them yet */
+#define LIMIT_SURPLUS_EACH 64                   /* an enclave: three bad ones leave some to the others */
 
 /* A tunnel; HELLO is the ClientHello with its record headers. */
 #define LIMIT_HELLO (16 * KIB)                  /* 2 KiB with a post-quantum key */

@@ -105,23 +105,29 @@ void connection_end_without_request(struct connection *c, enum reason reason,
 	connection_close(c, REASON_NONE, now);
 }
 
-/* Reads and drops what the peer still sends: closing with unread bytes would reset the
- * connection and take the answer with it. */
+bool connection_has_more(const struct connection *c, ssize_t got, size_t n)
+{
+	return got > 0 && ((size_t)got == n || c->ended);
+}
+
+/* Reads and drops what the peer still sends, a piece in each turn: closing with unread bytes
+ * would reset the connection and take the answer with it. */
 static void linger(struct connection *c, struct instant now)
 {
 	char *scratch = c->context->scratch;
-	ssize_t n = 0;
+	ssize_t n = connection_recv(c, scratch, CONNECTION_PIECE);
+	bool more = connection_has_more(c, n, CONNECTION_PIECE);
 
-	while (c->lingered < LIMIT_LINGER_BYTES) {
-		n = connection_recv(c, scratch, CONTEXT_SCRATCH);
-		if (n <= 0)
-			break;
+	if (n > 0) {
 		explicit_bzero(scratch, (size_t)n);
 		c->lingered += (size_t)n;
 	}
-	if (n == -EAGAIN && c->unread)
-		return; /* more may be on its way, until the deadline */
-	connection_close(c, REASON_NONE, now);
+	if (c->lingered >= LIMIT_LINGER_BYTES || (n <= 0 && n != -EAGAIN) ||
+	    !(more || c->unread))
+		connection_close(c, REASON_NONE, now);
+	else if (more)
+		connection_queue_turn(c);
+	/* else more may be on its way, until the deadline */
 }
 
 void connection_finish(struct connection *c, struct slice bytes, bool unread,
@@ -185,6 +191,11 @@ int connection_drop(struct connection *c, char *p, size_t n)
 	return 0;
 }
 
+bool connection_say(struct connection *c, struct slice text)
+{
+	return send(c->fd, text.p, text.n, MSG_NOSIGNAL) == (ssize_t)text.n;
+}
+
 int connection_wait_writable(struct connection *c)
 {
 	return event_add(&c->write_event, NULL) < 0 ? -ENOMEM : 0;
@@ -217,7 +228,7 @@ static void on_io(evutil_socket_t fd, short what, void *userdata)
 	c->ended |= (what & EV_CLOSED) != 0;
 	if (c->state == CONNECTION_OPEN)
 		c->ops->io(c->protocol, what, now);
-	else if (c->state == CONNECTION_LINGER)
+	else if (c->state == CONNECTION_LINGER && !c->turn.queued)
 		linger(c, now);
 }
 
@@ -227,6 +238,8 @@ static void on_turn(struct turn *turn, struct instant now)
 
 	if (c->state == CONNECTION_OPEN)
 		c->ops->io(c->protocol, 0, now);
+	else if (c->state == CONNECTION_LINGER)
+		linger(c, now);
 }
 
 /* ---- the beginning ---- */

@@ -10,6 +10,7 @@
 #include "context.h"
 #include "generation.h"
 #include "identity.h"
+#include "limit.h"
 #include "macro.h"
 #include "reason.h"
 #include "slice.h"
@@ -17,6 +18,10 @@
 #include <event2/event_struct.h>
 #include <sys/queue.h>
 #include <sys/types.h>
+
+/* Of a body, or of what is dropped: so much is read in an event. What is more waits for its
+ * turn, as requests do, or many connections that send all they can would hold the loop. */
+#define CONNECTION_PIECE (16 * KIB)
 
 /* What a protocol is told of its connection; `protocol` is its object. In each but free() it
  * may close the connection, or hand it to another protocol. */
@@ -99,10 +104,18 @@ struct enclave_config *connection_config(const struct connection *c);
 /* Bytes received, 0 at the end, -EAGAIN, or another negative errno. */
 _must_check_ ssize_t connection_recv(struct connection *c, char *p, size_t n);
 
-/* The same, but the bytes stay where they are; connection_drop() takes the first `n` of them
- * away, which overwrites the same place with the same bytes. */
+/* Whether there is more to read than those `got` of `n` that were asked for, or the end: there
+ * may be no event of it. */
+bool connection_has_more(const struct connection *c, ssize_t got, size_t n);
+
+/* As connection_recv(), but the bytes stay where they are; connection_drop() takes the first
+ * `n` of them away, which overwrites the same place with the same bytes. */
 _must_check_ ssize_t connection_peek(struct connection *c, char *p, size_t n);
 _must_check_ int connection_drop(struct connection *c, char *p, size_t n);
+
+/* Sends a short text at once, as a whole. A fresh connection's buffer has room for it; one that
+ * hasn't is not worth more: false. */
+_must_check_ bool connection_say(struct connection *c, struct slice text);
 
 /* Has the protocol's io() called with EV_WRITE when the socket has room. -ENOMEM. */
 _must_check_ int connection_wait_writable(struct connection *c);

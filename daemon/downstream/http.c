@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #define TLS_HANDSHAKE 0x16 /* the first byte of a TLS client */
 
@@ -255,35 +254,26 @@ static bool take_body(struct http *h, struct slice bytes)
 				(struct slice){bytes.p + n, bytes.n - n});
 }
 
+/* Reads one piece of it. More of it has its turn. */
 static void read_body(struct http *h, struct instant now)
 {
-	struct slice room;
+	struct slice room = request_room(h->request);
+	size_t piece = MIN(room.n, CONNECTION_PIECE);
+	ssize_t n = piece ? connection_recv(h->connection, (char *)room.p, piece) : 0;
 
-	while ((room = request_room(h->request)).n) {
-		ssize_t n = connection_recv(h->connection, (char *)room.p, room.n);
-
-		if (n == -EAGAIN)
-			return;
-		if (n <= 0) {
-			connection_close(h->connection, REASON_CUT_OFF, now);
-			return;
-		}
-		if (h->request->refusal)
-			explicit_bzero((char *)room.p, (size_t)n); /* the scratch */
-		h->request->body_n += (size_t)n;
+	if (n == -EAGAIN)
+		return;
+	if (piece && n <= 0) {
+		connection_close(h->connection, REASON_CUT_OFF, now);
+		return;
 	}
-	start_request(h, now);
-}
-
-/* Tells a client that waits for it to go on. False: it is gone. */
-static bool send_continue(struct http *h)
-{
-	static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-
-	/* A fresh connection's buffer has room for 25 bytes; one that hasn't is not worth more.
-	 */
-	return send(h->connection->fd, text, sizeof(text) - 1, MSG_NOSIGNAL) ==
-	       sizeof(text) - 1;
+	if (h->request->refusal)
+		explicit_bzero((char *)room.p, (size_t)n); /* the scratch */
+	h->request->body_n += (size_t)n;
+	if (h->request->body_n == h->request->content_length)
+		start_request(h, now);
+	else if (connection_has_more(h->connection, n, piece))
+		connection_queue_turn(h->connection);
 }
 
 /* Its limits let the request pass, or refuse it: reads its body, or drops it. */
@@ -294,7 +284,8 @@ static void begin_body(struct http *h, struct slice rest, struct instant now)
 		refuse_unread(h, h->request->refusal, NULL, now);
 		return;
 	}
-	if (h->head.expect_continue && !send_continue(h)) {
+	if (h->head.expect_continue &&
+	    !connection_say(h->connection, SLICE("HTTP/1.1 100 Continue\r\n\r\n"))) {
 		connection_close(h->connection, REASON_CLIENT_GONE, now);
 		return;
 	}
@@ -444,7 +435,8 @@ static void http_io(void *protocol, short what, struct instant now)
 			read_request(h, now);
 		return;
 	case HTTP_BODY:
-		read_body(h, now);
+		if (in_turn || !h->connection->turn.queued)
+			read_body(h, now);
 		return;
 	case HTTP_PLACE:
 	case HTTP_WAIT:
@@ -546,7 +538,7 @@ static bool is_idle(const struct http *h)
 	char byte;
 
 	return h->state == HTTP_HEAD && h->in.bytes.n == 0 &&
-	       recv(h->connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+	       connection_peek(h->connection, &byte, 1) <= 0;
 }
 
 static void http_drain(void *protocol, bool over, struct instant now)
