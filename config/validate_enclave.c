@@ -339,8 +339,10 @@ static bool adds_where(const struct reader *r, const struct rule *a, const struc
 	struct slice region = rule_key_region(a);
 	struct rule both = {.endpoints = a->endpoints & b->endpoints};
 
-	return region.p && slice_eq(region, rule_key_region(b)) &&
-	       is_region_of(r, &both, region);
+	if (!region.p || !slice_eq(region, rule_key_region(b)))
+		return false;
+	return is_region_of(r, &both, region) ||
+	       (is_for_instance(r, &both) && !r->facts->instance_region);
 }
 
 /* A request without its key gets that of the first rule, also where the ciphertext is under the
