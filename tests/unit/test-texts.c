@@ -347,6 +347,8 @@ END_TEST
 
 #define NOT_REGULAR "x.d/a.yaml: error: is not a regular file; a drop-in must be one\n"
 
+#define IS_LINK "x.d/a.yaml: error: is a symbolic link; a drop-in must be a file itself\n"
+
 static void make_link(void)
 {
 	put("elsewhere.yaml", ONE("a", "5"));
@@ -390,12 +392,14 @@ static const struct {
 	void (*make)(void);
 	const char *expected;
 } kinds[] = {
-	{make_link, NOT_REGULAR},
-	{make_dangling, NOT_REGULAR},
+	{make_link, IS_LINK},
+	{make_dangling, IS_LINK},
 	{make_fifo, NOT_REGULAR},
 	{make_folder, NOT_REGULAR},
-	{make_linked_folder, "x.yaml: error: x.d: is not a folder\n"},
-	{make_file_of_folder, "x.yaml: error: x.d: is not a folder\n"},
+	{make_linked_folder,
+	 "x.yaml: error: x.d: is not a folder, or a symbolic link to one\n"},
+	{make_file_of_folder,
+	 "x.yaml: error: x.d: is not a folder, or a symbolic link to one\n"},
 	{make_bad_name, "x.d/a b\\x0a.yaml: error: is no name for a drop-in; expected 1 to 64 "
 			"letters, digits, dots, dashes and underscores\n"},
 };
@@ -442,6 +446,58 @@ START_TEST(too_large_together)
 	text[room + 1] = '\0';
 	put("x.d/a.yaml", text);
 	refused("x.yaml", "x.d/a.yaml: error: the files together are larger than 4MiB\n");
+}
+END_TEST
+
+/* The daemon's memory and its time don't go by how much somebody left there. */
+START_TEST(what_is_over_the_limit_is_not_read)
+{
+	struct config_texts texts = {0};
+	_cleanup_(findings_done) struct findings findings = {0};
+	size_t n = 0;
+
+	put_folder();
+	put("x.d/a.yaml", ONE("a", "5"));
+	for (char name[] = "x.d/b.yaml"; name[4] <= 'z'; name[4]++) {
+		put(name, "");
+		ck_assert_int_eq(truncate(name, 2 * DOCUMENT_BYTES), 0);
+	}
+	ck_assert_int_eq(texts_read("x.yaml", &texts, &findings), -EINVAL);
+	for (size_t i = 0; i < texts.n; i++)
+		n += texts.list[i].bytes.n;
+	ck_assert_uint_le(n, DOCUMENT_BYTES + 1);
+	ck_assert_uint_eq(findings.n_errors, 1);
+	texts_done(&texts);
+}
+END_TEST
+
+/* What somebody may have meant as a drop-in, and is none. */
+static const struct {
+	const char *folder, *file, *expected;
+} others[] = {
+	{"x.d", "x.d/a.yml",
+	 "x.yaml: warning: x.d: a.yml is not read: the names of drop-ins end in .yaml\n"},
+	{"x.d", "x.d/a.YAML",
+	 "x.yaml: warning: x.d: a.YAML is not read: the names of drop-ins end in .yaml\n"},
+	{"x.yaml.d", "x.yaml.d/a.yaml",
+	 "x.yaml: warning: the folder x.yaml.d is not read: drop-ins stand in x.d\n"},
+	{"x.d", "x.d/a.yaml~", ""},
+	{"x.d", "x.d/.a.yml", ""},
+};
+
+START_TEST(what_is_not_read_is_told)
+{
+	_cleanup_(findings_done) struct findings findings = {0};
+	_cleanup_(config_unrefp) struct config *config = NULL;
+	_cleanup_(freep) char *list = NULL;
+
+	put("x.yaml", MAIN ONE("a", "5"));
+	ck_assert_int_eq(mkdir(others[_i].folder, 0755), 0);
+	put(others[_i].file, "");
+	ck_assert_int_eq(config_load("x.yaml", &(struct config_facts){0}, &config, &findings),
+			 0);
+	list = list_findings(&findings, "x.yaml");
+	ck_assert_str_eq(list, others[_i].expected);
 }
 END_TEST
 
@@ -575,6 +631,8 @@ int main(void)
 	tcase_add_loop_test(tests, no_regular_files, 0, ELEMENTSOF(kinds));
 	tcase_add_test(tests, every_faulty_file_is_told);
 	tcase_add_test(tests, too_large_together);
+	tcase_add_test(tests, what_is_over_the_limit_is_not_read);
+	tcase_add_loop_test(tests, what_is_not_read_is_told, 0, ELEMENTSOF(others));
 	tcase_add_test(tests, too_many_values_together);
 	tcase_add_test(tests, too_many_enclaves_together);
 	tcase_add_test(tests, standard_input);
