@@ -394,7 +394,10 @@ static void check_reached(struct reader *r, const yaml_node_t *node,
 
 	if (r->findings->n_errors > 0)
 		return; /* what was refused of a rule is missing in it */
-	for (size_t k = 0; k < i; k++)
+	for (size_t k = 0; k < i; k++) {
+		r->compared += rule_weight(&policy->rules[k]) * rule_weight(rule);
+		if (r->compared > COVER_WORK)
+			return;
 		if (rule_covers(&policy->rules[k], rule)) {
 			reader_warning(r, reader_member(r, node, "name") ?: node,
 				       "rule \"%s\" has no effect: the rule on line %u allows "
@@ -402,6 +405,7 @@ static void check_reached(struct reader *r, const yaml_node_t *node,
 				       rule->name ?: "", policy->rules[k].line);
 			return;
 		}
+	}
 }
 
 /* Some of those that stand in the file were refused. */
