@@ -6,6 +6,7 @@
 #include "texts.h"
 
 #include "document.h"
+#include "findings.h"
 
 #include <check.h>
 #include <errno.h>
@@ -521,6 +522,31 @@ START_TEST(a_large_file_is_not_compared_for_ever)
 }
 END_TEST
 
+/* More warnings than are kept never hide an error, wherever it stands. */
+START_TEST(an_error_is_kept_among_warnings)
+{
+	_cleanup_(findings_done) struct findings findings = {0};
+	_cleanup_(freep) char *list = NULL;
+
+	for (unsigned i = 1; i <= FINDINGS_MAX + 1; i++)
+		findings_add(&findings, true, (struct place){i, 1, 0}, "a warning");
+	list = list_findings(&findings, "x");
+	ck_assert_ptr_nonnull(strstr(list, "\nx: warning: 1 more are left out\n"));
+	findings_add(&findings, false, (struct place){FINDINGS_MAX + 2, 1, 0}, "last");
+	findings_add(&findings, false, (struct place){3, 1, 0}, "third");
+	ck_assert_uint_eq(findings.n, FINDINGS_MAX);
+	ck_assert_uint_eq(findings.n_left_out, 3);
+	ck_assert_str_eq(findings.list[3].text, "third");
+	ck_assert_str_eq(findings.list[FINDINGS_MAX - 1].text, "last");
+	for (unsigned i = 2; i < FINDINGS_MAX; i++)
+		findings_add(&findings, false, (struct place){1, 1, 0}, "an error");
+	findings_add(&findings, false, (struct place){1, 1, 0}, "one too many");
+	ck_assert_uint_eq(findings.n, FINDINGS_MAX);
+	for (unsigned i = 0; i < findings.n; i++)
+		ck_assert(!findings.list[i].warning);
+}
+END_TEST
+
 /* As many values as a file may have, in two files. */
 static void put_values(const char *path, const char *name, unsigned n)
 {
@@ -654,6 +680,7 @@ int main(void)
 	tcase_add_test(tests, what_is_over_the_limit_is_not_read);
 	tcase_add_loop_test(tests, what_is_not_read_is_told, 0, ELEMENTSOF(others));
 	tcase_add_test(tests, a_large_file_is_not_compared_for_ever);
+	tcase_add_test(tests, an_error_is_kept_among_warnings);
 	tcase_add_test(tests, too_many_values_together);
 	tcase_add_test(tests, too_many_enclaves_together);
 	tcase_add_test(tests, standard_input);
