@@ -34,6 +34,12 @@ static int parser_init(yaml_parser_t *parser, struct slice text)
 	return 0;
 }
 
+/* As an editor on Windows saves it. */
+static bool is_utf16(struct slice text)
+{
+	return slice_starts(text, SLICE("\xff\xfe")) || slice_starts(text, SLICE("\xfe\xff"));
+}
+
 /* Tells what libyaml stumbled over. */
 static int parser_failed(const yaml_parser_t *parser, struct slice text,
 			 struct findings *findings)
@@ -47,7 +53,10 @@ static int parser_failed(const yaml_parser_t *parser, struct slice text,
 	/* The loader forgets to set the error in some places where it runs out of memory. */
 	if (parser->error == YAML_MEMORY_ERROR || !parser->problem)
 		return -ENOMEM;
-	if (parser->error != YAML_READER_ERROR && layout_explain(text, at, &at, sentence))
+	if (is_utf16(text))
+		findings_add(findings, false, (struct place){1, 1, 0},
+			     "the file is in UTF-16; save it as UTF-8");
+	else if (parser->error != YAML_READER_ERROR && layout_explain(text, at, &at, sentence))
 		findings_add(findings, false, at, "%s", sentence);
 	else if (parser->context)
 		findings_add(findings, false, at, "not YAML: %s, %s from line %zu on",

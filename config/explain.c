@@ -206,7 +206,14 @@ static int explain_body(const struct explanation *x, const struct kms_action *ac
 static int unknown_enclave(const struct config *config, const char *name, struct error *error)
 {
 	struct similar similar;
+	unsigned long long cid;
+	int slot = -1;
 
+	if (slice_to_u64(slice_from(name), UINT32_MAX, &cid))
+		slot = config_find_cid(config, (unsigned)cid);
+	if (slot >= 0)
+		return error_set(error, "%s is a CID of enclave \"%s\": give its name", name,
+				 config->enclaves[config->slots[slot].enclave].name);
 	similar_init(&similar, slice_from(name));
 	for (size_t i = 0; i < config->n_enclaves; i++)
 		similar_offer(&similar, config->enclaves[i].name);

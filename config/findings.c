@@ -13,14 +13,31 @@ static bool is_after(const struct finding *f, struct place at)
 	return f->line > at.line || (f->line == at.line && f->column > at.column);
 }
 
-/* Room for one more, after those of the same place: what is found first is told first. */
-static struct finding *insert(struct findings *findings, struct place at)
+/* An error must be told, whatever stands before it: the last warning makes room for it. */
+static bool drop_warning(struct findings *findings)
 {
-	struct finding *list;
 	size_t i = findings->n;
 
-	if (findings->n == FINDINGS_MAX)
+	while (i > 0 && !findings->list[i - 1].warning)
+		i--;
+	if (i == 0)
+		return false;
+	memmove(&findings->list[i - 1], &findings->list[i],
+		(findings->n - i) * sizeof(*findings->list));
+	findings->n--;
+	findings->n_left_out++;
+	return true;
+}
+
+/* Room for one more, after those of the same place: what is found first is told first. */
+static struct finding *insert(struct findings *findings, bool warning, struct place at)
+{
+	struct finding *list;
+	size_t i;
+
+	if (findings->n == FINDINGS_MAX && (warning || !drop_warning(findings)))
 		return NULL;
+	i = findings->n;
 	list = reallocarray(findings->list, findings->n + 1, sizeof(*list));
 	if (!list)
 		return NULL;
@@ -53,7 +70,7 @@ void findings_add(struct findings *findings, bool warning, struct place at, cons
 	va_list args;
 
 	at.file = at.file ?: findings->file;
-	f = insert(findings, at);
+	f = insert(findings, warning, at);
 	if (!warning)
 		findings->n_errors++;
 	if (!f) {
@@ -99,5 +116,6 @@ void findings_print(const struct findings *findings, const char *path, FILE *f)
 		fprintf(f, ": %s: %s\n", kind, finding->text);
 	}
 	if (findings->n_left_out > 0)
-		fprintf(f, "%s: error: %zu more are left out\n", path, findings->n_left_out);
+		fprintf(f, "%s: %s: %zu more are left out\n", path,
+			findings->n_errors > 0 ? "error" : "warning", findings->n_left_out);
 }

@@ -168,18 +168,26 @@ const char *layout_glued_option(struct slice text)
 	return option_name((struct slice){text.p, n});
 }
 
-static bool explain_tab(struct slice text, struct place at, struct place *ret_place, char *out)
+static bool explain_blank(struct slice text, struct place at, struct place *ret_place,
+			  char *out)
 {
-	const char *start = line_start(text, at.line);
-	struct slice line = rest_of_line(text, start);
+	/* A page or a word processor puts the second there, which looks like a space. */
+	static const char *const others[][2] = {{"\t", "a tab"},
+						{"\xc2\xa0", "a no-break space"}};
+	struct slice line = rest_of_line(text, line_start(text, at.line));
 
-	for (size_t i = 0; i < line.n && (is_blank(line.p[i]) || line.p[i] == '-'); i++)
-		if (line.p[i] == '\t') {
+	for (size_t i = 0; i < line.n; i++) {
+		for (size_t k = 0; k < ELEMENTSOF(others); k++) {
+			if (!slice_starts(behind(line, i), slice_from(others[k][0])))
+				continue;
 			*ret_place = (struct place){at.line, (unsigned)i + 1};
 			snprintf(out, LAYOUT_SENTENCE,
-				 "a tab indents this line; YAML takes spaces only");
+				 "%s indents this line; YAML takes spaces only", others[k][1]);
 			return true;
 		}
+		if (line.p[i] != ' ' && line.p[i] != '-')
+			break;
+	}
 	return false;
 }
 
@@ -386,10 +394,14 @@ bool layout_explain(struct slice text, struct place at, struct place *ret_place,
 {
 	struct line line;
 
-	if (explain_tab(text, at, ret_place, out) || explain_glued(text, at, ret_place, out))
+	if (explain_blank(text, at, ret_place, out) || explain_glued(text, at, ret_place, out))
 		return true;
 	if (!read_line(text, line_start(text, at.line), at.line, &line))
 		return false;
-	return explain_member(text, &line, ret_place, out) ||
-	       explain_indent(text, &line, ret_place, out);
+	if (!explain_member(text, &line, ret_place, out) &&
+	    !explain_indent(text, &line, ret_place, out))
+		return false;
+	(void)explain_blank(text, *ret_place, ret_place,
+			    out); /* what is to blame may show why */
+	return true;
 }

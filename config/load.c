@@ -555,21 +555,29 @@ int config_parse(const char *text, size_t n, const char *path, struct config **r
 	return config_parse_with(text, n, path, &none, ret_config, findings);
 }
 
-int config_load(const char *path, const struct config_facts *facts, struct config **ret_config,
-		struct findings *findings)
+int config_load_texts(const struct config_texts *texts, const char *path,
+		      const struct config_facts *facts, struct config **ret_config,
+		      struct findings *findings)
 {
-	_cleanup_(texts_done) struct config_texts texts = {0};
 	struct config *config;
-	int r = texts_read(path, &texts, findings);
+	int r = config_read(texts, path, facts, &config, findings);
 
-	r = r < 0 ? r : config_read(&texts, path, facts, &config, findings);
 	if (r < 0)
 		return r;
-	r = texts_hash(&texts, config->hash);
+	r = texts_hash(texts, config->hash);
 	if (r < 0) {
 		config_unref(config);
 		return r;
 	}
 	*ret_config = config;
 	return 0;
+}
+
+int config_load(const char *path, const struct config_facts *facts, struct config **ret_config,
+		struct findings *findings)
+{
+	_cleanup_(texts_done) struct config_texts texts = {0};
+	int r = texts_read(path, &texts, findings);
+
+	return r < 0 ? r : config_load_texts(&texts, path, facts, ret_config, findings);
 }

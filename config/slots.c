@@ -60,6 +60,12 @@ void read_cids(struct reader *r, const struct config_option *o, const yaml_node_
 {
 	struct enclave_config *enclave = target;
 
+	if (node->type == YAML_SCALAR_NODE && !node_is_null(node)) {
+		reader_error(r, node,
+			     "%s: found \"%s\"; expected a list, as in cids: [16, 17-19]",
+			     o->name, CLIPPED(node_text(node)));
+		return;
+	}
 	if (!reader_is_list(r, o->name, node))
 		return;
 	enclave->cids = reader_alloc(r, node_count(node), sizeof(*enclave->cids));

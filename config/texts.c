@@ -26,6 +26,8 @@ struct folder {
 	DIR *stream;
 	char **names;
 	size_t n, left; /* bytes that may still be read */
+	bool is_full;   /* and more are there: nothing is read any more */
+	bool told;      /* of a name that looks like a drop-in's and is none */
 };
 
 static void close_fd(const int *fd)
@@ -190,7 +192,9 @@ static int read_dropin(struct folder *f, const char *name, struct buf *b)
 	struct stat st = {0};
 	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
 
-	if (r == -ELOOP || r == -ENXIO || (r == 0 && !S_ISREG(st.st_mode)))
+	if (r == -ELOOP)
+		return refuse_file(f, "is a symbolic link; a drop-in must be a file itself");
+	if (r == -ENXIO || (r == 0 && !S_ISREG(st.st_mode)))
 		return refuse_file(f, "is not a regular file; a drop-in must be one");
 	fault = r == 0 ? fault_of(&st, f, text, sizeof(text)) : NULL;
 	if (fault)
@@ -202,8 +206,10 @@ static int read_dropin(struct folder *f, const char *name, struct buf *b)
 		snprintf(text, sizeof(text), "can't be read: %s", strerrordesc_np(-r));
 		return refuse_file(f, text);
 	}
-	if (b->n > f->left)
+	if (b->n > f->left) {
+		f->is_full = true;
 		return refuse_file(f, "the files together are larger than 4MiB");
+	}
 	f->left -= b->n;
 	return 0;
 }
@@ -236,12 +242,29 @@ static bool ends_in(const char *name, const char *suffix)
 	return n > k && strcmp(name + n - k, suffix) == 0;
 }
 
+/* Of what is beside the drop-ins: saved copies and the like are passed over in silence. */
+static void look_at_other(struct folder *f, const char *name)
+{
+	const char *dot = strrchr(name, '.');
+
+	if (f->told || !dot || (strcasecmp(dot, ".yml") != 0 && strcasecmp(dot, ".yaml") != 0))
+		return;
+	f->told = true;
+	findings_add(f->findings, true, (struct place){0},
+		     "%s: %s is not read: the names of drop-ins end in .yaml", f->name,
+		     CLIPPED(slice_from(name)));
+}
+
 static int add_entry(struct folder *f, const char *name)
 {
 	char **names;
 
-	if (name[0] == '.' || !ends_in(name, ".yaml"))
+	if (name[0] == '.')
 		return 0;
+	if (!ends_in(name, ".yaml")) {
+		look_at_other(f, name);
+		return 0;
+	}
 	if (f->n == TEXTS_DROPINS) {
 		refuse_folder(f, "more than 1024 drop-ins");
 		return -EINVAL;
@@ -288,8 +311,9 @@ static int open_folder(struct folder *f, const char *path)
 	if (fd < 0 && errno == ENOENT)
 		return 0;
 	if (fd < 0) {
-		refuse_folder(f, errno == ENOTDIR || errno == ELOOP ? "is not a folder"
-								    : strerrordesc_np(errno));
+		refuse_folder(f, errno == ENOTDIR || errno == ELOOP
+					 ? "is not a folder, or a symbolic link to one"
+					 : strerrordesc_np(errno));
 		return -EINVAL;
 	}
 	f->stream = fdopendir(fd);
@@ -313,7 +337,7 @@ static int read_folder(struct folder *f, const char *path)
 	if (r <= 0)
 		return r;
 	r = list_entries(f);
-	for (size_t i = 0; i < f->n && r == 0; i++)
+	for (size_t i = 0; i < f->n && r == 0 && !f->is_full; i++)
 		r = add_dropin(f, f->names[i]);
 	f->findings->file = 0;
 	return r < 0 ? r : f->findings->n_errors > 0 ? -EINVAL : 0;
@@ -334,6 +358,26 @@ static size_t stem(const char *name)
 	return strlen(name) - (ends_in(name, ".yaml") ? 5 : ends_in(name, ".yml") ? 4 : 0);
 }
 
+/* systemd's way to name it, X.yaml.d, is not ours. */
+static int look_for_other_folder(const char *path, const struct folder *f)
+{
+	const char *base = config_base_name(path);
+	_cleanup_(freep) char *other = NULL;
+	struct stat st;
+
+	if (stem(base) == strlen(base))
+		return 0;
+	if (asprintf(&other, "%s.d", path) < 0) {
+		other = NULL;
+		return -ENOMEM;
+	}
+	if (stat(other, &st) == 0 && S_ISDIR(st.st_mode))
+		findings_add(f->findings, true, (struct place){0},
+			     "the folder %s.d is not read: drop-ins stand in %s", f->main_name,
+			     f->name);
+	return 0;
+}
+
 static int read_dropins(const char *path, uid_t owner, struct config_texts *texts,
 			struct findings *findings)
 {
@@ -352,7 +396,7 @@ static int read_dropins(const char *path, uid_t owner, struct config_texts *text
 		folder = NULL;
 		return -ENOMEM;
 	}
-	return read_folder(&f, folder);
+	return look_for_other_folder(path, &f) ?: read_folder(&f, folder);
 }
 
 int texts_read(const char *path, struct config_texts *texts, struct findings *findings)

@@ -38,3 +38,9 @@ _must_check_ int texts_add(struct config_texts *texts, const char *name, struct 
  * folder, in hexadecimal, so that no byte can move from one file, or name, to another. 0, or
  * -EIO when OpenSSL fails, -ENOMEM. */
 _must_check_ int texts_hash(const struct config_texts *texts, char *ret_hex);
+
+/* What config_load() makes of the texts it has read, for who needs it twice. The texts' names
+ * are among these findings, or the findings are never told. */
+_must_check_ int config_load_texts(const struct config_texts *texts, const char *path,
+				   const struct config_facts *facts, struct config **ret_config,
+				   struct findings *findings);

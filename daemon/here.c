@@ -9,6 +9,7 @@
 #include "region.h"
 #include "secret.h"
 #include "small_file.h"
+#include "texts.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -121,6 +122,7 @@ int here_load(const char *path, struct config_facts *facts, struct config **ret_
 	static const struct config_facts none = {0};
 	_cleanup_(config_unrefp) struct config *first = NULL;
 	_cleanup_(findings_done) struct findings unused = {0};
+	_cleanup_(texts_done) struct config_texts texts = {0};
 	char region[REGION_SIZE] = "", text[sizeof(struct error) + 128];
 	struct error error = {0};
 	int r = secret_init();
@@ -132,7 +134,12 @@ int here_load(const char *path, struct config_facts *facts, struct config **ret_
 			     strerrordesc_np(-r));
 		return r;
 	}
-	if (config_load(path, &none, &first, &unused) == 0 && config_needs_region(first)) {
+	/* Once: a pipe has it only once. */
+	r = texts_read(path, &texts, findings);
+	if (r < 0)
+		return r;
+	if (config_load_texts(&texts, path, &none, &first, &unused) == 0 &&
+	    config_needs_region(first)) {
 		r = ask_region(first, region, &error);
 		snprintf(
 			text, sizeof(text),
@@ -141,7 +148,7 @@ int here_load(const char *path, struct config_facts *facts, struct config **ret_
 		facts->no_region = text;
 		facts->instance_region = r == 0 ? region : NULL;
 	}
-	r = config_load(path, facts, ret_config, findings);
+	r = config_load_texts(&texts, path, facts, ret_config, findings);
 	facts->no_region = facts->instance_region = NULL; /* they were ours */
 	return r;
 }

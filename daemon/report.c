@@ -4,26 +4,39 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+static void report_finding(const struct findings *findings, const struct finding *f,
+			   const char *path, enum event_kind event)
+{
+	const char *file = findings_file(findings, f);
+
+	event = f->warning ? EVENT_CONFIG_WARNING : event;
+	if (f->line)
+		log_event(event, NULL, "%s:%u:%u: %s", file ?: config_base_name(path), f->line,
+			  f->column, f->text);
+	else
+		log_event(event, NULL, "%s: %s", file ?: path, f->text);
+}
+
+/* Warnings take only the room that errors leave. */
 void report_findings(const struct findings *findings, const char *path, enum event_kind event)
 {
-	size_t n = MIN(findings->n, (size_t)REPORT_FINDINGS);
+	size_t errors = MIN(findings->n_errors, (size_t)REPORT_FINDINGS);
+	size_t warnings = REPORT_FINDINGS - errors, left_out = findings->n_left_out;
 
-	for (size_t i = 0; i < n; i++) {
-		const struct finding *f = &findings->list[i];
-		const char *file = findings_file(findings, f);
+	for (size_t i = 0; i < findings->n; i++) {
+		size_t *room = findings->list[i].warning ? &warnings : &errors;
 
-		if (f->line)
-			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL,
-				  "%s:%u:%u: %s", file ?: config_base_name(path), f->line,
-				  f->column, f->text);
-		else
-			log_event(f->warning ? EVENT_CONFIG_WARNING : event, NULL, "%s: %s",
-				  file ?: path, f->text);
+		if (*room > 0) {
+			report_finding(findings, &findings->list[i], path, event);
+			(*room)--;
+		} else {
+			left_out++;
+		}
 	}
-	if (n < findings->n)
-		log_event(event, NULL,
+	if (left_out > 0)
+		log_event(findings->n_errors > 0 ? event : EVENT_CONFIG_WARNING, NULL,
 			  "%s: %zu finding%s more; --check-config prints all of them", path,
-			  findings->n - n, plural(findings->n - n));
+			  left_out, plural(left_out));
 }
 
 void report_first_error(const struct findings *findings, const char *path,

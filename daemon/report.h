@@ -11,8 +11,8 @@
 #include "generation.h"
 #include "log.h"
 
-/* One entry a finding, the first REPORT_FINDINGS of them, then how many more there are. Errors
- * go out as `event`, warnings as EVENT_CONFIG_WARNING. */
+/* One entry a finding, REPORT_FINDINGS of them, errors rather than warnings, then how many more
+ * there are. Errors go out as `event`, warnings as EVENT_CONFIG_WARNING. */
 #define REPORT_FINDINGS 20
 void report_findings(const struct findings *findings, const char *path, enum event_kind event);
 

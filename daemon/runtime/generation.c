@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Where Debian and Amazon Linux keep the system's bundle. */
@@ -89,7 +90,11 @@ static int load_trust(const char *path, struct trust *ret_trust, struct error *e
 	unsigned char digest[SHA256_DIGEST_LENGTH];
 	X509_STORE *store = X509_STORE_new();
 	int r = store ? 0 : -ENOMEM;
+	struct stat st;
 
+	/* A FIFO would be waited for, by the thread that feeds the watchdog. */
+	if (r == 0 && stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		r = error_set(error, "%s: not a regular file", path);
 	if (r == 0 && X509_STORE_load_file(store, path) != 1)
 		r = error_set(error, "%s: no CA certificate can be read from this file", path);
 	if (r == 0 && !store_is_whole(store))

@@ -514,6 +514,8 @@ START_TEST(unknown_names)
 		{"payment", "Decrypt",
 		 "there is no enclave \"payment\"; did you mean \"payments\"?"},
 		{"x", "Decrypt", "there is no enclave \"x\""},
+		{"16", "Decrypt", "16 is a CID of enclave \"payments\": give its name"},
+		{"0", "Decrypt", "there is no enclave \"0\""},
 		{"payments", "decrypt",
 		 "KMS has no action \"decrypt\"; did you mean \"Decrypt\"?"},
 		{"payments", "Launch", "KMS has no action \"Launch\""},

@@ -12,6 +12,7 @@
 #include <openssl/pem.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_SIZE 4096
@@ -288,6 +289,23 @@ START_TEST(a_file_without_certificates_is_an_error_that_names_it)
 }
 END_TEST
 
+/* Opening a FIFO would not end before somebody writes to it. */
+START_TEST(a_file_that_is_none_is_not_waited_for)
+{
+	_cleanup_(config_unrefp) struct config *config = NULL;
+	struct generation *good = make(&usual), *g = NULL;
+	struct error error = {0};
+
+	config = config_ref(good->config);
+	generation_unref(good);
+	ck_assert_int_eq(unlink(ca), 0);
+	ck_assert_int_eq(mkfifo(ca, 0600), 0);
+	ck_assert_int_lt(generation_new(config, enclaves, health, &g, &error), 0);
+	ck_assert_ptr_null(g);
+	ck_assert_msg(strstr(error.text, ": not a regular file") != NULL, "%s", error.text);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("generation");
@@ -303,6 +321,7 @@ int main(void)
 	tcase_add_test(tcase, what_was_used_survives_a_reload);
 	tcase_add_test(tcase, a_swap_takes_a_reference);
 	tcase_add_test(tcase, a_file_without_certificates_is_an_error_that_names_it);
+	tcase_add_test(tcase, a_file_that_is_none_is_not_waited_for);
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

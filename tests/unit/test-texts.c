@@ -6,6 +6,7 @@
 #include "texts.h"
 
 #include "document.h"
+#include "findings.h"
 
 #include <check.h>
 #include <errno.h>
@@ -347,6 +348,8 @@ END_TEST
 
 #define NOT_REGULAR "x.d/a.yaml: error: is not a regular file; a drop-in must be one\n"
 
+#define IS_LINK "x.d/a.yaml: error: is a symbolic link; a drop-in must be a file itself\n"
+
 static void make_link(void)
 {
 	put("elsewhere.yaml", ONE("a", "5"));
@@ -390,12 +393,14 @@ static const struct {
 	void (*make)(void);
 	const char *expected;
 } kinds[] = {
-	{make_link, NOT_REGULAR},
-	{make_dangling, NOT_REGULAR},
+	{make_link, IS_LINK},
+	{make_dangling, IS_LINK},
 	{make_fifo, NOT_REGULAR},
 	{make_folder, NOT_REGULAR},
-	{make_linked_folder, "x.yaml: error: x.d: is not a folder\n"},
-	{make_file_of_folder, "x.yaml: error: x.d: is not a folder\n"},
+	{make_linked_folder,
+	 "x.yaml: error: x.d: is not a folder, or a symbolic link to one\n"},
+	{make_file_of_folder,
+	 "x.yaml: error: x.d: is not a folder, or a symbolic link to one\n"},
 	{make_bad_name, "x.d/a b\\x0a.yaml: error: is no name for a drop-in; expected 1 to 64 "
 			"letters, digits, dots, dashes and underscores\n"},
 };
@@ -445,6 +450,58 @@ START_TEST(too_large_together)
 }
 END_TEST
 
+/* The daemon's memory and its time don't go by how much somebody left there. */
+START_TEST(what_is_over_the_limit_is_not_read)
+{
+	struct config_texts texts = {0};
+	_cleanup_(findings_done) struct findings findings = {0};
+	size_t n = 0;
+
+	put_folder();
+	put("x.d/a.yaml", ONE("a", "5"));
+	for (char name[] = "x.d/b.yaml"; name[4] <= 'z'; name[4]++) {
+		put(name, "");
+		ck_assert_int_eq(truncate(name, 2 * DOCUMENT_BYTES), 0);
+	}
+	ck_assert_int_eq(texts_read("x.yaml", &texts, &findings), -EINVAL);
+	for (size_t i = 0; i < texts.n; i++)
+		n += texts.list[i].bytes.n;
+	ck_assert_uint_le(n, DOCUMENT_BYTES + 1);
+	ck_assert_uint_eq(findings.n_errors, 1);
+	texts_done(&texts);
+}
+END_TEST
+
+/* What somebody may have meant as a drop-in, and is none. */
+static const struct {
+	const char *folder, *file, *expected;
+} others[] = {
+	{"x.d", "x.d/a.yml",
+	 "x.yaml: warning: x.d: a.yml is not read: the names of drop-ins end in .yaml\n"},
+	{"x.d", "x.d/a.YAML",
+	 "x.yaml: warning: x.d: a.YAML is not read: the names of drop-ins end in .yaml\n"},
+	{"x.yaml.d", "x.yaml.d/a.yaml",
+	 "x.yaml: warning: the folder x.yaml.d is not read: drop-ins stand in x.d\n"},
+	{"x.d", "x.d/a.yaml~", ""},
+	{"x.d", "x.d/.a.yml", ""},
+};
+
+START_TEST(what_is_not_read_is_told)
+{
+	_cleanup_(findings_done) struct findings findings = {0};
+	_cleanup_(config_unrefp) struct config *config = NULL;
+	_cleanup_(freep) char *list = NULL;
+
+	put("x.yaml", MAIN ONE("a", "5"));
+	ck_assert_int_eq(mkdir(others[_i].folder, 0755), 0);
+	put(others[_i].file, "");
+	ck_assert_int_eq(config_load("x.yaml", &(struct config_facts){0}, &config, &findings),
+			 0);
+	list = list_findings(&findings, "x.yaml");
+	ck_assert_str_eq(list, others[_i].expected);
+}
+END_TEST
+
 /* 100 rules, each with the keys of all others in another order and one more. */
 START_TEST(a_large_file_is_not_compared_for_ever)
 {
@@ -462,6 +519,31 @@ START_TEST(a_large_file_is_not_compared_for_ever)
 	}
 	ck_assert_int_eq(fclose(f), 0);
 	config_unref(load("x.yaml")); /* before the time of a test is over */
+}
+END_TEST
+
+/* More warnings than are kept never hide an error, wherever it stands. */
+START_TEST(an_error_is_kept_among_warnings)
+{
+	_cleanup_(findings_done) struct findings findings = {0};
+	_cleanup_(freep) char *list = NULL;
+
+	for (unsigned i = 1; i <= FINDINGS_MAX + 1; i++)
+		findings_add(&findings, true, (struct place){i, 1, 0}, "a warning");
+	list = list_findings(&findings, "x");
+	ck_assert_ptr_nonnull(strstr(list, "\nx: warning: 1 more are left out\n"));
+	findings_add(&findings, false, (struct place){FINDINGS_MAX + 2, 1, 0}, "last");
+	findings_add(&findings, false, (struct place){3, 1, 0}, "third");
+	ck_assert_uint_eq(findings.n, FINDINGS_MAX);
+	ck_assert_uint_eq(findings.n_left_out, 3);
+	ck_assert_str_eq(findings.list[3].text, "third");
+	ck_assert_str_eq(findings.list[FINDINGS_MAX - 1].text, "last");
+	for (unsigned i = 2; i < FINDINGS_MAX; i++)
+		findings_add(&findings, false, (struct place){1, 1, 0}, "an error");
+	findings_add(&findings, false, (struct place){1, 1, 0}, "one too many");
+	ck_assert_uint_eq(findings.n, FINDINGS_MAX);
+	for (unsigned i = 0; i < findings.n; i++)
+		ck_assert(!findings.list[i].warning);
 }
 END_TEST
 
@@ -595,7 +677,10 @@ int main(void)
 	tcase_add_loop_test(tests, no_regular_files, 0, ELEMENTSOF(kinds));
 	tcase_add_test(tests, every_faulty_file_is_told);
 	tcase_add_test(tests, too_large_together);
+	tcase_add_test(tests, what_is_over_the_limit_is_not_read);
+	tcase_add_loop_test(tests, what_is_not_read_is_told, 0, ELEMENTSOF(others));
 	tcase_add_test(tests, a_large_file_is_not_compared_for_ever);
+	tcase_add_test(tests, an_error_is_kept_among_warnings);
 	tcase_add_test(tests, too_many_values_together);
 	tcase_add_test(tests, too_many_enclaves_together);
 	tcase_add_test(tests, standard_input);

@@ -50,6 +50,12 @@ def test_a_machine_that_has_all_is_silent(path):
     assert check(path) == (0, "")
 
 
+def test_what_comes_through_a_pipe_is_read_once(path):
+    found = subprocess.run([program(), "--config", "-", "--check-config", "--here"], input=path.read_text(),
+                           capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
 def no_ca(folder):
     (folder / "ca.pem").unlink()
 

@@ -133,3 +133,19 @@ def test_what_a_new_generation_refuses_stands_there_too(daemon, manager):
         daemon.config["endpoints"]["kms"] = {**daemon.config["endpoints"]["kms"], "ca_file": "/absent.pem"}
         daemon.reload(expect="not loaded")
         await_status(manager, r"Serving .*; the file was refused at \d\d:\d\d: .*/absent.pem")
+
+
+def test_warnings_never_hide_an_error(daemon, folder):
+    """The journal has twenty findings."""
+    with daemon:
+        for i in range(30):
+            cids = f"cids: [{2 * i + 100}-{2 * i + 101}]"
+            put(folder / f"{i + 20}.yaml", SHOP.replace("shop:", f"e{i}:").replace("[kms]", f"[kms]\n    {cids}"))
+        daemon.reload()
+        log = daemon.log()
+        assert re.search(r"warning: \S+: \d+ findings more; --check-config prints", log)
+        assert log.count("warning: ") == 21
+        start = daemon.log_size()
+        put(folder / "99.yaml", "wrong: 1\n")
+        daemon.reload(expect="not loaded")
+        assert '"wrong" can\'t stand in a drop-in' in daemon.log(start)
