@@ -24,11 +24,10 @@ static bool covers_keys(const struct rule *wide, const struct rule *narrow)
 {
 	if (wide->any_key)
 		return true;
-	if (narrow->any_key || (rule_foreign_key(wide) >= 0 && rule_foreign_key(narrow) < 0))
+	if (narrow->any_key || (narrow->missing_key_add && !wide->missing_key_add))
 		return false;
-	if (narrow->missing_key_add && !wide->missing_key_add)
-		return false;
-	return all_in(narrow->keys, narrow->n_keys, wide->keys, wide->n_keys);
+	return all_in(narrow->keys, narrow->n_keys, wide->keys, wide->n_keys) &&
+	       (rule_foreign_key(wide) < 0 || rule_foreign_key(narrow) >= 0);
 }
 
 static bool covers_extras(const struct rule *wide, const struct rule *narrow)
@@ -58,6 +57,15 @@ static bool covers_contexts(const struct rule *wide, const struct rule *narrow)
 		if (!is_implied(&wide->contexts[i], narrow))
 			return false;
 	return true;
+}
+
+size_t rule_weight(const struct rule *rule)
+{
+	size_t n = 1 + rule->n_keys + rule->n_extra_actions + rule->n_extra_members;
+
+	for (size_t i = 0; i < rule->n_contexts; i++)
+		n += 1 + rule->contexts[i].n_values;
+	return n;
 }
 
 bool rule_covers(const struct rule *wide, const struct rule *narrow)

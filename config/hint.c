@@ -292,7 +292,7 @@ const char *hint_host_port(struct slice text, char *out)
 static void hint_role(struct slice text, char *out)
 {
 	struct slice name;
-	const char *slash = text.n ? memrchr(text.p, '/', text.n) : NULL;
+	const char *slash = text.p && text.n ? memrchr(text.p, '/', text.n) : NULL;
 
 	if (!slash)
 		return;

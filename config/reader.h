@@ -20,6 +20,7 @@ struct reader {
 	struct findings *findings;
 	struct enclave_config *enclave; /* the one whose options are being read */
 	bool slots_full;                /* it was said that there are too many */
+	size_t compared;                /* what comparing rules has cost, of COVER_WORK */
 	bool no_memory;                 /* what was read is not whole */
 	bool endpoints_unsure;          /* not all of the rule's were read */
 	uint32_t meant[_SECTION_MAX]; /* bit i: option i stands nearby under a wrong name or in

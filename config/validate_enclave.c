@@ -339,8 +339,10 @@ static bool adds_where(const struct reader *r, const struct rule *a, const struc
 	struct slice region = rule_key_region(a);
 	struct rule both = {.endpoints = a->endpoints & b->endpoints};
 
-	return region.p && slice_eq(region, rule_key_region(b)) &&
-	       is_region_of(r, &both, region);
+	if (!region.p || !slice_eq(region, rule_key_region(b)))
+		return false;
+	return is_region_of(r, &both, region) ||
+	       (is_for_instance(r, &both) && !r->facts->instance_region);
 }
 
 /* A request without its key gets that of the first rule, also where the ciphertext is under the
@@ -392,7 +394,10 @@ static void check_reached(struct reader *r, const yaml_node_t *node,
 
 	if (r->findings->n_errors > 0)
 		return; /* what was refused of a rule is missing in it */
-	for (size_t k = 0; k < i; k++)
+	for (size_t k = 0; k < i; k++) {
+		r->compared += rule_weight(&policy->rules[k]) * rule_weight(rule);
+		if (r->compared > COVER_WORK)
+			return;
 		if (rule_covers(&policy->rules[k], rule)) {
 			reader_warning(r, reader_member(r, node, "name") ?: node,
 				       "rule \"%s\" has no effect: the rule on line %u allows "
@@ -400,6 +405,7 @@ static void check_reached(struct reader *r, const yaml_node_t *node,
 				       rule->name ?: "", policy->rules[k].line);
 			return;
 		}
+	}
 }
 
 /* Some of those that stand in the file were refused. */

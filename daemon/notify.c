@@ -34,6 +34,20 @@ void notify_watchdog(void)
 	(void)sd_notify(0, "WATCHDOG=1");
 }
 
+void notify_watchdog_wait(usec_t time)
+{
+	if (sd_watchdog_enabled(0, NULL) > 0)
+		(void)sd_notifyf(0, "WATCHDOG=1\nWATCHDOG_USEC=%" PRIi64, time);
+}
+
+void notify_watchdog_again(void)
+{
+	uint64_t usec;
+
+	if (sd_watchdog_enabled(0, &usec) > 0)
+		(void)sd_notifyf(0, "WATCHDOG=1\nWATCHDOG_USEC=%" PRIu64, usec);
+}
+
 void notify_extend_timeout(usec_t more)
 {
 	(void)sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIi64, more);

@@ -18,5 +18,10 @@ void notify_status(const char *status);
 /* The daemon is alive: at least twice in the unit's WatchdogSec=. */
 void notify_watchdog(void);
 
+/* What comes may keep the daemon from that for `time`, where the manager has a watchdog at all;
+ * notify_watchdog_again() ends it. */
+void notify_watchdog_wait(usec_t time);
+void notify_watchdog_again(void);
+
 /* What goes on now, start or stop, may take `more` from now on. */
 void notify_extend_timeout(usec_t more);

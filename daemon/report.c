@@ -53,10 +53,11 @@ void report_started(const struct config *config)
 
 	snprintf(hash, sizeof(hash), HASH_NAME "%s", config->hash);
 	log_event(EVENT_START, fields,
-		  "kms-vsock-proxyd " PROJECT_VERSION " started: %zu listeners, %s, "
-		  "%zu endpoints, %u workers",
-		  config->n_listeners, config_count(config, count), config->n_endpoints,
-		  config->workers);
+		  "kms-vsock-proxyd " PROJECT_VERSION
+		  " started: %zu listener%s, %s, %zu endpoint%s, %u worker%s",
+		  config->n_listeners, plural(config->n_listeners), config_count(config, count),
+		  config->n_endpoints, plural(config->n_endpoints), config->workers,
+		  plural(config->workers));
 }
 
 void report_loaded(const char *path, const struct config *config)
@@ -65,8 +66,9 @@ void report_loaded(const char *path, const struct config *config)
 	const char *const fields[] = {hash, NULL};
 
 	snprintf(hash, sizeof(hash), HASH_NAME "%s", config->hash);
-	log_event(EVENT_CONFIG_LOADED, fields, "%s: loaded, %s, %zu endpoints", path,
-		  config_count(config, count), config->n_endpoints);
+	log_event(EVENT_CONFIG_LOADED, fields, "%s: loaded, %s, %zu endpoint%s", path,
+		  config_count(config, count), config->n_endpoints,
+		  plural(config->n_endpoints));
 }
 
 #define FIELD_SIZE (LIMIT_NAME + sizeof("ENCLAVE="))

@@ -26,6 +26,7 @@
 #define TICK_SEC 1                 /* upkeep: watchdog, status line */
 #define STALLED (3 * USEC_PER_SEC) /* a worker whose sweep stood still so long hangs */
 #define SUPPRESSED_EVERY (10 * USEC_PER_SEC) /* what was left out of the journal */
+#define LOAD_TIME (60 * USEC_PER_SEC) /* the largest file, on a slow machine that is busy */
 #define COUNTERS_EVERY (300 * USEC_PER_SEC)
 #define DRAIN_TIME (30 * USEC_PER_SEC) /* what is in flight at SIGTERM may take so long */
 
@@ -278,10 +279,13 @@ static bool is_loading(const struct server *s)
 static void on_reload(struct server *s)
 {
 	struct error why = {0};
+	int r;
 
 	notify_reloading();
-	feed_watchdog(s, clock_monotonic()); /* the largest file takes a while */
-	if (reload(s, &why) == 0)
+	notify_watchdog_wait(LOAD_TIME);
+	r = reload(s, &why);
+	notify_watchdog_again();
+	if (r == 0)
 		return; /* on_loaded() ends it */
 	log_event(EVENT_CONFIG_REFUSED, NULL,
 		  "%s: not loaded; the configuration in force stays as it was", s->path);

@@ -63,6 +63,16 @@ START_TEST(tells_the_manager)
 	notify_extend_timeout(35 * USEC_PER_SEC);
 	ck_assert_str_eq(received(fd), "EXTEND_TIMEOUT_USEC=35000000");
 
+	notify_watchdog_wait(USEC_PER_SEC); /* where there is one */
+	notify_watchdog_again();
+	ck_assert_str_eq(received(fd), "");
+	setenv("WATCHDOG_USEC", "5000000", 1);
+	notify_watchdog_wait(60 * USEC_PER_SEC);
+	ck_assert_str_eq(received(fd), "WATCHDOG=1\nWATCHDOG_USEC=60000000");
+	notify_watchdog_again();
+	ck_assert_str_eq(received(fd), "WATCHDOG=1\nWATCHDOG_USEC=5000000");
+	unsetenv("WATCHDOG_USEC");
+
 	before = clock_monotonic();
 	notify_reloading();
 	after = clock_monotonic();

@@ -445,6 +445,26 @@ START_TEST(too_large_together)
 }
 END_TEST
 
+/* 100 rules, each with the keys of all others in another order and one more. */
+START_TEST(a_large_file_is_not_compared_for_ever)
+{
+	FILE *f;
+
+	put_folder();
+	f = fopen("x.d/a.yaml", "wbe");
+	ck_assert_ptr_nonnull(f);
+	fputs("enclaves:\n  a:\n    cid: 5\n    endpoints: [kms]\n    allow:\n", f);
+	for (unsigned r = 0; r < 100; r++) {
+		fprintf(f, "      - {name: r%u, actions: [Decrypt], keys: [", r);
+		for (unsigned k = 0; k < 1000; k++)
+			fprintf(f, "alias/k%u,", r % 2 ? k : 999 - k);
+		fprintf(f, "alias/own%u]}\n", r);
+	}
+	ck_assert_int_eq(fclose(f), 0);
+	config_unref(load("x.yaml")); /* before the time of a test is over */
+}
+END_TEST
+
 /* As many values as a file may have, in two files. */
 static void put_values(const char *path, const char *name, unsigned n)
 {
@@ -575,6 +595,7 @@ int main(void)
 	tcase_add_loop_test(tests, no_regular_files, 0, ELEMENTSOF(kinds));
 	tcase_add_test(tests, every_faulty_file_is_told);
 	tcase_add_test(tests, too_large_together);
+	tcase_add_test(tests, a_large_file_is_not_compared_for_ever);
 	tcase_add_test(tests, too_many_values_together);
 	tcase_add_test(tests, too_many_enclaves_together);
 	tcase_add_test(tests, standard_input);

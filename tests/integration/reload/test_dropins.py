@@ -92,7 +92,7 @@ def await_status(manager, wanted):
 
 
 BROKEN = [
-    ("10-shop.yaml", SHOP.replace("actions", "action"), 0o644, r"kms-vsock-proxy.d/10-shop.yaml:6: a rule"),
+    ("10-shop.yaml", SHOP.replace("actions", "action"), 0o644, r"kms-vsock-proxy.d/10-shop.yaml:7: a rule has no option"),
     ("20-b.yaml", SHOP, 0o644, r'kms-vsock-proxy.d/20-b.yaml:3: "shop" is given twice; the first is at '
                                r"kms-vsock-proxy.d/10-shop.yaml:3"),
     ("20-b.yaml", "workers: 2\n", 0o644, r'kms-vsock-proxy.d/20-b.yaml:1: "workers" can\'t stand in a drop-in'),

@@ -406,6 +406,7 @@ def test_a_proxy_that_speaks_before_the_hello_of_a_connect(daemon, proxy):
             server = host.accept()
             assert client.receive(len(CONNECTED)) == CONNECTED
             server.sendall(b"220 not TLS")
+            wait_for(lambda: proxy.to_clients == len(b"220 not TLS"))
             with stopped(daemon):
                 client.sendall(HELLO)
             assert client.alert() == INTERNAL_ERROR

@@ -29,6 +29,7 @@ class HttpProxy:
         self.answer, self.piece = answer, piece
         self.closes = False         # behind its answer
         self.asked, self.faults = [], []
+        self.to_clients = 0         # bytes of hosts that were passed on
         self.ended = threading.Semaphore(0)     # a connection that was answered has ended
         self._ways = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -110,7 +111,19 @@ class HttpProxy:
             for i in range(0, len(self.answer), piece):
                 client.sendall(self.answer[i:i + piece])
             if not self.closes:
-                relay(client, server)
+                self._relay(client, server)
+
+    def _relay(self, client, server):
+        """Bytes both ways, until both have ended."""
+        open_ends = {client: server, server: client}
+        while open_ends:
+            for end in select.select(list(open_ends), [], [])[0]:
+                data = end.recv(65536)
+                if data:
+                    open_ends[end].sendall(data)
+                    self.to_clients += len(data) if end is server else 0
+                    continue
+                open_ends.pop(end).shutdown(socket.SHUT_WR)
 
 
 def read_head(client):
@@ -121,15 +134,3 @@ def read_head(client):
             raise ConnectionResetError
         head += byte
     return head
-
-
-def relay(one, other):
-    """Bytes both ways, until both have ended."""
-    open_ends = {one: other, other: one}
-    while open_ends:
-        for end in select.select(list(open_ends), [], [])[0]:
-            data = end.recv(65536)
-            if data:
-                open_ends[end].sendall(data)
-                continue
-            open_ends.pop(end).shutdown(socket.SHUT_WR)
