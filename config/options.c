@@ -91,13 +91,13 @@ static const struct config_option endpoint[] = {
 	 .fallback = "64", .help = "connections to it, a worker"},
 	{"connect_timeout", OPTION_TIME, AT(endpoint_config, connect_timeout),
 	 SPAN(10 * USEC_PER_MSEC, 60 * USEC_PER_SEC), .fallback = "5s",
-	 .help = "for lookup, connect, proxy and TLS together"},
+	 .help = "for connect, proxy and TLS together"},
 	{"reply_timeout", OPTION_TIME, AT(endpoint_config, reply_timeout),
 	 SPAN(10 * USEC_PER_MSEC, 300 * USEC_PER_SEC), .fallback = "30s",
 	 .help = "from sending a request to the end of its reply"},
 	{"queue_timeout", OPTION_TIME, AT(endpoint_config, queue_timeout),
 	 SPAN(10 * USEC_PER_MSEC, 60 * USEC_PER_SEC), .fallback = "5s",
-	 .help = "for a request that waits for a connection"},
+	 .help = "for a request that waits for a connection, lookup included"},
 };
 
 static const struct config_option credentials[] = {

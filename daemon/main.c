@@ -138,8 +138,12 @@ static int check_arguments(const struct arguments *a)
 		fputs("--explain takes ENCLAVE, ACTION and either the body's FILE or one or "
 		      "more of --key, --context and --recipient\n",
 		      stderr);
-	else
+	else if (a->mode == MODE_IMPORT)
 		fprintf(stderr, "unexpected argument: %s\n", a->rest[0]);
+	else
+		fprintf(stderr,
+			"unexpected argument: %s; a configuration is given as --config FILE\n",
+			a->rest[0]);
 	return 1 + EXIT_USAGE;
 }
 

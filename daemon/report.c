@@ -146,17 +146,17 @@ static void report_enclave(const struct enclave *e)
 	fields[n + _COUNTER_MAX] = NULL;
 	log_event(EVENT_COUNTERS, fields,
 		  "%s: requests %" PRIu64 " (allowed %" PRIu64 ", refused %" PRIu64
-		  ", throttled %" PRIu64 ", failed %" PRIu64
-		  "); errors of AWS KMS: denied %" PRIu64 ", throttled %" PRIu64
+		  ", throttled %" PRIu64 ", failed %" PRIu64 "), waited %" PRIu64
+		  "; errors of AWS KMS: denied %" PRIu64 ", throttled %" PRIu64
 		  ", failed %" PRIu64 "; connections %" PRIu64 " (refused %" PRIu64
 		  "); tunnels %" PRIu64 "; bytes in %" PRIu64 ", out %" PRIu64,
 		  who(e, name), counted(e, COUNTER_REQUESTS), counted(e, COUNTER_ALLOWED),
 		  counted(e, COUNTER_REFUSED), counted(e, COUNTER_THROTTLED),
-		  counted(e, COUNTER_FAILED), counted(e, COUNTER_KMS_DENIED),
-		  counted(e, COUNTER_KMS_THROTTLED), counted(e, COUNTER_KMS_FAILED),
-		  counted(e, COUNTER_CONNECTIONS), counted(e, COUNTER_CONNECTIONS_REFUSED),
-		  counted(e, COUNTER_TUNNELS), counted(e, COUNTER_BYTES_IN),
-		  counted(e, COUNTER_BYTES_OUT));
+		  counted(e, COUNTER_FAILED), counted(e, COUNTER_WAITED),
+		  counted(e, COUNTER_KMS_DENIED), counted(e, COUNTER_KMS_THROTTLED),
+		  counted(e, COUNTER_KMS_FAILED), counted(e, COUNTER_CONNECTIONS),
+		  counted(e, COUNTER_CONNECTIONS_REFUSED), counted(e, COUNTER_TUNNELS),
+		  counted(e, COUNTER_BYTES_IN), counted(e, COUNTER_BYTES_OUT));
 }
 
 void report_counters(const struct enclave_table *table, const struct generation *in_force)

@@ -121,8 +121,8 @@ def test_what_is_no_error_of_kms_is_counted_as_its_failure(daemon, kms, journal)
         counters = journal.wait(said="payments: requests 1 (allowed 0, refused 0, throttled 0, failed 1)")
         assert [counters[n] for n in KMS_COUNTERS] == ["0", "0", "1"]
         assert counters["MESSAGE"] == (
-            "payments: requests 1 (allowed 0, refused 0, throttled 0, failed 1); errors of AWS KMS: denied 0, "
-            "throttled 0, failed 1; connections 1 (refused 0); tunnels 0; "
+            "payments: requests 1 (allowed 0, refused 0, throttled 0, failed 1), waited 0; errors of AWS KMS: "
+            "denied 0, throttled 0, failed 1; connections 1 (refused 0); tunnels 0; "
             f"bytes in {counters['BYTES_IN']}, out {counters['BYTES_OUT']}")
 
 

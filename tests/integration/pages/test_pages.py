@@ -97,16 +97,44 @@ def test_a_configuration_has_no_mistake(snippet, tmp_path):
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.parametrize("snippet", named(snippets.of("warned", "yaml")))
+def test_a_configuration_has_warnings_only(snippet, tmp_path):
+    (tmp_path / "file.yaml").write_text(snippet.text)
+    done = run(program(), "--config", tmp_path / "file.yaml", "--check-config")
+    assert done.returncode == 0 and done.stdout, done.stdout
+    assert all(": warning: " in line for line in done.stdout.splitlines()), done.stdout
+
+
+def first_hour():
+    """The configuration of the first hour."""
+    config, = [s.text for s in snippets.of("first-hour", "sh", "yaml") if s.language == "yaml"]
+    return config
+
+
+@pytest.mark.parametrize("snippet", named(snippets.of("dropped-in", "yaml")))
+def test_a_drop_in_has_no_mistake(snippet, tmp_path):
+    """Beside the configuration of the first hour, in place of its enclaves."""
+    name = re.match(r"# /etc/nitro_enclaves/(kms-vsock-proxy\.d/\S+)\n", snippet.text)[1]
+    path, dropped = tmp_path / "kms-vsock-proxy.yaml", tmp_path / name
+    path.write_text(first_hour().partition("enclaves:\n")[0])
+    assert run(program(), "--config", path, "--check-config").returncode == 1     # it lacks enclaves
+    dropped.parent.mkdir(mode=0o750)
+    dropped.write_text(snippet.text)
+    dropped.chmod(0o640)
+    done = run(program(), "--config", path, "--check-config")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 @pytest.mark.parametrize("snippet", named(snippets.of("explain", "console")))
 def test_what_a_page_shows_of_explain_is_what_it_prints(snippet, tmp_path):
     """About the configuration of the first hour, as if it were where it is installed."""
-    config, = [s.text for s in snippets.of("first-hour", "sh", "yaml") if s.language == "yaml"]
-    (tmp_path / "file.yaml").write_text(config)
+    path = tmp_path / "kms-vsock-proxy.yaml"
+    path.write_text(first_hour())
     command = snippet.text.splitlines()[0]
     name, *arguments = command.removeprefix("$ ").split()
     assert name == "kms-vsock-proxyd"
-    done = run(program(), "--config", tmp_path / "file.yaml", *arguments, cwd=tmp_path)
-    printed = done.stdout.replace(str(tmp_path / "file.yaml"), "/etc/nitro_enclaves/kms-vsock-proxy.yaml")
+    done = run(program(), "--config", path, *arguments, cwd=tmp_path)
+    printed = done.stdout.replace(str(path), "/etc/nitro_enclaves/kms-vsock-proxy.yaml")
     snippets.same(snippet, f"{command}\n{printed}")
 
 
