@@ -181,11 +181,11 @@ class Subject:
         """Every refusal that an enclave saw was counted and recorded, or counted as left out."""
         def counted():
             records = self.daemon.records(ENCLAVE="payments")
-            return [r for r in records if "requests, " in r["MESSAGE"]]
+            return [r for r in records if "REQUESTS" in r]
         self.daemon.process.send_signal(10)     # SIGUSR1
         wait_for(counted, message="no counters came")
         last = counted()[-1]
-        names = [n for n in last if n.endswith(("REFUSED", "FAILED", "THROTTLED"))]
+        names = [n for n in last if n in ("CONNECTIONS_REFUSED", "REFUSED", "FAILED", "THROTTLED")]
         assert names, last
         assert sum(int(last[n]) for n in names) >= len(self.refused), (last, len(self.refused))
 
