@@ -73,7 +73,12 @@
 /* Of a file. A slot has a share of the memory, and of each endpoint's connections, for itself. */
 #define LIMIT_SLOTS 64
 
-/* LimitNOFILE= of the unit: what all may take together, else --check-config warns. */
+/* LimitNOFILE= and MemoryMax= of the unit: what all may take together, else --check-config
+ * warns. */
 #define LIMIT_DESCRIPTORS 131072
+#define LIMIT_UNIT_MEMORY (768 * MIB)
+
+/* What the kernel keeps of a vsock connection that nobody has read yet; else it is 256 KiB. */
+#define LIMIT_VSOCK_BUFFER (64 * KIB)
 
 /* clang-format on */

@@ -71,7 +71,7 @@ option_reader read_names;
 option_reader read_cids;
 void reader_make_slots(struct reader *r, const yaml_node_t *key, const yaml_node_t *node,
 		       size_t i);
-void reader_check_descriptors(struct reader *r, const yaml_node_t *root);
+void reader_check_unit(struct reader *r, const yaml_node_t *root);
 
 /* validate.c: all that concerns more than one option. Fills in what follows from others: the
  * kind of a listener and its enclave, the host of an endpoint. */

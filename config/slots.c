@@ -191,12 +191,34 @@ static uint64_t count_descriptors(const struct config *c)
 	return n;
 }
 
-void reader_check_descriptors(struct reader *r, const yaml_node_t *root)
+/* Beside `memory`, where each has a connection that has sent a head: what they measure, rounded
+ * up, and libraries, threads and a configuration that is loaded. */
+#define CONNECTION_MEMORY ((uint64_t)4 * KIB)
+#define OTHER_MEMORY ((uint64_t)128 * MIB)
+
+static void check_unit_memory(struct reader *r, const yaml_node_t *root, uint64_t n)
+{
+	const yaml_node_t *memory = reader_member(r, root, "memory");
+	uint64_t need = r->config->memory + n * CONNECTION_MEMORY + OTHER_MEMORY;
+
+	if (need > LIMIT_UNIT_MEMORY && r->findings->n_errors == 0)
+		reader_warning(
+			r, memory ?: root,
+			"memory: with up to %llu connections beside it the daemon may need "
+			"%lluMiB; the unit has MemoryMax=%lluM, and over it the kernel ends "
+			"the daemon: lower memory or connections, or raise MemoryMax in a "
+			"drop-in",
+			(unsigned long long)n, (unsigned long long)(need / MIB),
+			(unsigned long long)(LIMIT_UNIT_MEMORY / MIB));
+}
+
+void reader_check_unit(struct reader *r, const yaml_node_t *root)
 {
 	const struct config *c = r->config;
 	const yaml_node_t *limits = reader_member(r, root, "limits");
 	uint64_t n = count_descriptors(c);
 
+	check_unit_memory(r, root, n);
 	if (n > LIMIT_DESCRIPTORS)
 		reader_warning(
 			r, limits ?: root,

@@ -285,7 +285,7 @@ void reader_validate(struct reader *r)
 	check_credentials(r, reader_member(r, root, "credentials"));
 	reader_validate_enclaves(r, reader_member(r, root, "enclaves"));
 	check_memory(r, root);
-	reader_check_descriptors(r, root);
+	reader_check_unit(r, root);
 	check_endpoint_uses(r, reader_member(r, root, "endpoints"));
 	reader_validate_here(r, root);
 }

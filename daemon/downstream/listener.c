@@ -2,6 +2,7 @@
 #include "listener.h"
 
 #include "clock.h"
+#include "limit.h"
 #include "log.h"
 
 #include <errno.h>
@@ -131,6 +132,15 @@ void listener_accept_rest(struct listener *l)
 
 /* ---- opening ---- */
 
+/* Of the connections that it will accept, which take it over. It is no more than the kernel's
+ * default where that fails. */
+static void bound_buffer(int fd)
+{
+	uint64_t size = LIMIT_VSOCK_BUFFER;
+
+	(void)setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, &size, sizeof(size));
+}
+
 static bool hands_vsock(const struct handed_sockets *handed)
 {
 	for (size_t i = 0; i < handed->n; i++)
@@ -174,6 +184,7 @@ static int bind_vsock(struct listener *l, unsigned port, const struct handed_soc
 	l->fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (l->fd < 0)
 		return explain_no_vsock(l, -errno, port, handed, error);
+	bound_buffer(l->fd);
 	if (bind(l->fd, (struct sockaddr *)&vm, sizeof(vm)) < 0) {
 		e = -errno;
 		return error_set_errno(error, e, "%s: can't bind%s", l->name,
@@ -286,6 +297,8 @@ static int open_socket(struct listener *l, const struct listener_config *config,
 	l->fd = take_handed(config, handed, &family);
 	if (l->fd >= 0) {
 		l->handed = true;
+		if (family == AF_VSOCK)
+			bound_buffer(l->fd);
 		if ((family == AF_UNIX) == (l->enclave != NULL))
 			return 0;
 		return error_set(

@@ -3,7 +3,11 @@
 look otherwise than on a Unix socket: one connection more, and one request more."""
 
 import contextlib
+import ctypes
+import os
 import socket
+import stat
+import struct
 
 import journal
 import pytest
@@ -139,3 +143,33 @@ def test_who_only_sends_no_more_still_waits(unit, enclaves, aws, asked):
         half.sock.shutdown(socket.SHUT_WR)
         assert first.read().status == 200
         assert half.read().status == 200
+
+
+SO_VM_SOCKETS_BUFFER_SIZE = 0       # linux/vm_sockets.h
+PIDFD_GETFD = 438                   # pidfd_getfd(2), the same on every processor
+
+
+def vsock_buffers(pid):
+    """What the kernel keeps for each vsock socket of a process, the listener's too."""
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    process = os.pidfd_open(pid)
+    try:
+        for number in map(int, os.listdir(f"/proc/{pid}/fd")):
+            copy = call(PIDFD_GETFD, process, number, 0)
+            if copy < 0 or not stat.S_ISSOCK(os.fstat(copy).st_mode):
+                continue
+            with socket.socket(fileno=copy) as sock:
+                if sock.family == socket.AF_VSOCK:
+                    yield struct.unpack("Q", sock.getsockopt(socket.AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, 8))[0]
+    finally:
+        os.close(process)
+
+
+@pytest.mark.nitro
+def test_what_nobody_reads_of_a_connection_is_bounded(unit, enclaves):
+    unit.start()
+    held = hold(enclaves, 2)
+    buffers = list(vsock_buffers(unit.pid))
+    assert len(buffers) >= 3 and set(buffers) == {64 << 10}
+    for one in held:
+        one.close()
