@@ -7,7 +7,6 @@ import ctypes
 import os
 import socket
 import stat
-import struct
 
 import journal
 import pytest
@@ -160,7 +159,7 @@ def vsock_buffers(pid):
                 continue
             with socket.socket(fileno=copy) as sock:
                 if sock.family == socket.AF_VSOCK:
-                    yield struct.unpack("Q", sock.getsockopt(socket.AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, 8))[0]
+                    yield sock.getsockopt(socket.AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE)
     finally:
         os.close(process)
 
