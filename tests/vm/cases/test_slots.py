@@ -55,7 +55,8 @@ def test_each_cid_has_limits_and_counters_of_its_own(daemon, enclaves):
     with enclaves(16).client(PORT) as first, enclaves(16).client(PORT), enclaves(17).client(PORT) as second:
         assert [first.ask(DESCRIBE).status for _ in range(3)] == [200] * 3
         assert first.ask(DESCRIBE).error == "ThrottlingException"
-        assert closed(enclaves(16))     # it has two
+        with enclaves(16).client(PORT) as more:     # it has two
+            assert more.ask(DESCRIBE).header("Connection") == "close"
         assert daemon.record(REASON="connections")["ENCLAVE_CID"] == "16"
         assert [second.ask(DESCRIBE).status for _ in range(3)] == [200] * 3
         assert second.ask(ENCRYPT).error == "ThrottlingException"   # by the same number of its own
