@@ -4,7 +4,6 @@
 import json
 import re
 import signal
-import socket
 import subprocess
 
 import pytest
@@ -69,15 +68,6 @@ def test_the_hash_of_all_files_is_in_the_records_of_loads(daemon, folder):
         second = hash_of(daemon)
         assert second != first
         assert re.search(rf"loaded, 3 enclaves.*CONFIG_HASH={second}", daemon.log())
-
-
-@pytest.fixture
-def manager(daemon, tmp_path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(20)
-        daemon.environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-        yield sock
 
 
 def await_status(manager, wanted):

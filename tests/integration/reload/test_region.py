@@ -3,39 +3,20 @@
 
 import re
 import signal
-import socket
 import subprocess
 
 import pytest
 
 from daemon import program, wait_for
 from daemon.help import DESCRIBE, KEY
+from daemon.manager_help import heard
 from kms.client import request
+
 
 @pytest.fixture
 def daemon(daemon):
     daemon.config["endpoints"]["kms"]["region"] = "instance"
     return daemon
-
-
-@pytest.fixture
-def manager(daemon, tmp_path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(20)
-        daemon.environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-        yield sock
-
-
-def heard(manager, wanted):
-    """All that was said up to a message with `wanted`."""
-    said = []
-
-    def look():
-        said.append(manager.recv(4096).decode())
-        return wanted in said[-1]
-    wait_for(look)
-    return said
 
 
 def asked(imds):

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import os
 import signal
-import socket
 import threading
 import time
 
@@ -16,6 +15,7 @@ from daemon import Daemon, wait_for
 from daemon.help import (
     add_enclave, allow, DESCRIBE, ended, KEY, limits, NOT_ALLOWED, sanitized, stopped,
     wait_taken)
+from daemon.manager_help import heard
 from kms.client import request
 from standins import Authority, LocalImds, LocalKms
 
@@ -518,24 +518,6 @@ def test_the_counters_of_each_enclave(daemon, kms):
 
 
 # The service manager.
-
-@pytest.fixture
-def manager(daemon, tmp_path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(20)
-        daemon.environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-        yield sock
-
-
-def heard(manager, *wanted):
-    """Receives until each of these came, and in this order; returns all."""
-    said = []
-    for want in wanted:
-        while not (said and want in said[-1]):
-            said.append(manager.recv(4096).decode())
-    return said
-
 
 def test_the_service_manager_is_told(daemon, manager, imds):
     daemon.config["enclaves"]["payments"]["limits"] = {}
