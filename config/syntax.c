@@ -180,11 +180,14 @@ bool syntax_proxy(struct slice s, struct slice *ret_host, unsigned *ret_port)
 
 bool syntax_may_hold_password(struct slice s)
 {
-	const char *scheme = s.n ? memmem(s.p, s.n, "://", 3) : NULL;
 	struct slice rest = s;
+	const char *scheme;
 
-	if (s.n && (memchr(s.p, '@', s.n) || memchr(s.p, '%', s.n)))
+	if (!s.p || s.n == 0)
+		return false;
+	if (memchr(s.p, '@', s.n) || memchr(s.p, '%', s.n))
 		return true;
+	scheme = memmem(s.p, s.n, "://", 3);
 	if (scheme)
 		rest = (struct slice){scheme + 3, s.n - (size_t)(scheme + 3 - s.p)};
 	if (slice_starts(rest, SLICE("[")))

@@ -105,27 +105,23 @@ void connection_end_without_request(struct connection *c, enum reason reason,
 	connection_close(c, REASON_NONE, now);
 }
 
-bool connection_has_more(const struct connection *c, ssize_t got, size_t n)
-{
-	return got > 0 && ((size_t)got == n || c->ended);
-}
-
 /* Reads and drops what the peer still sends, a piece in each turn: closing with unread bytes
  * would reset the connection and take the answer with it. */
 static void linger(struct connection *c, struct instant now)
 {
 	char *scratch = c->context->scratch;
-	ssize_t n = connection_recv(c, scratch, CONNECTION_PIECE);
-	bool more = connection_has_more(c, n, CONNECTION_PIECE);
+	size_t left = CONNECTION_PIECE;
+	ssize_t n = 0;
 
-	if (n > 0) {
+	while (left > 0 && (n = connection_recv(c, scratch, left)) > 0) {
 		explicit_bzero(scratch, (size_t)n);
 		c->lingered += (size_t)n;
+		left -= (size_t)n;
 	}
 	if (c->lingered >= LIMIT_LINGER_BYTES || (n <= 0 && n != -EAGAIN) ||
-	    !(more || c->unread))
+	    (n == -EAGAIN && !c->unread))
 		connection_close(c, REASON_NONE, now);
-	else if (more)
+	else if (left == 0)
 		connection_queue_turn(c);
 	/* else more may be on its way, until the deadline */
 }

@@ -104,10 +104,6 @@ struct enclave_config *connection_config(const struct connection *c);
 /* Bytes received, 0 at the end, -EAGAIN, or another negative errno. */
 _must_check_ ssize_t connection_recv(struct connection *c, char *p, size_t n);
 
-/* Whether there is more to read than those `got` of `n` that were asked for, or the end: there
- * may be no event of it. */
-bool connection_has_more(const struct connection *c, ssize_t got, size_t n);
-
 /* As connection_recv(), but the bytes stay where they are; connection_drop() takes the first
  * `n` of them away, which overwrites the same place with the same bytes. */
 _must_check_ ssize_t connection_peek(struct connection *c, char *p, size_t n);

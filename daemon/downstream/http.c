@@ -254,25 +254,30 @@ static bool take_body(struct http *h, struct slice bytes)
 				(struct slice){bytes.p + n, bytes.n - n});
 }
 
-/* Reads one piece of it. More of it has its turn. */
+/* Reads a piece of it. More of it has its turn. */
 static void read_body(struct http *h, struct instant now)
 {
-	struct slice room = request_room(h->request);
-	size_t piece = MIN(room.n, CONNECTION_PIECE);
-	ssize_t n = piece ? connection_recv(h->connection, (char *)room.p, piece) : 0;
+	struct request *r = h->request;
+	size_t left = CONNECTION_PIECE;
 
-	if (n == -EAGAIN)
-		return;
-	if (piece && n <= 0) {
-		connection_close(h->connection, REASON_CUT_OFF, now);
-		return;
+	while (left > 0 && r->body_n < r->content_length) {
+		struct slice room = request_room(r);
+		ssize_t n = connection_recv(h->connection, (char *)room.p, MIN(room.n, left));
+
+		if (n == -EAGAIN)
+			return;
+		if (n <= 0) {
+			connection_close(h->connection, REASON_CUT_OFF, now);
+			return;
+		}
+		if (r->refusal)
+			explicit_bzero((char *)room.p, (size_t)n); /* the scratch */
+		r->body_n += (size_t)n;
+		left -= (size_t)n;
 	}
-	if (h->request->refusal)
-		explicit_bzero((char *)room.p, (size_t)n); /* the scratch */
-	h->request->body_n += (size_t)n;
-	if (h->request->body_n == h->request->content_length)
+	if (r->body_n == r->content_length)
 		start_request(h, now);
-	else if (connection_has_more(h->connection, n, piece))
+	else
 		connection_queue_turn(h->connection);
 }
 
