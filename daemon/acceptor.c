@@ -3,6 +3,7 @@
 
 #include "connection.h"
 #include "http.h"
+#include "limit.h"
 #include "listener.h"
 #include "surplus.h"
 #include "worker.h"
@@ -52,6 +53,26 @@ static void hand_over(struct acceptor *a, int fd, const struct identity *identit
 	}
 }
 
+/* `max` is limits.connections of its enclave. */
+static void let_in(struct acceptor *a, int fd, const struct identity *identity, unsigned max,
+		   struct instant now)
+{
+	char detail[LIMIT_LOG_VALUE];
+	bool surplus;
+
+	if (connection_take(a->self->context.surplus, identity->enclave, max, &surplus)) {
+		hand_over(a, fd, identity, surplus, now);
+		return;
+	}
+	snprintf(detail, sizeof(detail),
+		 "limits.connections (%u) of enclave %s is reached, and too many were just "
+		 "told so",
+		 max, identity->enclave->named.name);
+	connection_record(a->audit, &identity->enclave->flood, identity, REASON_CONNECTIONS,
+			  detail, now);
+	close(fd);
+}
+
 static void on_accepted(struct listener *listener, int fd, const struct sockaddr *address,
 			socklen_t n, void *userdata)
 {
@@ -61,7 +82,6 @@ static void on_accepted(struct listener *listener, int fd, const struct sockaddr
 		peer_identify(generation->config, listener_enclave(listener), address, n);
 	struct identity identity = {.has_cid = peer.has_cid, .cid = peer.cid};
 	struct instant now = clock_now();
-	bool surplus;
 
 	if (peer.enclave_index < 0) {
 		connection_record(a->audit, a->unknown, &identity, REASON_UNKNOWN_PEER,
@@ -72,16 +92,9 @@ static void on_accepted(struct listener *listener, int fd, const struct sockaddr
 		return;
 	}
 	identity.enclave = generation->enclaves[peer.enclave_index];
-	if (!connection_take(a->self->context.surplus, identity.enclave,
-			     generation_enclave(generation, (unsigned)peer.enclave_index)
-				     ->limits.connections,
-			     &surplus)) {
-		connection_record(a->audit, &identity.enclave->flood, &identity,
-				  REASON_CONNECTIONS, "limits.connections is reached", now);
-		close(fd);
-		return;
-	}
-	hand_over(a, fd, &identity, surplus, now);
+	let_in(a, fd, &identity,
+	       generation_enclave(generation, (unsigned)peer.enclave_index)->limits.connections,
+	       now);
 }
 
 void acceptor_start(struct acceptor *a, struct worker *self)

@@ -142,6 +142,8 @@ void surplus_accept(struct context *context, int fd, const struct identity *iden
 		return;
 	s = calloc(1, sizeof(*s));
 	if (!s) {
+		connection_record(context->audit, &identity->enclave->flood, identity,
+				  REASON_MEMORY, "out of memory", now);
 		connection_close(c, REASON_NONE, now);
 		return;
 	}

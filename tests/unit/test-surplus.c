@@ -17,21 +17,26 @@
 
 static int peer;
 
-static void setup(void)
+/* Its other end. */
+static int open_one(void)
 {
-	struct identity identity;
+	struct identity identity = world_identity("one");
 	int pair[2];
 	bool surplus;
 
-	world_begin();
-	identity = world_identity("one");
 	ck_assert_int_eq(
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	ck_assert(connection_take(world.surplus, identity.enclave, 0, &surplus));
 	ck_assert(surplus);
 	world.n_connections++;
-	peer = pair[1];
 	surplus_accept(&world, pair[0], &identity, clock_now());
+	return pair[1];
+}
+
+static void setup(void)
+{
+	world_begin();
+	peer = open_one();
 }
 
 static void teardown(void)
@@ -186,6 +191,21 @@ START_TEST(there_are_so_many)
 }
 END_TEST
 
+START_TEST(no_memory_for_it)
+{
+	int other;
+
+	world_fail_calloc((unsigned)_i);
+	other = open_one();
+	world_assert_record(EVENT_CONNECTION, REASON_MEMORY);
+	ck_assert(peer_at_end(other));
+	close(other);
+	ck_assert_uint_eq(world.n_connections, 1);
+	ck_assert_uint_eq(gauge_read(&world_enclave("one")->surplus), 1);
+	ck_assert_uint_eq(counted(COUNTER_CONNECTIONS_REFUSED), 1);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("surplus");
@@ -200,6 +220,7 @@ int main(void)
 	tcase_add_loop_test(tcase, it_is_not_told, 0, _WAYS);
 	tcase_add_test(tcase, a_reload_is_nothing_to_it);
 	tcase_add_test(tcase, there_are_so_many);
+	tcase_add_loop_test(tcase, no_memory_for_it, 1, 3); /* the connection, what it speaks */
 	suite_add_tcase(suite, tcase);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
